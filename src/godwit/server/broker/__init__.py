@@ -1,0 +1,1 @@
+"""The embedded MQTT broker: listeners, sessions, retained documents, wills, rights. Acknowledges what is stored."""

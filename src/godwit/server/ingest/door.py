@@ -1,0 +1,107 @@
+"""What other rooms see of ingest: hand in a message, learn what became of it, look at the ledger."""
+
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from godwit.contract.topics import Channel
+
+
+class Outcome(NamedTuple):
+    """What became of a message, once it is durable. `code` is empty when accepted, else the reason."""
+
+    accepted: int
+    duplicate: int = 0
+    code: str = ""
+    detail: str = ""
+
+
+class DeviceLedger(msgspec.Struct, frozen=True, rename="camel"):
+    """The account of one device. Samples, but for `messages`; `quarantined` by reason code."""
+
+    device_id: str
+    messages: int
+    accepted: int
+    readings: int
+    duplicate: int
+    late: int
+    gaps: int
+    refused: int
+    quarantined: dict[str, int]
+
+
+class RawMessage(NamedTuple):
+    """One of the last messages of a device, as it came. `payload` is cut at 4 KiB."""
+
+    received: int
+    topic: str
+    payload: bytes
+    code: str
+
+
+class Latest(NamedTuple):
+    """The newest value of a series. `value` is float, int, bool or str; `quality` good, uncertain or bad."""
+
+    series: int
+    name: str
+    unit: str
+    time: int
+    value: float | int | bool | str
+    quality: str
+    received: int
+
+
+class IngestStats(msgspec.Struct, frozen=True):
+    """Counters since start, and the state of the road. Rates are a moving average over 10 s."""
+
+    messages: int
+    readings: int
+    duplicates: int
+    quarantined: int
+    late: int
+    commits: int
+    messages_per_s: float
+    readings_per_s: float
+    pending_messages: int
+    pending_bytes: int
+    stalled: str
+    """Empty, or the sentence that says why acknowledgements wait (disk full ...)."""
+    stations_us: dict[str, float]
+    """CPU microseconds per message and station of the pipeline."""
+
+
+class IngestDoor(Protocol):
+    """Safe to call from any thread or loop."""
+
+    async def submit(
+        self, device_id: str, channel: Channel, payload: bytes, *, content_type: str | None = None, peer: str = "http"
+    ) -> Outcome:
+        """Ingest one message; returns after the commit. Raises UnavailableError when the store does not take it."""
+        ...
+
+    async def replay(self, number: int) -> Outcome:
+        """Send a quarantined message down the road again; it leaves quarantine if it is accepted now."""
+        ...
+
+    async def purge(self, numbers: list[int]) -> int:
+        """Remove quarantined messages; returns how many there were."""
+        ...
+
+    async def erase(self, device_id: str) -> int:
+        """Remove all telemetry, state and quarantine of a device; returns the points removed."""
+        ...
+
+    def ledger(self, device_id: str) -> DeviceLedger | None: ...
+    def latest(self, device_id: str) -> list[Latest]: ...
+    def raw(self, device_id: str) -> list[RawMessage]: ...
+    def series_of(self, device_id: str) -> dict[str, int]:
+        """Return reading name -> series number of a device."""
+        ...
+    def series_named(self, name: str, device_ids: list[str] | None = None) -> dict[str, int]:
+        """Return device id -> series number of all devices with a reading `name`."""
+        ...
+    def name_of(self, series: int) -> tuple[str, str, str]:
+        """Return (device id, reading name, unit) of a series."""
+        ...
+    def device_no(self, device_id: str) -> int | None: ...
+    def stats(self) -> IngestStats: ...

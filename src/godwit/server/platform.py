@@ -1,0 +1,58 @@
+"""The rooms of a running server, as one value. `main` builds it; API and console read it."""
+
+from typing import Protocol
+
+import msgspec
+
+from godwit.server.ingest.door import IngestDoor
+from godwit.server.registry.service import RegistryDoor
+from godwit.server.settings import Settings
+from godwit.server.telemetry.live import LiveFeed
+from godwit.server.telemetry.store import TelemetryStore
+
+
+class BrokerStats(msgspec.Struct, frozen=True):
+    """What the broker says of itself."""
+
+    connections: int
+    sessions: int
+    subscriptions: int
+    retained: int
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    bytes_out: int
+    listeners: dict[str, str]
+    """Name -> address, such as `local` -> `127.0.0.1:1883`."""
+
+
+class BrokerDoor(Protocol):
+    """What other rooms see of the broker. Safe to call from any thread."""
+
+    def stats(self) -> BrokerStats:
+        """Return counters."""
+        ...
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Publish as the platform; returns once durable."""
+        ...
+
+
+class Platform(msgspec.Struct):
+    """All that pages and routes may ask. `started` is ns UTC; `trouble()` lists what stops the platform being ready."""
+
+    settings: Settings
+    registry: RegistryDoor
+    store: TelemetryStore
+    ingest: IngestDoor
+    live: LiveFeed
+    broker: BrokerDoor
+    started: int
+    admin_token: str
+    sign_in_token: str
+    """One-time token of the sign-in link; the console forgets it at first use."""
+
+    def trouble(self) -> list[str]:
+        """Return sentences that say why the platform is not ready; empty when it is."""
+        stalled = self.ingest.stats().stalled
+        return [stalled] if stalled else []

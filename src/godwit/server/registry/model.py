@@ -1,0 +1,110 @@
+"""Rows of the registry. Pure."""
+
+from enum import StrEnum
+
+import msgspec
+
+from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName
+
+DEFAULT_TYPE = TypeName("default")
+
+
+class Lifecycle(StrEnum):
+    """Where a device is in its life."""
+
+    UNCLAIMED = "unclaimed"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    RETIRED = "retired"
+
+
+class Outside(StrEnum):
+    """What happens to a value outside its declared range."""
+
+    MARK_BAD = "bad"
+    QUARANTINE = "quarantine"
+
+
+class DeclaredReading(msgspec.Struct, frozen=True, rename="camel"):
+    """What a device type says of one reading. `step` is the resolution, for charts and for compression."""
+
+    name: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    outside: Outside = Outside.MARK_BAD
+    description: str = ""
+
+
+class DeviceType(msgspec.Struct, frozen=True, rename="camel"):
+    """A kind of device. `codec`: json, cbor, protobuf, senml+json, senml+cbor, or None (told apart by first byte)."""
+
+    name: TypeName
+    tenant: TenantId = DEFAULT_TENANT
+    description: str = ""
+    readings: tuple[DeclaredReading, ...] = ()
+    codec: str | None = None
+    retention_days: float | None = None
+
+
+class Location(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a device stands: a named place, and WGS 84 degrees where known; altitude in metres."""
+
+    name: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude: float | None = None
+
+
+class Device(msgspec.Struct, frozen=True, rename="camel"):
+    """A device as the registry knows it. `created` and `updated` are ns UTC."""
+
+    device_id: DeviceId
+    tenant: TenantId = DEFAULT_TENANT
+    device_type: TypeName = DEFAULT_TYPE
+    name: str = ""
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
+    location: Location = Location()
+    tags: dict[str, str] = {}
+    metadata: dict[str, object] = {}
+    created: int = 0
+    updated: int = 0
+
+
+class Presence(msgspec.Struct, frozen=True, rename="camel"):
+    """Whether a device is there. `number` orders changes; `since`, `last_seen` are ns UTC (0: never)."""
+
+    device_id: DeviceId
+    online: bool = False
+    since: int = 0
+    last_seen: int = 0
+    number: int = 0
+    reason: str = ""
+    status: dict[str, object] | None = None
+    """The last status document (with health and errors), as the device sent it."""
+
+
+class DevicePage(msgspec.Struct, frozen=True):
+    """One page of devices with their presence; `cursor` opens the next one, None after the last."""
+
+    items: list[tuple[Device, Presence]]
+    cursor: str | None
+    total: int
+
+
+class Group(msgspec.Struct, frozen=True, rename="camel"):
+    """A static group of devices."""
+
+    name: str
+    tenant: TenantId = DEFAULT_TENANT
+    description: str = ""
+    size: int = 0
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks. `tenants` None: all of them."""
+
+    name: str
+    tenants: tuple[TenantId, ...] | None = None
+    role: str = "admin"

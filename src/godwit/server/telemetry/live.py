@@ -1,0 +1,109 @@
+"""The live feed: committed readings, as they are committed, for pages and WebSockets.
+
+A listener that does not keep up loses the oldest of its own news (counted), never anybody's data: what it shows is in
+the store. Publishing costs nothing while nobody listens. Thread-safe.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, Self
+
+NEWS_MAX = 2_000
+
+
+class Reading(NamedTuple):
+    """One committed reading. `time` and `received` in ns; `quality` good, uncertain or bad."""
+
+    device_id: str
+    name: str
+    unit: str
+    time: int
+    value: float | int | bool | str
+    quality: str
+    received: int
+
+
+class Presence(NamedTuple):
+    """A device came or went."""
+
+    device_id: str
+    online: bool
+    since: int
+
+
+News = Reading | Presence
+
+
+class Listener:
+    """A bounded queue of news for one page or socket. `wake` is called (from any thread) when news arrive."""
+
+    def __init__(self, feed: "LiveFeed", devices: frozenset[str] | None, wake: Callable[[], None]) -> None:
+        self._feed = feed
+        self._news: deque[News] = deque(maxlen=NEWS_MAX)
+        self.devices = devices
+        self.wake = wake
+        self.lost = 0
+
+    def put(self, news: list[News]) -> None:
+        """Add news; the oldest leave when there are too many."""
+        self.lost += max(0, len(self._news) + len(news) - NEWS_MAX)
+        self._news.extend(news)
+        self.wake()
+
+    def take(self) -> list[News]:
+        """Return and forget what has arrived."""
+        taken: list[News] = []
+        while self._news:
+            try:
+                taken.append(self._news.popleft())
+            except IndexError:  # another thread was quicker
+                break
+        return taken
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._feed.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class LiveFeed:
+    """Fans committed readings out to listeners."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: tuple[Listener, ...] = ()
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody listens: without, nobody builds news."""
+        return bool(self._listeners)
+
+    def wants(self, device_id: str) -> bool:
+        """Whether anybody listens to this device."""
+        return any(each.devices is None or device_id in each.devices for each in self._listeners)
+
+    def listen(self, wake: Callable[[], None], devices: frozenset[str] | None = None) -> Listener:
+        """Listen to `devices` (None: all)."""
+        listener = Listener(self, devices, wake)
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+        return listener
+
+    def remove(self, listener: Listener) -> None:
+        """Forget a listener."""
+        with self._lock:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+    def publish(self, news: list[News]) -> None:
+        """Hand news to whoever wants them."""
+        for listener in self._listeners:
+            mine = news if listener.devices is None else [each for each in news if each.device_id in listener.devices]
+            if mine:
+                listener.put(mine)
