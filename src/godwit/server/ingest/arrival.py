@@ -1,0 +1,82 @@
+"""A message between its arrival and its acknowledgement, and who takes part in making it durable."""
+
+from typing import Protocol
+
+import msgspec
+
+from godwit.contract.topics import DeviceTopic
+from godwit.mqtt.packets import Publish
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who handed a message in. `identity` is proven (certificate, token) or None; the loopback listener trusts names."""
+
+    client_id: str
+    listener: str
+    """`local` (plaintext, loopback), `tls`, `http`, `websocket` ..."""
+    identity: str | None = None
+    may_register: bool = False
+    """Whether an unknown device that this peer speaks for is registered by itself, as unclaimed."""
+
+
+class Settles(Protocol):
+    """Whoever waits for arrivals to be durable: a connection, an HTTP request."""
+
+    def settle(self, arrival: "Arrival") -> None:
+        """Called on the broker loop once the arrival is durable, in the order in which they came."""
+        ...
+
+
+class Arrival(msgspec.Struct):
+    """A publish on its way through the group commit. `code` stays empty unless the message goes to quarantine."""
+
+    source: Settles
+    publish: Publish
+    peer: Peer
+    received: int
+    """Server time, ns UTC."""
+    topic: DeviceTopic | None = None
+    """None: an ordinary broker topic."""
+    code: str = ""
+    detail: str = ""
+    accepted: int = 0
+    """Samples."""
+    duplicate: int = 0
+
+
+class Intake(Protocol):
+    """The first station of ingest, called on the broker loop for each message of the contract."""
+
+    def receive(self, arrival: Arrival) -> None:
+        """Decode, check, deduplicate and lay into the open group; sets code, detail, accepted and duplicate."""
+        ...
+
+
+class Participant(Protocol):
+    """A room with rows that must be durable before acknowledgements leave."""
+
+    def seal(self) -> object | None:
+        """Hand over what gathered since the last time, or None. Called on the broker loop; must not block."""
+        ...
+
+    def write(self, work: object) -> None:
+        """Make it durable. Called in the commit thread; raises UnavailableError to be tried again with the same work."""
+        ...
+
+
+class Group(Protocol):
+    """The open group of the group commit."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether more is waiting than the bounds allow: sockets should go unread."""
+        ...
+
+    @property
+    def stalled(self) -> str:
+        """Empty, or the sentence that says why nothing can be stored now."""
+        ...
+
+    def join(self, arrival: Arrival) -> None:
+        """Queue `arrival`: `source.settle(arrival)` follows the commit of all that was sealed with it."""
+        ...
