@@ -47,6 +47,10 @@ class TelemetryStore(Protocol):
         """Return the state as of the last commit. Called once, before the first commit."""
         ...
 
+    def newest(self) -> Points:
+        """Return the newest point of each series among those not sealed yet. Called once, after `recover`."""
+        ...
+
     def commit(self, commit: Commit) -> None:
         """Make `commit` durable. When it raises UnavailableError, nothing of it is stored and it may be tried again."""
         ...

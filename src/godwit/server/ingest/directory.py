@@ -1,0 +1,162 @@
+"""The devices of the installation as the hot path needs them: in memory, on the broker loop, no SQL.
+
+The registry is the truth; this is its image, changed by the registry's own events. Numbers of devices, series and
+tracks are the telemetry store's, given here and made durable with the group that first uses them.
+"""
+
+from collections import deque
+
+from godwit.contract.ids import DeviceId
+from godwit.server.ingest.door import RawMessage
+from godwit.server.ingest.tracks import MessageIds, Prints, Track
+from godwit.server.registry.model import DEFAULT_TYPE, DeclaredReading, Device, DeviceType, Lifecycle
+from godwit.server.telemetry.model import DeviceRow, Recovered, SeriesRow, TrackRow
+
+RAW_MESSAGES_MAX = 8
+SERIES_PER_DEVICE_MAX = 1_000
+
+
+class Entry:
+    """One device. `device_no` is -1 until its first message; `is_known` is False once it was erased."""
+
+    __slots__ = (
+        "codec", "declared", "device_id", "device_no", "device_type", "ids", "is_known", "lifecycle", "location",
+        "metadata", "place", "prints", "raw", "seen", "series", "tenant", "tracks",
+    )  # fmt: skip
+
+    def __init__(self, device_id: str) -> None:
+        self.device_id = device_id
+        self.device_no = -1
+        self.tenant = "default"
+        self.device_type: str = DEFAULT_TYPE
+        self.lifecycle = Lifecycle.UNCLAIMED
+        self.place = ""
+        self.codec: str | None = None
+        self.declared: dict[str, DeclaredReading] | None = None
+        self.is_known = False
+        self.series: dict[str, int] = {}
+        self.tracks: dict[tuple[str, str], Track] = {}
+        self.prints: Prints | None = None
+        self.ids: MessageIds | None = None
+        self.raw: deque[RawMessage] = deque(maxlen=RAW_MESSAGES_MAX)
+        self.metadata: object = None
+        self.location: object = None
+        self.seen = 0
+
+
+class Directory:
+    """Devices by id and by number; series and tracks by number."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.by_no: list[Entry] = []
+        self.series: list[tuple[Entry, str, str]] = []
+        """Series number -> (device, reading name, unit)."""
+        self.tracks: list[tuple[Entry, Track] | None] = [None]
+        """Track 0 is data without sequence numbers."""
+        self._types: dict[tuple[str, str], DeviceType] = {}
+        self.new_devices: list[DeviceRow] = []
+        self.new_series: list[SeriesRow] = []
+        self.new_tracks: list[TrackRow] = []
+        self.unclaimed: list[DeviceId] = []
+        """Registered by themselves since the last group; the registry has to hear of them."""
+
+    def restore(self, recovered: Recovered) -> None:
+        """Take up the numbers that the telemetry store gave out before."""
+        for row in recovered.devices:
+            entry = self.entries.setdefault(row.device_id, Entry(row.device_id))
+            entry.device_no, entry.tenant, entry.device_type = row.device_no, row.tenant, row.device_type
+            self._grow(row.device_no, entry)
+            self.by_no[row.device_no] = entry
+        for series in recovered.series:
+            while len(self.series) <= series.series_no:
+                self.series.append((Entry(""), "", ""))
+            entry = self.by_no[series.device_no]
+            entry.series[series.name] = series.series_no
+            self.series[series.series_no] = (entry, series.name, series.unit)
+        for number in recovered.tracks:
+            while len(self.tracks) <= number.track_no:
+                self.tracks.append(None)
+            entry = self.by_no[number.device_no]
+            track = Track(number.track_no, number.stream, number.epoch)
+            entry.tracks[number.stream, number.epoch] = track
+            self.tracks[number.track_no] = (entry, track)
+
+    def _grow(self, number: int, entry: Entry) -> None:
+        while len(self.by_no) <= number:
+            self.by_no.append(entry)
+
+    def learn(self, changed: Device | DeviceType | DeviceId) -> None:
+        """Follow a change of the registry."""
+        if isinstance(changed, Device):
+            self._learn_device(changed)
+        elif isinstance(changed, DeviceType):
+            self._types[changed.tenant, changed.name] = changed
+            for entry in self.entries.values():
+                if (entry.tenant, entry.device_type) == (changed.tenant, changed.name):
+                    self._apply_type(entry)
+        else:
+            self.forget(changed)
+
+    def _learn_device(self, device: Device) -> None:
+        entry = self.entries.setdefault(device.device_id, Entry(device.device_id))
+        is_moved = entry.device_no >= 0 and (entry.tenant, entry.device_type) != (device.tenant, device.device_type)
+        entry.tenant, entry.device_type, entry.lifecycle = device.tenant, device.device_type, device.lifecycle
+        entry.place = device.location.name
+        entry.is_known = True
+        if is_moved:
+            self.new_devices.append(DeviceRow(entry.device_no, entry.device_id, entry.tenant, entry.device_type))
+        self._apply_type(entry)
+
+    def _apply_type(self, entry: Entry) -> None:
+        device_type = self._types.get((entry.tenant, entry.device_type))
+        entry.codec = device_type.codec if device_type else None
+        declared = {reading.name: reading for reading in device_type.readings} if device_type else {}
+        entry.declared = declared or None
+
+    def forget(self, device_id: str) -> None:
+        """An erased device: its numbers are not given again, its name is free."""
+        entry = self.entries.pop(device_id, None)
+        if entry is not None:
+            entry.is_known = False
+            entry.series, entry.tracks = {}, {}
+
+    def register(self, device_id: DeviceId) -> Entry:
+        """Let an unknown device in as unclaimed; the registry follows with the group."""
+        entry = self.entries.setdefault(device_id, Entry(device_id))
+        entry.is_known = True
+        entry.lifecycle = Lifecycle.UNCLAIMED
+        self._apply_type(entry)
+        self.unclaimed.append(device_id)
+        return entry
+
+    def number(self, entry: Entry) -> int:
+        """Return the device's number, given at its first message."""
+        if entry.device_no < 0:
+            entry.device_no = len(self.by_no)
+            self.by_no.append(entry)
+            self.new_devices.append(DeviceRow(entry.device_no, entry.device_id, entry.tenant, entry.device_type))
+        return entry.device_no
+
+    def series_no(self, entry: Entry, name: str, unit: str) -> int:
+        """Return the number of a reading of a device, given at its first value."""
+        number = entry.series.get(name)
+        if number is None:
+            declared = entry.declared.get(name) if entry.declared else None
+            unit = unit or (declared.unit if declared else "")
+            number = entry.series[name] = len(self.series)
+            self.series.append((entry, name, unit))
+            self.new_series.append(SeriesRow(number, self.number(entry), name, unit))
+        elif unit and self.series[number][2] != unit:
+            self.series[number] = (entry, name, unit)
+            self.new_series.append(SeriesRow(number, entry.device_no, name, unit))
+        return number
+
+    def track(self, entry: Entry, stream: str, epoch: str) -> Track:
+        """Return the track of a stream's epoch, given at its first message."""
+        track = entry.tracks.get((stream, epoch))
+        if track is None:
+            track = entry.tracks[stream, epoch] = Track(len(self.tracks), stream, epoch)
+            self.tracks.append((entry, track))
+            self.new_tracks.append(TrackRow(track.track_no, self.number(entry), stream, epoch))
+        return track

@@ -1,0 +1,331 @@
+"""The datum's road: Received -> Decoded -> Admitted -> Fresh -> laid into the open group, or Quarantined.
+
+Each station takes the type that the one before returns, so that storing a reading which nobody authorised, or twice, does
+not type-check. Pure but for the state it keeps (directory, open batch): no I/O, no clock; `arrival.received` is now.
+"""
+
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any, Final
+
+import msgspec
+
+from godwit.contract import codes, telemetry
+from godwit.contract.errors import RejectedError
+from godwit.contract.ids import DEFAULT_TENANT
+from godwit.contract.telemetry import Sample, Telemetry
+from godwit.server.ingest.arrival import Arrival
+from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
+from godwit.server.ingest.tracks import MessageIds, Prints, fingerprint, hash_message_id
+from godwit.server.registry.model import Lifecycle, Outside
+from godwit.server.telemetry.model import BAD, Quarantined
+
+NS: Final = 1_000_000_000
+FUTURE_NS_MAX: Final = 3_600 * NS
+"""A clock may be ahead by so much; what is later is refused, since it would be the newest value for ever."""
+LATE_NS: Final = 300 * NS
+SAMPLED: Final = 64
+"""One message in so many has its stations timed."""
+
+
+class Decoded(msgspec.Struct, gc=False):
+    """A message that could be read."""
+
+    arrival: Arrival
+    telemetry: Telemetry
+
+
+class Admitted(msgspec.Struct, gc=False):
+    """A readable message of a known device that may speak."""
+
+    arrival: Arrival
+    telemetry: Telemetry
+    entry: Entry
+
+
+class Fresh(msgspec.Struct, gc=False):
+    """An admitted message with those of its samples that have not arrived before, and their numbers (-1: none)."""
+
+    arrival: Arrival
+    telemetry: Telemetry
+    entry: Entry
+    samples: list[Sample]
+    numbers: range | list[int] | None
+    track_no: int = 0
+
+
+class Pipeline:
+    """Walks messages down the road into `batch`, the open group."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self.batch = Batch()
+        self._stations: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+            ("decode", self.decode),
+            ("admit", self.admit),
+            ("sift", self.sift),
+            ("lay", self.lay),
+        )
+        self._walked = 0
+        self.quarantine_number = 0
+        self.timed: dict[str, tuple[int, int]] = {}
+        """Station -> (nanoseconds, messages), of the sampled messages."""
+
+    def walk(self, arrival: Arrival) -> Entry:
+        """Take one telemetry message down the road. Raises MalformedError or RejectedError with the reason."""
+        self._walked += 1
+        if self._walked % SAMPLED == 0:
+            return self._walk_timed(arrival)
+        return self.lay(self.sift(self.admit(self.decode(arrival))))
+
+    def _walk_timed(self, arrival: Arrival) -> Entry:
+        thing: Any = arrival
+        for name, station in self._stations:
+            start = perf_counter_ns()
+            thing = station(thing)
+            spent, count = self.timed.get(name, (0, 0))
+            self.timed[name] = (spent + perf_counter_ns() - start, count + 1)
+        entry: Entry = thing
+        return entry
+
+    def decode(self, arrival: Arrival) -> Decoded:
+        """Read the payload, by content type, declared codec or first byte."""
+        assert arrival.topic is not None
+        publish = arrival.publish
+        known = self.directory.entries.get(arrival.topic.device_id)
+        message = telemetry.decode(
+            publish.payload, publish.properties.content_type, known.codec if known else None, now=arrival.received
+        )
+        return Decoded(arrival, message)
+
+    def admit(self, decoded: Decoded) -> Admitted:
+        """Check who speaks, that it speaks for itself, and what the device's type declares."""
+        arrival, message = decoded.arrival, decoded.telemetry
+        entry = self.speaker(arrival)
+        if message.device_id is not None and message.device_id != entry.device_id:
+            raise RejectedError(
+                f"the payload says device {message.device_id[:64]!r}, the topic {entry.device_id!r}",
+                code=codes.DEVICE_MISMATCH,
+            )
+        latest = arrival.received + FUTURE_NS_MAX
+        for sample in message.samples:
+            if sample.time is not None and sample.time > latest and not sample.code:
+                sample.code = codes.TIME_IN_FUTURE
+                sample.detail = f"{(sample.time - arrival.received) / NS:.0f} s ahead of the server's clock"
+        if entry.declared:
+            for sample in message.samples:
+                self._check_declared(entry, sample)
+        return Admitted(arrival, message, entry)
+
+    def speaker(self, arrival: Arrival) -> Entry:
+        """Return the device that a message of the contract speaks for. Raises RejectedError unless it may speak."""
+        topic = arrival.topic
+        assert topic is not None
+        entry = self.directory.entries.get(topic.device_id)
+        if entry is None or not entry.is_known:
+            if not arrival.peer.may_register:
+                raise RejectedError(f"no device {topic.device_id!r} is registered", code=codes.UNKNOWN_DEVICE)
+            entry = self.directory.register(topic.device_id)
+        if entry.lifecycle in (Lifecycle.RETIRED, Lifecycle.SUSPENDED):
+            raise RejectedError(f"the device is {entry.lifecycle}", code=codes.DEVICE_RETIRED)
+        if topic.tenant is not None and (topic.tenant, topic.device_type) != (entry.tenant, entry.device_type):
+            raise RejectedError(
+                f"the topic says tenant {topic.tenant!r} and type {topic.device_type!r}, the registry {entry.tenant!r} "
+                f"and {entry.device_type!r}",
+                code=codes.PLACE_MISMATCH,
+            )
+        if topic.location is not None and topic.location != entry.place:
+            raise RejectedError(
+                f"the topic says location {topic.location!r}, the registry {entry.place!r}", code=codes.PLACE_MISMATCH
+            )
+        return entry
+
+    def _check_declared(self, entry: Entry, sample: Sample) -> None:
+        assert entry.declared is not None
+        for name, value in sample.values.items():
+            declared = entry.declared.get(name)
+            if declared is None:
+                continue
+            said = sample.units.get(name) if sample.units else None
+            if said and declared.unit and said != declared.unit:
+                sample.code = sample.code or codes.UNIT_MISMATCH
+                sample.detail = f"{name} is in {said!r}, its type declares {declared.unit!r}"
+            if isinstance(value, str | bool):
+                continue
+            low, high = declared.minimum, declared.maximum
+            if (low is not None and value < low) or (high is not None and value > high):
+                if declared.outside is Outside.QUARANTINE:
+                    sample.code = sample.code or codes.OUT_OF_RANGE
+                    sample.detail = f"{name} = {value}, declared {low} to {high}"
+                else:
+                    sample.qualities = {**(sample.qualities or {}), name: BAD}
+
+    def revisit(self, arrival: Arrival, sample: int) -> Entry:
+        """Walk a message that was in quarantine; `sample` >= 0 names the one of its samples that was refused.
+
+        That one was counted as arrived when it was refused, so it is not sifted again. Raises MalformedError or
+        RejectedError when it would be refused once more.
+        """
+        admitted = self.admit(self.decode(arrival))
+        message = admitted.telemetry
+        samples = message.samples if sample < 0 else message.samples[sample : sample + 1]
+        for each in samples:
+            if each.code:
+                raise RejectedError(each.detail, code=each.code)
+        if sample < 0:
+            return self.lay(self.sift(admitted))
+        numbers, track_no = None, 0
+        if message.seq is not None and message.epoch is not None:
+            numbers = [message.seq + sample]
+            track_no = self.directory.track(admitted.entry, message.stream, message.epoch).track_no
+        message.samples = samples
+        return self.lay(Fresh(arrival, message, admitted.entry, samples, numbers, track_no))
+
+    def sift(self, admitted: Admitted) -> Fresh:
+        """Leave out what has arrived before: by number, by message id, or as a plain redelivery."""
+        arrival, message, entry = admitted.arrival, admitted.telemetry, admitted.entry
+        batch = self.batch
+        if message.seq is not None and message.epoch is not None:
+            return self._sift_numbered(admitted)
+        samples = message.samples
+        if message.message_id is not None:
+            hashed, second = hash_message_id(message.message_id), arrival.received // NS
+            if entry.ids is None:
+                entry.ids = MessageIds()
+            if not entry.ids.take(hashed, second):
+                return Fresh(arrival, message, entry, [], None)
+            batch.id_devices.append(self.directory.number(entry))
+            batch.id_hashes.append(hashed)
+            batch.id_seconds.append(second)
+        elif arrival.publish.qos:
+            publish = arrival.publish
+            mark = fingerprint(arrival.peer.client_id, publish.packet_id, publish.payload)
+            if entry.prints is None:
+                entry.prints = Prints()
+            if publish.dup and mark in entry.prints:
+                return Fresh(arrival, message, entry, [], None)
+            entry.prints.put(mark)
+            batch.print_devices.append(entry.device_no if entry.device_no >= 0 else self.directory.number(entry))
+            batch.prints.append(mark)
+        return Fresh(arrival, message, entry, samples, None)
+
+    def _sift_numbered(self, admitted: Admitted) -> Fresh:
+        arrival, message, entry = admitted.arrival, admitted.telemetry, admitted.entry
+        assert message.seq is not None
+        assert message.epoch is not None
+        track = self.directory.track(entry, message.stream, message.epoch)
+        track.device_sent, track.received = message.sent_at, arrival.received
+        first, count = message.seq, len(message.samples)
+        numbers = track.take(first, count)
+        if numbers:
+            batch = self.batch
+            batch.taken_tracks.append(track.track_no)
+            batch.taken_firsts.append(first)
+            batch.taken_counts.append(count)
+        samples = message.samples
+        if len(numbers) < count:
+            samples = [samples[number - first] for number in numbers]
+        return Fresh(arrival, message, entry, samples, numbers, track.track_no)
+
+    def lay(self, fresh: Fresh) -> Entry:
+        """Lay fresh samples into the open group's columns, a bad one alone into quarantine."""
+        arrival, entry, batch, samples = fresh.arrival, fresh.entry, self.batch, fresh.samples
+        device_no = entry.device_no if entry.device_no >= 0 else self.directory.number(entry)
+        numbers, track_no, received = fresh.numbers, fresh.track_no, arrival.received
+        accepted = late = readings = 0
+        series_before = len(batch.series)
+        for index, sample in enumerate(samples):
+            if len(entry.series) + len(sample.values) > SERIES_PER_DEVICE_MAX:
+                self._check_series(entry, sample)
+            if sample.code:
+                self.refuse_sample(arrival, entry, sample, fresh.telemetry.samples)
+                continue
+            time = received if sample.time is None else sample.time
+            count = self._lay_sample(entry, sample)
+            batch.times.append(time)
+            batch.seqs.append(-1 if numbers is None else numbers[index])
+            batch.track_nos.append(track_no)
+            batch.received.append(received)
+            batch.counts.append(count)
+            accepted += 1
+            if received - time > LATE_NS:
+                late += 1
+        readings = len(batch.series) - series_before
+        duplicate = len(fresh.telemetry.samples) - len(samples)
+        batch.message_devices.append(device_no)
+        batch.messages_accepted.append(accepted)
+        batch.messages_readings.append(readings)
+        batch.messages_duplicate.append(duplicate)
+        batch.messages_late.append(late)
+        arrival.accepted, arrival.duplicate = accepted, duplicate
+        entry.seen = received
+        message = fresh.telemetry
+        if message.metadata is not None:
+            entry.metadata = message.metadata
+        if message.location is not None:
+            entry.location = message.location
+        return entry
+
+    def _check_series(self, entry: Entry, sample: Sample) -> None:
+        if len(entry.series.keys() | sample.values.keys()) > SERIES_PER_DEVICE_MAX:
+            sample.code = sample.code or codes.SERIES_LIMIT
+            sample.detail = f"the device has {len(entry.series)} series, at most {SERIES_PER_DEVICE_MAX} are kept"
+
+    def _lay_sample(self, entry: Entry, sample: Sample) -> int:
+        """Append a sample's readings; returns how many."""
+        batch, values, known = self.batch, sample.values, entry.series
+        if not values.keys() <= known.keys():
+            for name in values.keys() - known.keys():
+                self.directory.series_no(entry, name, "")
+        if sample.units or sample.qualities:
+            self._note_extras(entry, sample)
+        batch.series.extend(map(known.__getitem__, values))
+        append = batch.values.append
+        for value in values.values():
+            if type(value) is float:
+                append(value)
+            else:
+                batch.odd_value(value)
+        return len(values)
+
+    def _note_extras(self, entry: Entry, sample: Sample) -> None:
+        if sample.units:
+            for name, unit in sample.units.items():
+                if name in sample.values:
+                    self.directory.series_no(entry, name, unit)
+        if sample.qualities:
+            start = len(self.batch.values)
+            for index, name in enumerate(sample.values):
+                quality = sample.qualities.get(name, 0)
+                if quality:
+                    self.batch.qualities.append((start + index, quality))
+
+    def refuse_sample(self, arrival: Arrival, entry: Entry, sample: Sample, all_samples: list[Sample]) -> None:
+        """Put one bad sample into quarantine, with the message it came in; the others are not held up."""
+        is_alone = len(all_samples) == 1
+        if is_alone:
+            arrival.code, arrival.detail = sample.code, sample.detail
+        index = next(at for at, each in enumerate(all_samples) if each is sample)
+        self.quarantine(arrival, sample.code, sample.detail, entry, index)
+
+    def quarantine(self, arrival: Arrival, code: str, detail: str, entry: Entry | None, sample: int = -1) -> None:
+        """Keep a refused message whole, with its reason, and count it."""
+        self.quarantine_number += 1
+        known = entry if entry is not None and entry.is_known else None
+        topic, publish = arrival.topic, arrival.publish
+        self.batch.quarantined.append(
+            Quarantined(
+                number=self.quarantine_number,
+                device_id=entry.device_id if entry else (topic.device_id if topic else ""),
+                tenant=known.tenant if known else DEFAULT_TENANT,
+                topic=publish.topic,
+                code=code,
+                detail=detail,
+                content_type=publish.properties.content_type or "",
+                received=arrival.received,
+                payload=publish.payload,
+                sample=sample,
+            )
+        )
+        self.batch.refusals.append((self.directory.number(known) if known else -1, code))

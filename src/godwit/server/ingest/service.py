@@ -1,0 +1,394 @@
+"""Ingest as other rooms use it: the first station for the broker, a participant of the group commit, a door for the API.
+
+The pipeline decides; this shell gives it arrivals, hands its columns to the store and tells the news afterwards.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from time import monotonic, time_ns
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from godwit.contract import codes, events, status
+from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.topics import Channel, DeviceTopic, Topics
+from godwit.mqtt.packets import Publish, PublishProperties
+from godwit.server.ingest import delta
+from godwit.server.ingest.arrival import Arrival, Peer
+from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.commit import GroupCommit
+from godwit.server.ingest.directory import Directory, Entry
+from godwit.server.ingest.door import DeviceLedger, IngestStats, Latest, Outcome, RawMessage
+from godwit.server.ingest.news import readings_of
+from godwit.server.ingest.pipeline import Pipeline
+from godwit.server.ingest.stored import StoredNotices
+from godwit.server.telemetry.latest import LatestValues
+from godwit.server.telemetry.ledger import Account, Ledger
+from godwit.server.telemetry.live import LiveFeed
+from godwit.server.telemetry.model import Commit, Document, StateRow
+from godwit.server.telemetry.store import TelemetryStore
+
+log = logging.getLogger(__name__)
+
+FOLD_COMMITS: Final = 5_000
+FOLD_S: Final = 60.0
+RAW_BYTES: Final = 4_096
+QUALITIES: Final = ("good", "uncertain", "bad")
+NS: Final = 1_000_000_000
+
+
+class SeesDevices(Protocol):
+    """Presence, as ingest tells it what it sees."""
+
+    def seen(self, device_id: str, now: int) -> None:
+        """Note that a device sent a message."""
+        ...
+
+    def status(self, device_id: str, document: dict[str, Any], now: int) -> None:
+        """Note a device's status document."""
+        ...
+
+
+class _Waiter:
+    """Waits for one arrival that came by another way than MQTT."""
+
+    def __init__(self, forward: Callable[[Publish], None] | None) -> None:
+        self.done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._forward = forward
+
+    def settle(self, arrival: Arrival) -> None:
+        """Tell the outcome, and let subscribers have the message."""
+        if not arrival.code and self._forward is not None:
+            self._forward(arrival.publish)
+        if not self.done.done():
+            self.done.set_result(Outcome(arrival.accepted, arrival.duplicate, arrival.code, arrival.detail))
+
+
+class Ingest:
+    """The room's service. Lives on the broker loop; the methods of `IngestDoor` may be called from anywhere."""
+
+    def __init__(
+        self, store: TelemetryStore, directory: Directory, topics: Topics, presence: SeesDevices, live: LiveFeed
+    ) -> None:
+        self.store = store
+        self.directory = directory
+        self.pipeline = Pipeline(directory)
+        self.ledger_book = Ledger()
+        self.latest_values = LatestValues()
+        self.group: GroupCommit | None = None
+        self.forward: Callable[[Publish], None] | None = None
+        """Hands messages that did not come by MQTT to the broker's subscribers."""
+        self.stored = StoredNotices(directory, topics)
+        self._topics = topics
+        self._presence = presence
+        self._live = live
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._number = 0
+        self._sealed: Batch | None = None
+        self._dirty = delta.Dirty()
+        self._commits_since_fold = 0
+        self._folded_at = monotonic()
+        self._messages = self._readings = self._duplicates = self._quarantined = self._late = 0
+        self._history: deque[tuple[float, int, int]] = deque(maxlen=11)
+
+    # --- start -------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Take up the state that the store holds."""
+        recovered = self.store.recover()
+        self.directory.restore(recovered)
+        self.ledger_book.restore(recovered.state)
+        self.latest_values.restore(recovered.state)
+        for row in recovered.state:
+            delta.restore(row, self.directory)
+        for _number, data in recovered.deltas:
+            if data:
+                delta.replay(data, self.directory, self.ledger_book)
+        self.latest_values.advance(self.store.newest())
+        self._number = recovered.number
+        self.pipeline.quarantine_number = recovered.quarantine_number
+
+    def attach(self, loop: asyncio.AbstractEventLoop, group: GroupCommit) -> None:
+        """Bind to the broker loop and its group commit."""
+        self._loop, self.group = loop, group
+        group.on_committed.append(self._after_commit)
+
+    # --- first station -----------------------------------------------------------------------------------------
+
+    def receive(self, arrival: Arrival) -> None:
+        """Take a message of the contract down the road; sets code, detail, accepted and duplicate."""
+        topic = arrival.topic
+        assert topic is not None
+        self._messages += 1
+        try:
+            entry = self.pipeline.walk(arrival) if topic.channel is Channel.TELEMETRY else self._receive_other(arrival)
+        except (MalformedError, RejectedError) as error:
+            arrival.code, arrival.detail = error.code, str(error)
+            known = self.directory.entries.get(topic.device_id)
+            self.pipeline.quarantine(arrival, error.code, str(error), known)
+            if known is not None:
+                self._remember(known, arrival)
+            return
+        self._presence.seen(entry.device_id, arrival.received)
+        self._remember(entry, arrival)
+        if arrival.publish.qos == 0 and topic.channel is Channel.TELEMETRY:
+            self.stored.note(entry)
+
+    def _remember(self, entry: Entry, arrival: Arrival) -> None:
+        payload = arrival.publish.payload
+        if len(payload) > RAW_BYTES:
+            payload = payload[:RAW_BYTES]
+        entry.raw.append(RawMessage(arrival.received, arrival.publish.topic, payload, arrival.code))
+
+    def _receive_other(self, arrival: Arrival) -> Entry:
+        topic = arrival.topic
+        assert topic is not None
+        payload = arrival.publish.payload
+        entry = self.pipeline.speaker(arrival)
+        if topic.channel is Channel.STATUS:
+            if not payload:  # an empty retained status clears the document (MQTT 5, 3.3.1.3); nothing was said
+                return entry
+            document = status.decode(payload)
+            if document.device_id is not None and document.device_id != entry.device_id:
+                raise RejectedError(
+                    f"the payload says device {document.device_id[:64]!r}, the topic {entry.device_id!r}",
+                    code=codes.DEVICE_MISMATCH,
+                )
+            self._presence.status(entry.device_id, msgspec.to_builtins(document), arrival.received)
+            self.stored.note(entry)
+        elif topic.channel is Channel.EVENTS:
+            events.decode(payload)
+        self.pipeline.batch.documents.append(
+            Document(self.directory.number(entry), str(topic.channel), arrival.received, arrival.received, payload)
+        )
+        arrival.accepted = 1
+        return entry
+
+    # --- participant of the group commit -----------------------------------------------------------------------
+
+    def seal(self) -> "tuple[Commit, list[StateRow] | None] | None":
+        """Close the open batch and return its commit."""
+        batch, directory = self.pipeline.batch, self.directory
+        if batch.is_empty and not directory.new_devices:
+            return None
+        self.pipeline.batch = Batch()
+        data, devices, amounts = delta.encode(batch)
+        self.ledger_book.add(devices, amounts)
+        for device_no, code in batch.refusals:
+            self.ledger_book.refuse(device_no, code)
+        points = batch.points()
+        if points is not None:
+            self.latest_values.advance(points)
+        self._dirty.mark(batch)
+        self._count(batch)
+        self._number += 1
+        commit = Commit(
+            self._number,
+            points,
+            directory.new_devices,
+            directory.new_series,
+            directory.new_tracks,
+            batch.documents,
+            batch.quarantined,
+            batch.released,
+            data,
+        )
+        directory.new_devices, directory.new_series, directory.new_tracks = [], [], []
+        self._sealed = batch
+        return commit, self._fold_rows()
+
+    def _count(self, batch: Batch) -> None:
+        self._readings += len(batch.series)
+        self._duplicates += sum(batch.messages_duplicate)
+        self._late += sum(batch.messages_late)
+        self._quarantined += len(batch.quarantined)
+
+    def _fold_rows(self) -> list[StateRow] | None:
+        self._commits_since_fold += 1
+        if self._commits_since_fold < FOLD_COMMITS and monotonic() - self._folded_at < FOLD_S:
+            return None
+        self._commits_since_fold, self._folded_at = 0, monotonic()
+        return self.ledger_book.dump() + self.latest_values.dump() + self._dirty.dump(self.directory)
+
+    def write(self, work: object) -> None:
+        """Commit, and fold when it is time. Called in the commit thread."""
+        assert isinstance(work, tuple)
+        commit, rows = work
+        self.store.commit(commit)
+        if rows:
+            self.store.fold(commit.number, rows)
+
+    def _after_commit(self) -> None:
+        batch, self._sealed = self._sealed, None
+        if batch is not None and self._live.has_listeners:
+            self._live.publish(readings_of(batch, self.directory, self._live))
+        self.stored.committed(time_ns())
+
+    # --- door: in -------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, device_id: str, channel: Channel, payload: bytes, *, content_type: str | None = None, peer: str = "http"
+    ) -> Outcome:
+        """Ingest one message; returns after the commit. Raises UnavailableError when the store does not take it."""
+        return await self._on_loop(self._submit(device_id, channel, payload, content_type, peer))
+
+    async def _submit(
+        self, device_id: str, channel: Channel, payload: bytes, content_type: str | None, peer: str
+    ) -> Outcome:
+        assert self.group is not None
+        if self.group.stalled or self.group.is_congested:
+            raise UnavailableError(self.group.stalled or "more is waiting than can be stored now", code="store-stalled")
+        topic = DeviceTopic(device_id, channel)  # type: ignore[arg-type]  # checked by the pipeline
+        publish = Publish(self._topics.build(topic), payload, properties=PublishProperties(content_type=content_type))
+        waiter = _Waiter(self.forward)
+        arrival = Arrival(waiter, publish, Peer(peer, peer), time_ns(), topic)
+        self.receive(arrival)
+        self.group.join(arrival)
+        return await waiter.done
+
+    async def replay(self, number: int) -> Outcome:
+        """Send a quarantined message down the road again; it leaves quarantine if it is accepted now."""
+        return await self._on_loop(self._replay(number))
+
+    async def _replay(self, number: int) -> Outcome:
+        assert self.group is not None
+        kept = await asyncio.to_thread(self.store.quarantined, number)
+        if kept is None:
+            raise RejectedError(f"nothing in quarantine has number {number}", code="not-found")
+        publish = Publish(kept.topic, kept.payload, properties=PublishProperties(content_type=kept.content_type or None))
+        waiter = _Waiter(None)
+        topic = self._topics.parse(kept.topic)
+        arrival = Arrival(waiter, publish, Peer("replay", "replay"), kept.received, topic)
+        try:
+            if topic is None:
+                raise RejectedError(f"{kept.topic!r} is no topic of the contract", code=codes.UNKNOWN_SHAPE)
+            if topic.channel is Channel.TELEMETRY:
+                self.pipeline.revisit(arrival, kept.sample)
+            else:
+                self._receive_other(arrival)
+        except (MalformedError, RejectedError) as error:
+            return Outcome(0, 0, error.code, str(error))
+        self.pipeline.batch.released.append(number)
+        self.group.join(arrival)
+        return await waiter.done
+
+    async def purge(self, numbers: list[int]) -> int:
+        """Remove quarantined messages; returns how many there were."""
+        return await self._on_loop(self._purge(numbers))
+
+    async def _purge(self, numbers: list[int]) -> int:
+        assert self.group is not None
+        self.pipeline.batch.released.extend(numbers)
+        waiter = _Waiter(None)
+        self.group.join(Arrival(waiter, Publish("purge"), Peer("purge", "purge"), time_ns()))
+        await waiter.done
+        return len(numbers)
+
+    async def erase(self, device_id: str) -> int:
+        """Remove all telemetry, state and quarantine of a device; returns the points removed."""
+        return await self._on_loop(self._erase(device_id))
+
+    async def _erase(self, device_id: str) -> int:
+        entry = self.directory.entries.get(device_id)
+        if entry is None or entry.device_no < 0:
+            return 0
+        numbers = list(entry.series.values())
+        self.directory.forget(device_id)
+        self.ledger_book.forget(entry.device_no)
+        self.latest_values.forget(numbers)
+        return await asyncio.to_thread(self.store.erase, entry.device_no)
+
+    async def _on_loop(self, coroutine: Any) -> Any:
+        loop = self._loop
+        assert loop is not None
+        if asyncio.get_running_loop() is loop:
+            return await coroutine
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+
+    # --- door: looks ----------------------------------------------------------------------------------------------
+
+    def ledger(self, device_id: str) -> DeviceLedger | None:
+        """Return the account of a device, None when it is not known."""
+        entry = self.directory.entries.get(device_id)
+        if entry is None:
+            return None
+        account = self.ledger_book.account(entry.device_no) if entry.device_no >= 0 else [0] * len(Account)
+        return DeviceLedger(
+            device_id,
+            messages=account[Account.MESSAGES],
+            accepted=account[Account.ACCEPTED],
+            readings=account[Account.READINGS],
+            duplicate=account[Account.DUPLICATE],
+            late=account[Account.LATE],
+            gaps=sum(track.gaps for track in list(entry.tracks.values())),
+            refused=account[Account.REFUSED],
+            quarantined=self.ledger_book.refusals(entry.device_no) if entry.device_no >= 0 else {},
+        )
+
+    def latest(self, device_id: str) -> list[Latest]:
+        """Return the newest value of each reading of a device."""
+        entry = self.directory.entries.get(device_id)
+        found = []
+        for name, series in list(entry.series.items()) if entry else []:
+            newest = self.latest_values.get(series)
+            if newest is not None:
+                time, value, quality, received = newest
+                unit = self.directory.series[series][2]
+                found.append(Latest(series, name, unit, time, value, QUALITIES[quality], received))
+        return found
+
+    def raw(self, device_id: str) -> list[RawMessage]:
+        """Return the last messages of a device, newest first."""
+        entry = self.directory.entries.get(device_id)
+        return list(entry.raw)[::-1] if entry else []
+
+    def series_of(self, device_id: str) -> dict[str, int]:
+        """Return reading name -> series number of a device."""
+        entry = self.directory.entries.get(device_id)
+        return dict(entry.series) if entry else {}
+
+    def series_named(self, name: str, device_ids: list[str] | None = None) -> dict[str, int]:
+        """Return device id -> series number of all devices with a reading `name`."""
+        entries = self.directory.entries
+        wanted = list(entries) if device_ids is None else device_ids
+        return {each: entries[each].series[name] for each in wanted if each in entries and name in entries[each].series}
+
+    def name_of(self, series: int) -> tuple[str, str, str]:
+        """Return (device id, reading name, unit) of a series."""
+        entry, name, unit = self.directory.series[series]
+        return entry.device_id, name, unit
+
+    def device_no(self, device_id: str) -> int | None:
+        """Return the store's number of a device, None before its first message."""
+        entry = self.directory.entries.get(device_id)
+        return entry.device_no if entry is not None and entry.device_no >= 0 else None
+
+    def tick(self) -> None:
+        """Note the counters once a second, for the rates."""
+        self._history.append((monotonic(), self._messages, self._readings))
+
+    def stats(self) -> IngestStats:
+        """Return counters, rates and the state of the road."""
+        history = list(self._history)
+        span = history[-1][0] - history[0][0] if len(history) > 1 else 0.0
+        group = self.group
+        stations = {name: spent / count / 1_000 for name, (spent, count) in self.pipeline.timed.items()}
+        if group is not None and group.committed_messages:
+            stations["commit"] = group.commit_cpu_ns / group.committed_messages / 1_000
+        return IngestStats(
+            messages=self._messages,
+            readings=self._readings,
+            duplicates=self._duplicates,
+            quarantined=self._quarantined,
+            late=self._late,
+            commits=group.commits if group else 0,
+            messages_per_s=(history[-1][1] - history[0][1]) / span if span else 0.0,
+            readings_per_s=(history[-1][2] - history[0][2]) / span if span else 0.0,
+            pending_messages=group.pending_messages if group else 0,
+            pending_bytes=group.pending_bytes if group else 0,
+            stalled=group.stalled if group else "",
+            stations_us=stations,
+        )
