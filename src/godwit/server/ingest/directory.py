@@ -7,6 +7,7 @@ tracks are the telemetry store's, given here and made durable with the group tha
 from collections import deque
 
 from godwit.contract.ids import DeviceId
+from godwit.contract.telemetry import Location
 from godwit.server.ingest.door import RawMessage
 from godwit.server.ingest.tracks import MessageIds, Prints, Track
 from godwit.server.registry.model import DEFAULT_TYPE, DeclaredReading, Device, DeviceType, Lifecycle
@@ -40,7 +41,7 @@ class Entry:
         self.ids: MessageIds | None = None
         self.raw: deque[RawMessage] = deque(maxlen=RAW_MESSAGES_MAX)
         self.metadata: object = None
-        self.location: object = None
+        self.location: Location | None = None
         self.seen = 0
 
 
@@ -60,6 +61,8 @@ class Directory:
         self.new_tracks: list[TrackRow] = []
         self.unclaimed: list[DeviceId] = []
         """Registered by themselves since the last group; the registry has to hear of them."""
+        self.moved: set[str] = set()
+        """Devices that told a position since housekeeping looked last."""
 
     def restore(self, recovered: Recovered) -> None:
         """Take up the numbers that the telemetry store gave out before."""

@@ -265,6 +265,7 @@ class Pipeline:
             entry.metadata = message.metadata
         if message.location is not None:
             entry.location = message.location
+            self.directory.moved.add(entry.device_id)
         return entry
 
     def _check_series(self, entry: Entry, sample: Sample) -> None:

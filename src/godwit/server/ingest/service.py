@@ -91,6 +91,7 @@ class Ingest:
         self._dirty = delta.Dirty()
         self._commits_since_fold = 0
         self._folded_at = monotonic()
+        self._is_fold_wanted = False
         self._messages = self._readings = self._duplicates = self._quarantined = self._late = 0
         self._history: deque[tuple[float, int, int]] = deque(maxlen=11)
 
@@ -172,7 +173,7 @@ class Ingest:
     def seal(self) -> "tuple[Commit, list[StateRow] | None] | None":
         """Close the open batch and return its commit."""
         batch, directory = self.pipeline.batch, self.directory
-        if batch.is_empty and not directory.new_devices:
+        if batch.is_empty and not directory.new_devices and not self._is_fold_wanted:
             return None
         self.pipeline.batch = Batch()
         data, devices, amounts = delta.encode(batch)
@@ -208,10 +209,15 @@ class Ingest:
 
     def _fold_rows(self) -> list[StateRow] | None:
         self._commits_since_fold += 1
-        if self._commits_since_fold < FOLD_COMMITS and monotonic() - self._folded_at < FOLD_S:
+        if not self._is_fold_wanted and self._commits_since_fold < FOLD_COMMITS and monotonic() - self._folded_at < FOLD_S:
             return None
-        self._commits_since_fold, self._folded_at = 0, monotonic()
+        self._commits_since_fold, self._folded_at, self._is_fold_wanted = 0, monotonic(), False
         return self.ledger_book.dump() + self.latest_values.dump() + self._dirty.dump(self.directory)
+
+    async def fold(self) -> None:
+        """Fold now; returns once durable. Sealing wants it: latest values of hot rows are found by looking, of sealed not."""
+        self._is_fold_wanted = True
+        await self._purge([])
 
     def write(self, work: object) -> None:
         """Commit, and fold when it is time. Called in the commit thread."""

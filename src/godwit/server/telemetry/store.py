@@ -105,6 +105,10 @@ class TelemetryStore(Protocol):
         """Return one quarantined message, whole."""
         ...
 
+    def is_seal_due(self, now: int) -> bool:
+        """Whether `seal` would find something to move. Cheap."""
+        ...
+
     def seal(self, now: int, *, force: bool = False) -> int:
         """Move hot rows whose time has come into Parquet; returns the points moved. Called while commits go on."""
         ...
