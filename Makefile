@@ -1,0 +1,68 @@
+# The commands of the house. `make up` and `make test` need nothing but Debian or Ubuntu with Python 3.11 or later.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGE := pyproject.toml requirements/build.in
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check lint types imports unit format bench services requirements
+
+help:
+	@echo "make up            start the platform with 12 simulated devices"
+	@echo "make test          run all tests, installing what they need"
+	@echo "make check         format, lint, types, imports and unit tests, in under a minute"
+	@echo "make bench         measure speed and memory; results in bench-results/ (BENCH=\"--quick ingest\" for less)"
+	@echo "make format        put the code into its format"
+	@echo "make requirements  pin the dependencies anew (needs uv)"
+
+$(BIN)/python:
+	@sh requirements/make_venv.sh "$(PYTHON)" "$(VENV)"
+
+# A stamp per set of requirements: installed once, and again only when the pins change.
+$(VENV)/.server: requirements/server.txt $(PACKAGE) | $(BIN)/python
+	@echo "Installing the server (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.server
+	@echo "Installing the tools of development (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+up: $(VENV)/.server
+	@$(BIN)/godwit demo
+
+services:
+	@sh tests/install_services.sh $(BIN)
+
+test: $(VENV)/.dev services
+	@$(BIN)/python -m pytest $(PYTEST)
+
+# Types are the slowest part; the rest runs beside them.
+check: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j2 types lint imports unit
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check --quiet src tests bench
+	@$(BIN)/ruff check --quiet src tests bench
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	@$(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.dev
+	@$(BIN)/python -m pytest tests/unit
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format src tests bench
+	@$(BIN)/ruff check --fix --quiet src tests bench
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench.run $(BENCH)
+
+requirements:
+	@sh requirements/pin.sh
