@@ -1,0 +1,270 @@
+"""Writes our packet types: MQTT 5 through the `mqtt5` library, MQTT 3.1.1 by hand, the hot ones by hand in both."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import mqtt5
+
+from godwit.mqtt import packets as p
+
+_REMAINING_MAX: Final = 268_435_455
+
+
+def write_varint(value: int) -> bytes:
+    """Return a variable byte integer (MQTT 5, 1.5.5)."""
+    if value < 128:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2, "big") + data
+
+
+def _binary(data: bytes) -> bytes:
+    return len(data).to_bytes(2, "big") + data
+
+
+def _frame(first: int, body: bytes) -> bytes:
+    return bytes((first,)) + write_varint(len(body)) + body
+
+
+def puback_success(packet_id: int) -> bytes:
+    """Return PUBACK without a reason, the same in both versions."""
+    return b"\x40\x02" + packet_id.to_bytes(2, "big")
+
+
+def write_publish(packet: p.Publish, version: int) -> bytes:
+    """Return a PUBLISH. Raises ValueError where it is larger than MQTT can say."""
+    if packet.properties is not p.NO_PROPERTIES or packet.topic_alias is not None:
+        if version == 5:
+            return _publish_5(packet)
+    first = 0x30 | packet.dup << 3 | packet.qos << 1 | packet.retain
+    topic = packet.topic.encode()
+    body_bytes = 2 + len(topic) + (2 if packet.qos else 0) + (version == 5) + len(packet.payload)
+    if body_bytes > _REMAINING_MAX:
+        raise ValueError("the message is larger than an MQTT packet can be")
+    parts = [bytes((first,)), write_varint(body_bytes), len(topic).to_bytes(2, "big"), topic]
+    if packet.qos:
+        parts.append(packet.packet_id.to_bytes(2, "big"))
+    if version == 5:
+        parts.append(b"\0")
+    parts.append(packet.payload)
+    return b"".join(parts)
+
+
+def _publish_5(packet: p.Publish) -> bytes:
+    said = packet.properties
+    return mqtt5.PublishPacket(
+        packet.topic,
+        packet.payload,
+        qos=mqtt5.QoS(packet.qos),
+        retain=packet.retain,
+        packet_id=packet.packet_id or None,
+        duplicate=packet.dup,
+        payload_format_indicator=said.payload_format_indicator,
+        message_expiry_interval=said.message_expiry_interval,
+        content_type=said.content_type,
+        response_topic=said.response_topic,
+        correlation_data=said.correlation_data,
+        subscription_ids=list(said.subscription_ids),
+        topic_alias=packet.topic_alias,
+        user_properties=list(said.user_properties),
+    ).write()
+
+
+def _connect_5(packet: p.Connect) -> bytes:
+    return mqtt5.ConnectPacket(
+        packet.client_id,
+        username=packet.username,
+        password=packet.password,
+        clean_start=packet.clean_start,
+        will=_will_5(packet.will) if packet.will else None,
+        keep_alive=packet.keep_alive,
+        session_expiry_interval=packet.session_expiry_interval,
+        authentication_method=packet.authentication_method,
+        authentication_data=packet.authentication_data,
+        request_problem_info=packet.request_problem_information,
+        request_response_info=packet.request_response_information,
+        receive_max=packet.receive_maximum,
+        topic_alias_max=packet.topic_alias_maximum,
+        max_packet_size=packet.maximum_packet_size,
+        user_properties=list(packet.user_properties),
+    ).write()
+
+
+def _will_5(will: p.Will) -> mqtt5.Will:
+    said = will.properties
+    return mqtt5.Will(
+        will.topic,
+        payload=will.payload,
+        qos=mqtt5.QoS(will.qos),
+        retain=will.retain,
+        payload_format_indicator=said.payload_format_indicator,
+        message_expiry_interval=said.message_expiry_interval,
+        content_type=said.content_type,
+        response_topic=said.response_topic,
+        correlation_data=said.correlation_data,
+        will_delay_interval=will.delay_interval,
+        user_properties=list(said.user_properties),
+    )
+
+
+def _connack_5(packet: p.ConnAck) -> bytes:
+    return mqtt5.ConnAckPacket(
+        session_present=packet.session_present,
+        reason_code=mqtt5.ConnAckReasonCode(packet.reason_code),
+        session_expiry_interval=packet.session_expiry_interval,
+        assigned_client_id=packet.assigned_client_id,
+        server_keep_alive=packet.server_keep_alive,
+        authentication_method=packet.authentication_method,
+        authentication_data=packet.authentication_data,
+        response_info=packet.response_information,
+        server_reference=packet.server_reference,
+        reason_str=packet.reason_string,
+        receive_max=65_535 if packet.receive_maximum is None else packet.receive_maximum,
+        topic_alias_max=packet.topic_alias_maximum,
+        max_qos=mqtt5.QoS(2 if packet.maximum_qos is None else packet.maximum_qos),
+        retain_available=packet.retain_available,
+        max_packet_size=packet.maximum_packet_size,
+        wildcard_subscription_available=packet.wildcard_subscription_available,
+        subscription_id_available=packet.subscription_ids_available,
+        shared_subscription_available=packet.shared_subscription_available,
+        user_properties=list(packet.user_properties),
+    ).write()
+
+
+def _answer_5(kind: Callable[..., Any], reasons: Callable[[int], Any]) -> Callable[[Any], bytes]:
+    def write(packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp) -> bytes:
+        return kind(
+            packet.packet_id,
+            reason_code=reasons(packet.reason_code),
+            reason_str=packet.reason_string,
+            user_properties=list(packet.user_properties),
+        ).write()  # type: ignore[no-any-return]
+
+    return write
+
+
+def _subscribe_5(packet: p.Subscribe) -> bytes:
+    filters = [
+        mqtt5.TopicFilter(
+            each.topic_filter,
+            max_qos=mqtt5.QoS(each.qos),
+            no_local=each.no_local,
+            retain_as_published=each.retain_as_published,
+            retain_handling=mqtt5.RetainHandling(each.retain_handling),
+        )
+        for each in packet.subscriptions
+    ]
+    return mqtt5.SubscribePacket(
+        packet.packet_id, filters, subscription_id=packet.subscription_id, user_properties=list(packet.user_properties)
+    ).write()
+
+
+def _suback_5(packet: p.SubAck) -> bytes:
+    return mqtt5.SubAckPacket(
+        packet.packet_id,
+        [mqtt5.SubAckReasonCode(code) for code in packet.reason_codes],
+        reason_str=packet.reason_string,
+        user_properties=list(packet.user_properties),
+    ).write()
+
+
+def _unsubscribe_5(packet: p.Unsubscribe) -> bytes:
+    return mqtt5.UnsubscribePacket(
+        packet.packet_id, list(packet.topic_filters), user_properties=list(packet.user_properties)
+    ).write()
+
+
+def _unsuback_5(packet: p.UnsubAck) -> bytes:
+    return mqtt5.UnsubAckPacket(
+        packet.packet_id,
+        [mqtt5.UnsubAckReasonCode(code) for code in packet.reason_codes],
+        reason_str=packet.reason_string,
+        user_properties=list(packet.user_properties),
+    ).write()
+
+
+def _disconnect_5(packet: p.Disconnect) -> bytes:
+    return mqtt5.DisconnectPacket(
+        reason_code=mqtt5.DisconnectReasonCode(packet.reason_code),
+        session_expiry_interval=packet.session_expiry_interval,
+        server_reference=packet.server_reference,
+        reason_str=packet.reason_string,
+        user_properties=list(packet.user_properties),
+    ).write()
+
+
+def _auth_5(packet: p.Auth) -> bytes:
+    return mqtt5.AuthPacket(
+        reason_code=mqtt5.AuthReasonCode(packet.reason_code),
+        authentication_method=packet.authentication_method,
+        authentication_data=packet.authentication_data,
+        reason_str=packet.reason_string,
+        user_properties=list(packet.user_properties),
+    ).write()
+
+
+def _connect_4(packet: p.Connect) -> bytes:
+    will = packet.will
+    flags = (packet.username is not None) << 7 | (packet.password is not None) << 6 | packet.clean_start << 1
+    if will is not None:
+        flags |= 4 | will.qos << 3 | will.retain << 5
+    body = _text("MQTT") + bytes((4, flags)) + packet.keep_alive.to_bytes(2, "big") + _text(packet.client_id)
+    if will is not None:
+        body += _text(will.topic) + _binary(will.payload)
+    if packet.username is not None:
+        body += _text(packet.username)
+    if packet.password is not None:
+        body += _binary(packet.password)
+    return _frame(0x10, body)
+
+
+def _id_4(first: int) -> Callable[[Any], bytes]:
+    return lambda packet: bytes((first, 2)) + packet.packet_id.to_bytes(2, "big")
+
+
+def _subscribe_4(packet: p.Subscribe) -> bytes:
+    filters = b"".join(_text(each.topic_filter) + bytes((each.qos,)) for each in packet.subscriptions)
+    return _frame(0x82, packet.packet_id.to_bytes(2, "big") + filters)
+
+
+def _suback_4(packet: p.SubAck) -> bytes:
+    # 3.1.1 knows one failure only (3.9.3).
+    codes = bytes(min(128, code) for code in packet.reason_codes)
+    return _frame(0x90, packet.packet_id.to_bytes(2, "big") + codes)
+
+
+def _unsubscribe_4(packet: p.Unsubscribe) -> bytes:
+    return _frame(0xA2, packet.packet_id.to_bytes(2, "big") + b"".join(_text(each) for each in packet.topic_filters))
+
+
+_WRITERS_5: Final[dict[type, Callable[[Any], bytes]]] = {
+    p.Connect: _connect_5, p.ConnAck: _connack_5, p.Subscribe: _subscribe_5, p.SubAck: _suback_5,
+    p.PubAck: _answer_5(mqtt5.PubAckPacket, mqtt5.PubAckReasonCode),
+    p.PubRec: _answer_5(mqtt5.PubRecPacket, mqtt5.PubRecReasonCode),
+    p.PubRel: _answer_5(mqtt5.PubRelPacket, mqtt5.PubRelReasonCode),
+    p.PubComp: _answer_5(mqtt5.PubCompPacket, mqtt5.PubCompReasonCode),
+    p.Unsubscribe: _unsubscribe_5, p.UnsubAck: _unsuback_5, p.Disconnect: _disconnect_5, p.Auth: _auth_5,
+    p.PingReq: lambda _packet: b"\xc0\0", p.PingResp: lambda _packet: b"\xd0\0",
+}  # fmt: skip
+_WRITERS_4: Final[dict[type, Callable[[Any], bytes]]] = {
+    p.Connect: _connect_4, p.ConnAck: lambda packet: bytes((0x20, 2, packet.session_present, packet.reason_code)),
+    p.Subscribe: _subscribe_4, p.SubAck: _suback_4, p.Unsubscribe: _unsubscribe_4,
+    p.PubAck: _id_4(0x40), p.PubRec: _id_4(0x50), p.PubRel: _id_4(0x62), p.PubComp: _id_4(0x70), p.UnsubAck: _id_4(0xB0),
+    p.PingReq: lambda _packet: b"\xc0\0", p.PingResp: lambda _packet: b"\xd0\0", p.Disconnect: lambda _packet: b"\xe0\0",
+}  # fmt: skip
+
+
+def encode(packet: p.Packet, version: int) -> bytes:
+    """Return the bytes of a packet in version 4 (MQTT 3.1.1) or 5."""
+    if type(packet) is p.Publish:
+        return write_publish(packet, version)
+    return (_WRITERS_5 if version == 5 else _WRITERS_4)[type(packet)](packet)
