@@ -1,0 +1,1 @@
+"""What a person types: one module per command, and `main`, which finds them."""
