@@ -1,12 +1,17 @@
 """The one topic schema, both ways. No other module writes a `/`.
 
-Interface only so far; see `TopicSchema`.
+Two layouts: *native*, `devices/{deviceId}/{channel}`, with the aliases of older devices (`device/{id}/telemetry`,
+`device/commands/#`), and *placed*, `{tenant}/{location}/{deviceType}/{deviceId}/{channel}`. A server in the placed layout
+still understands the native one.
 """
 
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from godwit.contract.ids import DeviceId
+from godwit.contract.ids import DeviceId, parse_device_id
+
+HEARTBEAT_TOPIC: Final = "system/heartbeat"
+_KEPT_MAX: Final = 100_000
 
 
 class Channel(StrEnum):
@@ -29,6 +34,39 @@ class Channel(StrEnum):
     NOTICES = "notices"
 
 
+class Rule(NamedTuple):
+    """How a channel is used. `is_up`: the device sends; `is_down`: the server does."""
+
+    is_up: bool
+    is_down: bool
+    qos: int
+    is_retained: bool
+    summary: str
+
+
+RULES: Final[dict[Channel, Rule]] = {
+    Channel.TELEMETRY: Rule(True, False, 1, False, "Readings; QoS 0 for frequent streams, 1 for important ones"),
+    Channel.TELEMETRY_STORED: Rule(False, True, 1, False, "Up to which sample a stream is stored"),
+    Channel.STATUS: Rule(True, False, 1, True, "Online or offline, health and errors; also the last will"),
+    Channel.EVENTS: Rule(True, False, 1, False, "Boot, error, local alert"),
+    Channel.COMMANDS: Rule(False, True, 1, False, "Commands to the device"),
+    Channel.COMMAND_RESULTS: Rule(True, False, 1, False, "Progress and results of commands"),
+    Channel.TWIN_DESIRED: Rule(False, True, 2, True, "The whole desired state"),
+    Channel.TWIN_DELTA: Rule(False, True, 1, False, "What desired and reported differ in"),
+    Channel.TWIN_GET: Rule(True, False, 1, False, "Asks for the twin"),
+    Channel.TWIN_REPORTED: Rule(True, False, 1, False, "What the device reports of its state"),
+    Channel.TWIN_RESPONSE: Rule(False, True, 1, False, "Answers to twin messages"),
+    Channel.FIRMWARE_OFFER: Rule(False, True, 1, True, "A release that the device should install"),
+    Channel.FIRMWARE_PROGRESS: Rule(True, False, 1, False, "How an update gets on"),
+    Channel.FIRMWARE_CHUNK: Rule(True, True, 1, False, "Requests for pieces of an artifact, and the pieces"),
+    Channel.NOTICES: Rule(False, True, 1, False, "Limit hit, quarantined, renew, new CA, gap wanted"),
+}  # fmt: skip
+
+_TAILS: Final = {str(channel): channel for channel in Channel}
+_PLACED_TAILS: Final = {**_TAILS, "readings": Channel.TELEMETRY}
+_PLACED_NAMES: Final = {Channel.TELEMETRY: "readings"}
+
+
 class DeviceTopic(NamedTuple):
     """A topic of the contract, taken apart. `tail` is the command id under command-results, else empty."""
 
@@ -41,7 +79,7 @@ class DeviceTopic(NamedTuple):
 
 
 class Topics(Protocol):
-    """A topic layout: `native` (`devices/{deviceId}/...`) or `placed` (`{tenant}/{location}/{type}/{deviceId}/...`)."""
+    """A topic layout."""
 
     def parse(self, topic: str) -> DeviceTopic | None:
         """Take `topic` apart; None where it is no topic of the contract. Raises MalformedError for a bad device id."""
@@ -50,3 +88,84 @@ class Topics(Protocol):
     def build(self, where: DeviceTopic) -> str:
         """Return the topic of `where`."""
         ...
+
+
+def _find(tail: str, tails: dict[str, Channel]) -> tuple[Channel, str] | None:
+    channel = tails.get(tail)
+    if channel is not None:
+        return channel, ""
+    head, _slash, rest = tail.partition("/")
+    if head == Channel.COMMAND_RESULTS and rest and "/" not in rest:
+        return Channel.COMMAND_RESULTS, rest
+    return None
+
+
+class NativeTopics:
+    """`devices/{deviceId}/{channel}`, and the aliases `device/{deviceId}/telemetry`, `device/commands/{deviceId}`."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, DeviceTopic | None] = {}
+
+    def parse(self, topic: str) -> DeviceTopic | None:
+        """Take `topic` apart; None where it is no topic of the contract. Raises MalformedError for a bad device id."""
+        try:
+            return self._known[topic]
+        except KeyError:
+            pass
+        found = self._parse(topic)
+        if len(self._known) >= _KEPT_MAX:  # bounded, whatever names peers make up
+            self._known.clear()
+        self._known[topic] = found
+        return found
+
+    def _parse(self, topic: str) -> DeviceTopic | None:
+        head, _slash, rest = topic.partition("/")
+        if head not in ("devices", "device"):
+            return None
+        name, _slash, tail = rest.partition("/")
+        if head == "device":
+            if name == "commands" and tail:
+                return DeviceTopic(parse_device_id(tail), Channel.COMMANDS)
+            return DeviceTopic(parse_device_id(name), Channel.TELEMETRY) if tail == "telemetry" else None
+        found = _find(tail, _TAILS)
+        return None if found is None else DeviceTopic(parse_device_id(name), *found)
+
+    def build(self, where: DeviceTopic) -> str:
+        """Return the topic of `where`."""
+        tail = f"/{where.tail}" if where.tail else ""
+        return f"devices/{where.device_id}/{where.channel}{tail}"
+
+
+class PlacedTopics(NativeTopics):
+    """`{tenant}/{location}/{deviceType}/{deviceId}/{channel}`; telemetry is called `readings` here."""
+
+    def _parse(self, topic: str) -> DeviceTopic | None:
+        native = super()._parse(topic)
+        if native is not None:
+            return native
+        parts = topic.split("/", 4)
+        if len(parts) < 5 or not all(parts):
+            return None
+        found = _find(parts[4], _PLACED_TAILS)
+        if found is None:
+            return None
+        channel, tail = found
+        return DeviceTopic(parse_device_id(parts[3]), channel, tail, parts[0], parts[1], parts[2])
+
+    def build(self, where: DeviceTopic) -> str:
+        """Return the topic of `where`: native unless its place is known."""
+        if where.tenant is None:
+            return super().build(where)
+        name = _PLACED_NAMES.get(where.channel, str(where.channel))
+        tail = f"/{where.tail}" if where.tail else ""
+        return f"{where.tenant}/{where.location}/{where.device_type}/{where.device_id}/{name}{tail}"
+
+
+def topics_for(layout: str) -> NativeTopics:
+    """Return the layout named `native` or `placed`."""
+    return PlacedTopics() if layout == "placed" else NativeTopics()
+
+
+def alerts_topic(severity: str, tenant: str | None = None) -> str:
+    """Return the topic on which alerts of a severity leave."""
+    return f"alerts/{severity}" if tenant is None else f"tenants/{tenant}/alerts/{severity}"
