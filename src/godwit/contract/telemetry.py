@@ -158,7 +158,8 @@ def _decode_second(payload: bytes, error: msgspec.ValidationError) -> Telemetry:
         return decode_senml(tree, 0)
     if not isinstance(tree, dict):
         raise MalformedError("a telemetry message is an object", code=codes.UNKNOWN_SHAPE) from None
-    raise MalformedError(str(error), code=codes.WRONG_TYPE) from None
+    is_number = "out of range" in str(error)
+    raise MalformedError(str(error), code=codes.NOT_FINITE if is_number else codes.WRONG_TYPE) from None
 
 
 def _from_tree(tree: object) -> Telemetry:

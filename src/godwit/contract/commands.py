@@ -1,0 +1,56 @@
+"""Commands to a device, and what it answers."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from godwit.contract.documents import decode_document
+
+
+class CommandType(StrEnum):
+    """Commands that every device may know. A device type can have more of its own."""
+
+    REBOOT = "reboot"
+    UPDATE_FIRMWARE = "update_firmware"
+    CHANGE_INTERVAL = "change_interval"
+    CALIBRATE = "calibrate"
+    SHUTDOWN = "shutdown"
+
+
+class Priority(StrEnum):
+    """How urgent a command is."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class DeviceCommand(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A command. Times are RFC 3339; after `expires_at` it must not be carried out."""
+
+    command_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    device_id: str
+    command: CommandType | str
+    created_at: str
+    parameters: dict[str, Any] | None = None
+    priority: Priority = Priority.NORMAL
+    expires_at: str | None = None
+
+
+class CommandResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How a command gets on: acked, running, succeeded, failed, interrupted. `progress` in percent."""
+
+    command_id: str
+    status: str
+    device_id: str | None = None
+    timestamp: str | float | int | None = None
+    progress: float | None = None
+    message: str | None = None
+    result: Any = None
+
+
+def decode(payload: bytes, content_type: str | None = None) -> DeviceCommand:
+    """Decode a command. Raises MalformedError only."""
+    return decode_document(payload, DeviceCommand, content_type)

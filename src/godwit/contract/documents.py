@@ -1,0 +1,25 @@
+"""Reading small JSON or CBOR documents into their structs, for all channels but telemetry. Not for the hot path."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from godwit.contract import codes
+from godwit.contract.errors import MalformedError
+from godwit.contract.payloads import Encoding, encoding_of, load
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+def decode_document(payload: bytes, kind: type[Document], content_type: str | None = None) -> Document:
+    """Return `payload` as a `kind`. Raises MalformedError only; the sentence names the field."""
+    encoding = encoding_of(payload, content_type, None)
+    if encoding not in (Encoding.JSON, Encoding.CBOR):
+        raise MalformedError("this channel speaks JSON or CBOR", code=codes.UNKNOWN_CONTENT_TYPE)
+    tree: Any = load(payload, encoding)
+    if not isinstance(tree, dict):
+        raise MalformedError("the message is an object", code=codes.UNKNOWN_SHAPE)
+    try:
+        return msgspec.convert(tree, kind)
+    except (msgspec.ValidationError, TypeError, OverflowError) as error:
+        raise MalformedError(str(error)[:200], code=codes.WRONG_TYPE) from None

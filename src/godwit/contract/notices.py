@@ -1,0 +1,13 @@
+"""Notices to a device: a limit was hit, something is in quarantine, a certificate is due, samples are missing."""
+
+from typing import Any
+
+import msgspec
+
+
+class Notice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Something the device should know. `code` is stable."""
+
+    code: str
+    message: str = ""
+    details: dict[str, Any] | None = None

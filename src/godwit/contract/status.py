@@ -1,0 +1,48 @@
+"""Status: whether a device is there, and how it is. Retained, and also the last will."""
+
+from typing import Annotated
+
+import msgspec
+
+from godwit.contract.documents import decode_document
+
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+
+
+class Health(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Loads in percent, uptime in seconds, spool depth in samples, clock offset in seconds."""
+
+    cpu: Percent | None = None
+    memory: Percent | None = None
+    disk: Percent | None = None
+    uptime: float | None = None
+    temperature: float | None = None
+    spool_depth: int | None = None
+    clock_offset: float | None = None
+
+
+class DeviceError(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Something that is wrong on the device."""
+
+    code: str
+    message: str = ""
+    timestamp: str | float | int | None = None
+    severity: str | None = None
+
+
+class DeviceStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a device says of itself. `status` is online, offline, or a word of the device's own (`maintenance` ...)."""
+
+    status: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    device_id: str | None = None
+    health: Health | None = None
+    errors: list[DeviceError | str] | None = None
+    last_seen: str | float | int | None = None
+    timestamp: str | float | int | None = None
+    reason: str | None = None
+    firmware_version: str | None = None
+
+
+def decode(payload: bytes, content_type: str | None = None) -> DeviceStatus:
+    """Decode a status message. Raises MalformedError only."""
+    return decode_document(payload, DeviceStatus, content_type)
