@@ -1,7 +1,6 @@
 """The load generator: many lean MQTT 5 publishers in one process, with packets built by hand.
 
-It runs apart from the server, so that its own CPU is not counted, and does nothing that a real client does not: connect,
-publish at QoS 1 what the seed's example publishes, wait for the acknowledgement. Modes: `closed` keeps a number of
+It runs apart from the server, so that its own CPU is not counted, and does what a real client does: connect, publish at QoS 1 what the seed's example publishes, wait for the acknowledgement. Modes: `closed` keeps a number of
 messages in flight on each connection until the total is acknowledged; `paced` publishes at a rate; `idle` connects and
 holds still; `handshakes` opens and closes connections. The result is one JSON object on standard output.
 """
@@ -99,9 +98,8 @@ class Publisher(asyncio.Protocol):
         self.device = device
         self.topic = text(f"devices/{device}/telemetry")
         self.head = b'{"deviceId": "%b", "timestamp": "' % device.encode()
-        self.tail = (
-            b'", "sensors": {"temperature": %.1f, "humidity": 65.2, "pressure": 1013.25, "battery": 87.3}}'
-            % (20 + number % 100 / 10)
+        self.tail = b'", "sensors": {"temperature": %.1f, "humidity": 65.2, "pressure": 1013.25, "battery": 87.3}}' % (
+            20 + number % 100 / 10
         )
         size = len(self.topic) + 3 + len(self.head) + 24 + len(self.tail)
         self.fixed = b"\x32" + variable_length(size) + self.topic
@@ -116,7 +114,7 @@ class Publisher(asyncio.Protocol):
         self.transport = transport
         transport.write(connect_packet(self.device))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """Count it."""
         if not self.load.done.is_set():
             self.load.lost += 1

@@ -1,7 +1,7 @@
 """Processes that a benchmark starts and looks at: CPU and memory from /proc, a godwit, a Mosquitto, a load."""
 
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import os
@@ -78,8 +78,8 @@ class Target(NamedTuple):
     def get(self, path: str, accept: str = "application/json") -> bytes:
         """Ask a godwit's API."""
         headers = {"Authorization": f"Bearer {self.token()}", "Accept": accept}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own loopback
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
             data: bytes = answer.read()
             return data
 
@@ -110,9 +110,7 @@ def godwit(data_dir: Path, **settings: str) -> Iterator[Target]:
     begin = time.perf_counter()
     with (
         (data_dir.parent / f"{data_dir.name}.log").open("wb") as log,
-        started(
-            [sys.executable, "-m", "godwit.cli.main", "up"], env=environment, stdout=log, stderr=log
-        ) as process,
+        started([sys.executable, "-m", "godwit.cli.main", "up"], env=environment, stdout=log, stderr=log) as process,
     ):
         _wait_ready(process, http)
         yield Target("godwit", (process.pid,), mqtt, mqtts, http, data_dir, time.perf_counter() - begin)
@@ -124,7 +122,7 @@ def _wait_ready(process: subprocess.Popen[bytes], http: int) -> None:
         if process.poll() is not None:
             sys.exit(f"godwit ended with {process.returncode}; see its log")
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{http}/health/ready", timeout=2).close()  # noqa: S310
+            urllib.request.urlopen(f"http://127.0.0.1:{http}/health/ready", timeout=2).close()
             return
         time.sleep(0.02)
     sys.exit("godwit was not ready within a minute")
@@ -134,15 +132,15 @@ def write_certificate(directory: Path) -> tuple[Path, Path]:
     """Write a self-signed certificate for loopback; returns (certificate, key)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -1,8 +1,8 @@
 """`make bench`: run the benchmarks, print them as tables, write them to bench-results/ as JSON.
 
-    make bench                               everything, about a quarter of an hour
-    make bench BENCH="--quick"               everything, small
-    make bench BENCH="ingest latency"        some of it
+make bench                               everything, about a quarter of an hour
+make bench BENCH="--quick"               everything, small
+make bench BENCH="ingest latency"        some of it
 """
 
 import argparse
@@ -45,7 +45,9 @@ def shown(value: object) -> str:
 
 def show(console: Console, title: str, found: object) -> None:
     """Print tables: one for every set of columns that occurs; a mapping of tables in its parts."""
-    parts = {key: part for key, part in found.items() if isinstance(part, (dict, list))} if isinstance(found, dict) else {}
+    parts = (
+        {key: part for key, part in found.items() if isinstance(part, (dict, list))} if isinstance(found, dict) else {}
+    )
     plain = {key: value for key, value in found.items() if key not in parts} if isinstance(found, dict) else found
     groups: dict[tuple[str, ...], list[Mapping[str, object]]] = {}
     for row in rows_of(plain):

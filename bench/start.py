@@ -18,6 +18,8 @@ def run(directory: Path, *, quick: bool) -> dict[str, object]:
             time.sleep(5)
             sizes.append(target.rss_bytes() / 1e6)
     return {
-        "first_ready_s": ready[0], "again_ready_s": sorted(ready[1:])[len(ready[1:]) // 2], "goal_ready_s": GOAL_READY_S,
+        "first_ready_s": ready[0],
+        "again_ready_s": sorted(ready[1:])[len(ready[1:]) // 2],
+        "goal_ready_s": GOAL_READY_S,
         "idle_rss_mb": max(sizes), "goal_rss_mb": GOAL_RSS_MB,
     }  # fmt: skip

@@ -1,10 +1,10 @@
 """One box of lines on the terminal: drawn with lines where the terminal can, plain where nobody looks. Pure."""
 
 from collections.abc import Sequence
-from typing import IO
+from typing import TextIO
 
 
-def can_draw(stream: IO[str]) -> bool:
+def can_draw(stream: TextIO) -> bool:
     """Whether `stream` is a terminal that shows box-drawing characters."""
     return stream.isatty() and (stream.encoding or "").lower().replace("-", "") == "utf8"
 
@@ -23,8 +23,5 @@ def draw(title: str, rows: Sequence[tuple[str, str]], *, fancy: bool, columns: i
     width = min(width, columns - 4)
     top = f"{corners[0]}{across} {title} {across * (width - len(title) - 1)}{corners[1]}"
     bottom = f"{corners[2]}{across * (width + 2)}{corners[3]}"
-    if open_right:
-        body = [f"{down} {line}" for line in lines]
-    else:
-        body = [f"{down} {line:<{width}} {down}" for line in lines]
+    body = [f"{down} {line}" if open_right else f"{down} {line:<{width}} {down}" for line in lines]
     return "\n".join([top, *body, bottom])

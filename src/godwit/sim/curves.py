@@ -72,8 +72,11 @@ def compressor(at: Moment) -> float:
 
 
 class Curve(NamedTuple):
-    """One reading's way through time. `swing` scales the shape; `noise` is the standard deviation of the AR(1) part,
-    which forgets over `memory_s`; jolts of height `jolt` come `jolts_a_day` and fade over `jolt_s`."""
+    """One reading's way through time.
+
+    `swing` scales the shape; `noise` is the standard deviation of the AR(1) part, which forgets over `memory_s`; jolts
+    of height `jolt` come `jolts_a_day` and fade over `jolt_s`.
+    """
 
     name: str
     unit: str

@@ -5,6 +5,7 @@ that what is sent again is stored once.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from random import Random
 from typing import Final, NamedTuple
@@ -103,7 +104,7 @@ class SimulatedDevice:
     def _battery(self, time_s: float) -> float:
         """Return the charge in %: it falls, gently at first, and the battery is changed when it is empty."""
         used = (time_s + self._battery_from_s) / DAY_S % self.profile.battery_days / self.profile.battery_days
-        return round(100.0 - 96.0 * used**1.3, 1)
+        return round(100.0 - 96.0 * math.pow(used, 1.3), 1)
 
     def online(self, now: int) -> bytes:
         """Return the status sent after connecting."""

@@ -1,0 +1,71 @@
+"""The command `godwit`: finds the command's module, runs it, and turns errors into one sentence and an exit code.
+
+Exit codes: 0 done (also after Ctrl-C on something that runs until then), 1 refused or failed with a sentence, 2 wrong
+usage. Rooms are imported by the command that needs them, so that `--help` is quick and a base install has it too.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from godwit.cli import simulate, up
+from godwit.contract.errors import GodwitError
+
+EXIT_FAILED = 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="godwit",
+        description="Self-hosted IoT platform: an acknowledgement means stored.",
+        epilog="Every command explains itself: godwit up --help",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    up.add_parser(commands)
+    simulate.add_parser(commands)
+    from godwit.cli import config  # noqa: PLC0415 - kept beside the others for the order of --help
+
+    config.add_parser(commands)
+    version = commands.add_parser(
+        "version", help="print the version", description="Print the version. Example: godwit version"
+    )
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _version(_: argparse.Namespace) -> int:
+    from importlib.metadata import version  # noqa: PLC0415 - slow to import, rarely asked
+
+    print(f"godwit {version('godwit')}")
+    return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int | None] = options.run
+    try:
+        return command(options) or 0
+    except GodwitError as error:
+        print(f"godwit: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("godwit"):
+            raise
+        print(f"godwit: this command needs the package {error.name!r}: pip install 'godwit[server]'", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:  # `godwit config | head`
+        sys.stderr.close()
+        return 0
+
+
+def main() -> NoReturn:
+    """Run the command of this process."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()
