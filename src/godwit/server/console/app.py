@@ -1,0 +1,56 @@
+"""Puts the console on the front application: pages, static files, the guard, and the sign-in road."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from godwit.server.console import parts, theme
+from godwit.server.console.pages import device, devices, overview, quarantine
+from godwit.server.console.session import Guard, SignIn, TokenDoor
+from godwit.server.platform import Platform
+
+_STATIC: Final = Path(__file__).parent / "static"
+
+_FAVICON: Final = parts.LOGO.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" color="#0f8a83" ')
+
+
+def head_html() -> str:
+    """Return what stands in the head of every page. Addresses change with the content, so that caches are right."""
+    mark = hashlib.sha256(b"".join(each.read_bytes() for each in sorted(_STATIC.iterdir()))).hexdigest()[:12]
+    return (
+        f"<script>{theme.BEFORE_PAINT}</script><style>{theme.css()}</style>"
+        f'<link rel="stylesheet" href="/console/{mark}/console.css">'
+        f'<script defer src="/console/{mark}/console.js"></script>'
+    )
+
+
+def mount(app: FastAPI, platform: Platform, tokens: TokenDoor) -> None:
+    """Serve the console from `app`, at every address that the API leaves free. Once per process (NiceGUI is global)."""
+    head = head_html()
+    mark = head.split("/console/", 1)[1].split("/", 1)[0]
+    # cookies know no port: two platforms on one host must not sign each other out
+    cookie = f"godwit-session-{platform.settings.server_port}"
+    sign_in = SignIn(tokens, cookie, head)
+    # BaseHTTPMiddleware-free: these stand on NiceGUI's own router, before its pages
+    nicegui_app.add_route("/sign-in", sign_in.show, methods=["GET"])
+    nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
+    nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
+    nicegui_app.add_static_files(f"/console/{mark}", _STATIC)
+    ui.add_head_html(head, shared=True)
+    for page in (overview, devices, device, quarantine):
+        page.register(platform)
+    guard: Any = Guard
+    nicegui_app.add_middleware(guard, tokens=tokens, cookie=cookie)
+    ui.run_with(
+        app,
+        title="godwit",
+        favicon=_FAVICON,
+        dark=None,
+        tailwind=False,
+        binding_refresh_interval=None,
+        show_welcome_message=False,
+    )

@@ -1,0 +1,206 @@
+"""What a device's page shows besides charts: pure functions from what the doors said to HTML, one part each."""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from godwit.server.console import parts, words
+from godwit.server.console.pages.devices import lifecycle_badge, place
+from godwit.server.console.reasons import reason
+from godwit.server.ingest.door import DeviceLedger, Latest, RawMessage
+from godwit.server.registry.model import Device, Presence
+from godwit.server.telemetry.model import Document
+
+_HEALTH: Final = (("cpu", "Processor"), ("memory", "Memory"), ("disk", "Disk"))
+_ERRORS_MAX: Final = 8
+_RAW_MAX: Final = 12
+
+
+class Facts(NamedTuple):
+    """All that was asked about one device."""
+
+    device: Device
+    presence: Presence
+    latest: list[Latest]
+    ledger: DeviceLedger | None
+    raw: list[RawMessage]
+    events: list[Document]
+
+
+def render(facts: Facts) -> dict[str, str]:
+    """Return every part by its id."""
+    return {
+        "head": _head(facts.device, facts.presence),
+        "latest": _latest(facts.latest),
+        "health": _health(facts.presence),
+        "ledger": _ledger(facts.ledger),
+        "about": _about(facts.device),
+        "raw": _raw(facts.raw),
+        "events": _events(facts.events),
+    }
+
+
+def _head(device: Device, presence: Presence) -> str:
+    state = "Online" if presence.online else "Offline"
+    since = f" since {parts.clock(presence.since)}" if presence.since else ""
+    where = place(device)
+    return (
+        f'<div class="head"><div><a class="crumb" href="/devices">{parts.icon("left")}Devices</a>'
+        f"<h1>{parts.text(device.name or device.device_id)}</h1><div class=sub>"
+        f'<span class="who" style="gap:8px">{parts.dot(online=presence.online)}<span>{state}{since}</span></span>'
+        f'{lifecycle_badge(device.lifecycle)}<span class="mono">{parts.text(device.device_id)}</span>'
+        f"<span>{parts.text(device.device_type)}</span>{f'<span>{parts.text(where)}</span>' if where != '–' else ''}"
+        f"<span>last seen {parts.age(presence.last_seen)}</span></div></div></div>"
+    )
+
+
+def _latest(latest: list[Latest]) -> str:
+    if not latest:
+        return parts.empty("No values yet", "The newest value of every reading stands here.")
+    rows = "".join(
+        f'<tr data-name="{parts.text(each.name)}"><td><b style="font-weight:550">{parts.text(each.name)}</b></td>'
+        f'<td class="right num value-cell">{parts.text(words.value(each.value)[:120])} <span class="faint">{parts.text(words.unit(each.unit))}</span></td>'
+        f'<td>{_quality(each.quality)}</td><td class="right faint num">{parts.age(each.time)}</td></tr>'
+        for each in latest
+    )
+    return (
+        '<div class="scroll"><table class="list"><thead><tr><th>Reading</th><th class="right">Value</th><th>Quality</th>'
+        f'<th class="right">Measured</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _quality(quality: str) -> str:
+    return parts.badge(quality, {"good": "good", "uncertain": "warn", "bad": "bad"}.get(quality, ""))
+
+
+def _health(presence: Presence) -> str:
+    status = presence.status or {}
+    health = status.get("health")
+    if not isinstance(health, dict):
+        return parts.empty(
+            "No status document yet",
+            "The device may publish <code class=mono>health</code> and <code class=mono>errors</code> on its status topic.",
+        )
+    lines = []
+    for name, title in _HEALTH:
+        share = health.get(name)
+        if isinstance(share, int | float):
+            lines.append(
+                f'<div><div class="line"><span class="soft">{title}</span><span class="num">{share:.0f} %</span></div>{parts.meter(share / 100)}</div>'
+            )
+    rows = []
+    if isinstance(uptime := health.get("uptime"), int | float):
+        rows.append(("Uptime", words.span(uptime)))
+    if isinstance(said := status.get("status"), str):
+        rows.append(("Says of itself", parts.text(said[:64])))
+    if presence.reason:
+        rows.append(("Presence by", parts.text(presence.reason)))
+    return f'<div class="health">{"".join(lines)}{parts.facts(rows)}{_errors(status.get("errors"))}</div>'
+
+
+def _errors(errors: object) -> str:
+    if not isinstance(errors, list) or not errors:
+        return f'<div class="note-block">{parts.badge("no errors reported", "good")}</div>'
+    items = []
+    for each in errors[:_ERRORS_MAX]:
+        told = each if isinstance(each, dict) else {"message": each}
+        code = told.get("code")
+        items.append(
+            f"<li>{f'<b>{parts.text(code)}</b> ' if code else ''}{parts.text(str(told.get('message', ''))[:300])}</li>"
+        )
+    return f'<div class="note-block bad"><ul>{"".join(items)}</ul></div>'
+
+
+def _ledger(ledger: DeviceLedger | None) -> str:
+    if ledger is None:
+        return parts.empty(
+            "Nothing in the account yet", "Every sample is entered here: accepted, duplicate or refused."
+        )
+    refused = sum(ledger.quarantined.values())
+    rows = [
+        ("Messages", words.count(ledger.messages)),
+        ("Samples accepted", words.count(ledger.accepted)),
+        ("Readings stored", words.count(ledger.readings)),
+        ("Duplicates", words.count(ledger.duplicate)),
+        ("Late", words.count(ledger.late)),
+        ("Gaps", _warned(ledger.gaps)),
+        ("Refused", _warned(ledger.refused)),
+        ("Quarantined", _warned(refused)),
+    ]
+    reasons = "".join(
+        f'<a class="tag" title="{parts.text(reason(code).what)}" href="/quarantine?code={parts.text(code)}">'
+        f"{parts.text(code)} · {words.count(number)}</a>"
+        for code, number in sorted(ledger.quarantined.items())
+    )
+    return parts.facts(rows) + (f'<div class="chips" style="margin-top:12px">{reasons}</div>' if reasons else "")
+
+
+def _warned(number: int) -> str:
+    return parts.badge(words.count(number), "warn") if number else "0"
+
+
+def _about(device: Device) -> str:
+    where = device.location
+    rows = [
+        ("Type", parts.text(device.device_type)),
+        ("Tenant", parts.text(device.tenant)),
+        ("Location", parts.text(place(device))),
+    ]
+    if where.name and where.latitude is not None and where.longitude is not None:
+        rows.append(("Position", f"{where.latitude:.5f}, {where.longitude:.5f}"))
+    if where.altitude is not None:
+        rows.append(("Altitude", f"{where.altitude:.0f} m"))
+    rows += [(name, parts.text(str(value)[:200])) for name, value in sorted(device.metadata.items())]
+    rows += [("Registered", parts.age(device.created, "–"))]
+    tags = "".join(
+        f'<span class="tag">{parts.text(name)}: {parts.text(value)}</span>'
+        for name, value in sorted(device.tags.items())
+    )
+    return parts.facts(rows) + (f'<div class="chips" style="margin-top:12px">{tags}</div>' if tags else "")
+
+
+def _raw(raw: list[RawMessage]) -> str:
+    if not raw:
+        return parts.empty(
+            "No message since the platform started", "The last few messages are kept in memory, byte for byte."
+        )
+    newest = sorted(raw, key=lambda each: -each.received)[:_RAW_MAX]
+    return "".join(
+        f'<details class="raw" data-key="{each.received}"><summary><span class="mono grow">{parts.text(each.topic)}</span>'
+        f'{parts.badge(each.code, "warn") if each.code else ""}<span class="faint num" style="margin-left:auto;white-space:nowrap">'
+        f'{words.size(len(each.payload))} · {parts.age(each.received)}</span></summary><div class="in">'
+        f'<pre class="payload">{parts.text(words.payload(each.payload)) or "(empty)"}</pre></div></details>'
+        for each in newest
+    )
+
+
+def _events(events: list[Document]) -> str:
+    if not events:
+        return parts.empty("No events", "Boots, errors and local alerts that the device reports are listed here.")
+    items = []
+    for each in events:
+        kind, detail = _event_words(each.payload)
+        items.append(
+            f'<li>{parts.badge(kind, "accent")}<span class="grow soft">{parts.text(detail)}</span>'
+            f'<span class="end">{parts.age(each.received)}</span></li>'
+        )
+    return f'<ul class="rows">{"".join(items)}</ul>'
+
+
+def _event_words(payload: bytes) -> tuple[str, str]:
+    try:
+        told = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "event", f"{len(payload)} bytes"
+    if not isinstance(told, dict):
+        return "event", str(told)[:300]
+    kind = next((str(told[name]) for name in ("event", "type", "eventType", "kind") if name in told), "event")
+    detail = told.get("message") or told.get("detail")
+    if detail is None:
+        left = {
+            name: value
+            for name, value in told.items()
+            if name not in {"event", "type", "eventType", "kind", "deviceId", "timestamp"}
+        }
+        detail = ", ".join(f"{name} {value}" for name, value in left.items())
+    return kind[:40], str(detail)[:300]

@@ -1,0 +1,119 @@
+"""The frame around every page: navigation, banners, the screen that pushes, and the road for clicks."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from time import time_ns
+from typing import Any, Final, ParamSpec, TypeVar
+
+from nicegui import run, ui
+from nicegui.events import GenericEventArguments
+from starlette.requests import Request
+
+from godwit.contract.errors import GodwitError
+from godwit.server.console import parts
+from godwit.server.console.screen import Screen
+from godwit.server.platform import Platform
+from godwit.server.registry.model import Principal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Act = Callable[[str], Awaitable[None]]
+
+_PAGES: Final = (
+    ("/", "overview", "Overview"),
+    ("/devices", "devices", "Devices"),
+    ("/quarantine", "quarantine", "Quarantine"),
+)
+
+
+class Frame:
+    """One page in one tab. Build the page inside `with frame.main():`, then say what clicks do and what ticks."""
+
+    def __init__(self, platform: Platform, request: Request, page: str, title: str) -> None:
+        self.platform = platform
+        self.who: Principal = request.scope["godwit.principal"]
+        self.query = request.query_params
+        self._acts: dict[str, Act] = {}
+        client = ui.context.client
+        client.title = f"{title} · godwit"
+        self.screen = Screen(client)
+        ui.html(self._navigation(page), sanitize=False)
+        ui.on("act", self._on_act)
+        self.screen.call("clock", time_ns() // 1_000_000)
+        self._main = ui.element("div").classes("main").props('role="main" id="main"')
+        with self._main:
+            ui.html(self._banners(), sanitize=False)
+        ui.html(
+            '<dialog class="sheet" id="sheet" aria-label="Details"><div class="in" id="sheet-in"></div></dialog>',
+            sanitize=False,
+        )
+
+    def main(self) -> AbstractContextManager[Any]:
+        """Return the place where the page goes."""
+        with self._main:
+            wrap: AbstractContextManager[Any] = ui.element("div").classes("wrap")
+        return wrap
+
+    def on(self, act: str, do: Act) -> None:
+        """Let `do` answer buttons and fields of the name `act`."""
+        self._acts[act] = do
+
+    def tick(self, every_s: float, do: Callable[[], Awaitable[None]]) -> None:
+        """Call `do` at this interval and push what it changed. One per page."""
+
+        async def ticked() -> None:
+            await self.do(do())
+
+        ui.timer(every_s, ticked, immediate=False)
+
+    async def _on_act(self, event: GenericEventArguments) -> None:
+        told = event.args if isinstance(event.args, dict) else {}
+        do = self._acts.get(str(told.get("act")))
+        if do is not None:
+            await self.do(do(str(told.get("arg", ""))[:1_000]))
+
+    async def do(self, work: Awaitable[None]) -> None:
+        """Do `work`; what the platform refuses is told to the person, who may act on it."""
+        try:
+            await work
+        except GodwitError as error:
+            self.screen.call("toast", str(error))
+        self.screen.put("banner-trouble", self._trouble())
+        self.screen.flush()
+
+    def _navigation(self, page: str) -> str:
+        links = "".join(
+            f'<a href="{href}"{" aria-current=page" if name == page else ""}>{parts.icon(name)}<span>{words}</span></a>'
+            for href, name, words in _PAGES
+        )
+        return (
+            '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
+            f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
+            f'<div class="side-foot"><button data-theme-toggle>{parts.icon("theme")}<span>Theme</span></button>'
+            f'<form method="post" action="/sign-out"><button>{parts.icon("leave")}<span>Sign out</span></button></form>'
+            "</div></nav>"
+        )
+
+    def _banners(self) -> str:
+        return self.screen.sent("banner-trouble", self._trouble()) + self._local()
+
+    def _local(self) -> str:
+        if not self.platform.settings.local_listener or self.platform.settings.mqtt_broker != "embedded":
+            return ""
+        where = parts.text(f"{self.platform.settings.mqtt_host}:{self.platform.settings.mqtt_port}")
+        return (
+            f'<div class="banner" id="banner-local">{parts.icon("warn")}<span>The plaintext MQTT listener '
+            f"<code>{where}</code> is open, for trying things out on this machine. Devices that connect there register "
+            "themselves. Turn it off with <code>LOCAL_LISTENER=false</code>.</span></div>"
+        )
+
+    def _trouble(self) -> str:
+        return "".join(
+            f'<div class="banner bad" role="alert">{parts.icon("warn")}<span>{parts.text(each)}</span></div>'
+            for each in self.platform.trouble()
+        )
+
+
+async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Run blocking `work` apart from the event loop."""
+    return await run.io_bound(work, *arguments, **named)

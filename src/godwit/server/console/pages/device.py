@@ -1,0 +1,235 @@
+"""`/devices/{id}`: all about one device. Its charts follow new readings: four pushes a second at most, points only."""
+
+from time import time_ns
+
+from nicegui import ui
+from starlette.requests import Request
+
+from godwit.contract.errors import RejectedError
+from godwit.contract.ids import DeviceId
+from godwit.server.console import parts
+from godwit.server.console.charts import Curves
+from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custom_window, history, window_of
+from godwit.server.console.device_parts import Facts, render
+from godwit.server.console.frame import Frame, in_thread
+from godwit.server.console.words import unit
+from godwit.server.ingest.door import Latest
+from godwit.server.platform import Platform
+from godwit.server.telemetry.live import Listener, Reading
+
+TICK_S = 0.25
+SLOW_TICKS = 8
+EVENTS_MAX = 20
+
+
+def register(platform: Platform) -> None:
+    """Put the page up."""
+
+    @ui.page("/devices/{device_id}", title="Device · godwit")
+    async def page(request: Request, device_id: str) -> None:
+        frame = Frame(platform, request, "devices", device_id[:64])
+        shown = _Page(frame, DeviceId(device_id))
+        try:
+            facts = await in_thread(shown.ask)
+        except RejectedError:
+            _show_unknown(frame, device_id)
+            return
+        await shown.show(facts)
+
+
+def _show_unknown(frame: Frame, device_id: str) -> None:
+    with frame.main():
+        ui.html(
+            parts.card(
+                "",
+                parts.empty(
+                    "No such device",
+                    f'<span class="mono">{parts.text(device_id[:64])}</span> is not registered, or not yours to see. '
+                    '<a class="link" href="/devices">All devices</a>',
+                    name="search",
+                    big=True,
+                ),
+            ),
+            sanitize=False,
+        )
+
+
+class _Page:
+    def __init__(self, frame: Frame, device_id: DeviceId) -> None:
+        self._frame = frame
+        self._platform = frame.platform
+        self._device_id = device_id
+        self._range = "1h"
+        self._from, self._to = "", ""
+        self._window = window_of(self._range, time_ns())
+        self._latest: list[Latest] = []
+        self._chosen: list[str] = []
+        self._listener: Listener | None = None
+        self._ticks = 0
+
+    def ask(self) -> Facts:
+        """Ask the doors for all but the charts. Blocks. Raises RejectedError when there is no such device."""
+        platform, who, device_id = self._platform, self._frame.who, self._device_id
+        device = platform.registry.device(who, device_id)
+        number = platform.ingest.device_no(device_id)
+        return Facts(
+            device=device,
+            presence=platform.registry.presence(who, device_id),
+            latest=sorted(platform.ingest.latest(device_id), key=lambda each: each.name),
+            ledger=platform.ingest.ledger(device_id),
+            raw=platform.ingest.raw(device_id),
+            events=[] if number is None else platform.store.documents(number, ["events"], EVENTS_MAX),
+        )
+
+    async def show(self, facts: Facts) -> None:
+        """Build the page."""
+        frame, screen = self._frame, self._frame.screen
+        # listen before history is read, so that nothing falls between the two
+        self._listener = self._platform.live.listen(lambda: None, frozenset({self._device_id}))
+        ui.context.client.on_delete(self._listener.close)
+        self._keep(facts.latest)
+        self._chosen = self._numeric()[:SHOWN_MAX]
+        points = await in_thread(history, self._platform.store, self._series(), self._window)
+        drawn = render(facts)
+        part = {name: screen.sent(name, html) for name, html in drawn.items()}
+        with frame.main():
+            ui.html(part["head"], sanitize=False)
+            ui.html(
+                f'<div class="bar" style="justify-content:space-between">{screen.sent("ranges", self._ranges())}'
+                f"{screen.sent('chips', self._chips())}</div>",
+                sanitize=False,
+            )
+            self._curves = Curves(self._units(), self._chosen)
+            self._load(points)
+            ui.html(screen.sent("no-curves", self._no_curves()), sanitize=False)
+            ui.html(
+                '<div class="grid"><div class="stack w8">'
+                + parts.card("Latest values", part["latest"], flush=True)
+                + parts.card("Events", part["events"], flush=True)
+                + parts.card("Last messages, as they came", part["raw"], flush=True)
+                + '</div><div class="stack w4">'
+                + parts.card("Status and health", part["health"])
+                + parts.card("Ledger", part["ledger"])
+                + parts.card("About", part["about"])
+                + "</div></div>",
+                sanitize=False,
+            )
+        frame.on("range", self._on_range)
+        frame.on("from", self._on_from)
+        frame.on("to", self._on_to)
+        frame.on("pick", self._on_pick)
+        frame.tick(TICK_S, self._tick)
+
+    async def _tick(self) -> None:
+        news = self._listener.take() if self._listener else []
+        readings = [each for each in news if isinstance(each, Reading)]
+        if readings and self._window.follow and (points := batch(readings, self._chosen)):
+            self._curves.append(points)
+        self._ticks += 1
+        if news or self._ticks % SLOW_TICKS == 0:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        facts = await in_thread(self.ask)
+        for name, html in render(facts).items():
+            self._frame.screen.put(name, html)
+        before = self._numeric()
+        self._keep(facts.latest)
+        if self._numeric() != before:
+            await self._on_new_readings()
+
+    async def _on_new_readings(self) -> None:
+        """Show readings that the device never sent before, while there is room."""
+        self._curves.extend(self._units())
+        room = [name for name in self._numeric() if name not in self._chosen]
+        self._chosen += room[: max(0, SHOWN_MAX - len(self._chosen))]
+        await self._redraw()
+
+    def _keep(self, latest: list[Latest]) -> None:
+        self._latest = latest
+
+    def _numeric(self) -> list[str]:
+        return [each.name for each in self._latest if not isinstance(each.value, str)]
+
+    def _units(self) -> dict[str, str]:
+        return {each.name: unit(each.unit) for each in self._latest if not isinstance(each.value, str)}
+
+    def _series(self) -> dict[str, int]:
+        return {each.name: each.series for each in self._latest if each.name in self._chosen}
+
+    def _load(self, points: dict[str, list[list[float]]]) -> None:
+        start, end = self._window.milliseconds()
+        self._curves.load(points, start, end, follow=self._window.follow)
+
+    async def _redraw(self) -> None:
+        """Read the history again and show it."""
+        window: Window = self._window
+        if window.follow:
+            window = self._window = window_of(self._range, time_ns())
+        points = await in_thread(history, self._platform.store, self._series(), window)
+        if window is not self._window:  # another window was chosen meanwhile
+            return
+        self._curves.choose(self._chosen)
+        self._load(points)
+        for name, html in (("ranges", self._ranges()), ("chips", self._chips()), ("no-curves", self._no_curves())):
+            self._frame.screen.put(name, html)
+
+    async def _on_range(self, arg: str) -> None:
+        self._range = arg
+        if arg == "custom":
+            self._frame.screen.put("ranges", self._ranges())
+            return
+        self._window = window_of(arg, time_ns())
+        await self._redraw()
+
+    async def _on_from(self, arg: str) -> None:
+        self._from = arg
+        await self._on_custom()
+
+    async def _on_to(self, arg: str) -> None:
+        self._to = arg
+        await self._on_custom()
+
+    async def _on_custom(self) -> None:
+        window = custom_window(self._from, self._to)
+        if window is not None:
+            self._window = window
+            points = await in_thread(history, self._platform.store, self._series(), window)
+            if window is self._window:
+                self._load(points)
+
+    async def _on_pick(self, arg: str) -> None:
+        if arg in self._chosen:
+            self._chosen = [name for name in self._chosen if name != arg]
+        elif arg in self._numeric():
+            self._chosen = [name for name in self._numeric() if name in self._chosen or name == arg]
+        await self._redraw()
+
+    def _ranges(self) -> str:
+        choices = [*((key, words) for key, words, _ in RANGES), ("custom", "Custom")]
+        hidden = "" if self._range == "custom" else " hidden"
+        fields = "".join(
+            f'<label>{words} <input class="field" type="datetime-local" data-act="{act}"></label>'
+            for act, words in (("from", "From"), ("to", "to"))
+        )
+        return f'<div class="bar">{parts.segments("range", choices, self._range, "Range")}<div class="custom"{hidden}>{fields}</div></div>'
+
+    def _chips(self) -> str:
+        numeric = self._numeric()
+        chips = "".join(
+            f'<button class="chip" data-act="pick" data-arg="{parts.text(name)}" data-focus="pick-{parts.text(name)}" '
+            f'style="--c:var(--chart-{at % 6 + 1})" aria-pressed="{"true" if name in self._chosen else "false"}">'
+            f"<i></i>{parts.text(name)}</button>"
+            for at, name in enumerate(numeric)
+        )
+        return f'<div class="chips" role="group" aria-label="Readings shown">{chips}</div>' if len(numeric) > 1 else ""
+
+    def _no_curves(self) -> str:
+        if self._chosen:
+            return ""
+        if self._numeric():
+            return parts.card("", parts.empty("No reading chosen", "Choose what to draw above."))
+        return parts.card(
+            "",
+            parts.empty("No readings yet", "Charts begin with the first numeric reading; this page follows by itself."),
+        )

@@ -1,0 +1,285 @@
+"""`/`: how the fleet and the platform are, at a glance."""
+
+import shlex
+from typing import Any, NamedTuple
+
+from nicegui import ui
+from starlette.requests import Request
+
+from godwit.contract.ids import DeviceId
+from godwit.contract.topics import Channel, DeviceTopic, topics_for
+from godwit.server.console import parts, words
+from godwit.server.console.cached import Cached
+from godwit.server.console.charts import Places
+from godwit.server.console.frame import Frame, in_thread
+from godwit.server.console.reasons import reason
+from godwit.server.ingest.door import IngestStats
+from godwit.server.platform import BrokerStats, Platform
+from godwit.server.registry.model import Device, Lifecycle, Presence, Principal
+from godwit.server.telemetry.model import Quarantined
+from godwit.server.telemetry.store import StoreStats
+
+TICK_S = 1.0
+SLOW_TICKS = 5
+"""Lists and map are asked for on every fifth tick, numbers on each."""
+
+_ROWS = 6
+
+Rows = list[tuple[Device, Presence]]
+
+
+class Numbers(NamedTuple):
+    """What changes every second."""
+
+    counts: dict[str, int]
+    ingest: IngestStats
+    broker: BrokerStats
+    store: StoreStats
+
+
+class Lists(NamedTuple):
+    """What is asked for less often."""
+
+    newest: Rows
+    unclaimed: Rows
+    refused: list[Quarantined]
+    places: list[list[Any]]
+
+
+class Overview:
+    """Asks the doors, for all open overviews together."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._numbers: Cached[Numbers] = Cached(TICK_S * 0.8)
+        self._lists: Cached[Lists] = Cached(TICK_S * SLOW_TICKS * 0.9)
+
+    def numbers(self, who: Principal) -> Numbers:
+        """Return the numbers of the tiles. Blocks."""
+        platform = self._platform
+        return self._numbers.get(
+            who.tenants,
+            lambda: Numbers(
+                platform.registry.counts(who), platform.ingest.stats(), platform.broker.stats(), platform.store.stats()
+            ),
+        )
+
+    def lists(self, who: Principal) -> Lists:
+        """Return map and lists. Blocks."""
+        registry, store = self._platform.registry, self._platform.store
+        return self._lists.get(
+            who.tenants,
+            lambda: Lists(
+                registry.devices(who, sort="lastSeen", descending=True, limit=_ROWS).items,
+                registry.devices(who, lifecycle=Lifecycle.UNCLAIMED, limit=_ROWS).items,
+                store.quarantine(limit=_ROWS),
+                [[east, north, device, online] for device, north, east, online in registry.positions(who)],
+            ),
+        )
+
+
+def register(platform: Platform) -> None:
+    """Put the page up."""
+    overview = Overview(platform)
+
+    @ui.page("/", title="Overview · godwit")
+    async def page(request: Request) -> None:
+        frame = Frame(platform, request, "overview", "Overview")
+        numbers = await in_thread(overview.numbers, frame.who)
+        lists = await in_thread(overview.lists, frame.who)
+        if not numbers.counts.get("total"):
+            _show_empty(frame, overview)
+            return
+        _show(frame, overview, numbers, lists)
+
+
+def _show_empty(frame: Frame, overview: Overview) -> None:
+    """Show what to do first; the page comes by itself when the first device has spoken."""
+    with frame.main():
+        ui.html(_heading() + parts.card("", _first_steps(frame.platform)), sanitize=False)
+
+    async def tick() -> None:
+        if (await in_thread(overview.numbers, frame.who)).counts.get("total"):
+            ui.navigate.reload()
+
+    frame.tick(TICK_S, tick)
+
+
+def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> None:
+    screen, platform = frame.screen, frame.platform
+    drawn = render_numbers(platform, numbers) | render_lists(lists)
+    part = {name: screen.sent(name, html) for name, html in drawn.items()}
+    with frame.main():
+        ui.html(_heading() + f'<div class="stats">{_tiles(part)}</div>', sanitize=False)
+        with ui.element("div").classes("grid"):
+            with ui.element("section").classes("card w8"):
+                ui.html(_map_head(part["placed"]), sanitize=False)
+                places = Places(lists.places)
+                if not lists.places:
+                    places.set_visibility(False)
+                    ui.html(_no_places(), sanitize=False)
+            ui.html(
+                parts.card("Platform", part["platform"], aside=part["ready"], classes="w4")
+                + parts.card("Last heard from", part["newest"], aside=_more("/devices"), classes="w4", flush=True)
+                + parts.card(
+                    "Unclaimed",
+                    part["unclaimed"],
+                    aside=_more("/devices?lifecycle=unclaimed"),
+                    classes="w4",
+                    flush=True,
+                )
+                + parts.card(
+                    "Newest in quarantine", part["refused"], aside=_more("/quarantine"), classes="w4", flush=True
+                ),
+                sanitize=False,
+            )
+    ticks = 0
+    shown = lists.places
+
+    async def tick() -> None:
+        nonlocal ticks, shown
+        ticks += 1
+        now = await in_thread(overview.numbers, frame.who)
+        for name, html in render_numbers(platform, now).items():
+            screen.put(name, html)
+        screen.call("spark", "spark-messages", round(now.ingest.messages_per_s, 2))
+        screen.call("spark", "spark-readings", round(now.ingest.readings_per_s, 2))
+        if ticks % SLOW_TICKS == 0:
+            then = await in_thread(overview.lists, frame.who)
+            for name, html in render_lists(then).items():
+                screen.put(name, html)
+            if then.places != shown:
+                shown = then.places
+                places.set_visibility(visible=True)
+                places.load(shown)
+
+    frame.tick(TICK_S, tick)
+
+
+def _heading() -> str:
+    return '<div class="head"><h1>Overview</h1></div>'
+
+
+def _more(href: str) -> str:
+    return f'<a class="more" href="{href}">View all</a>'
+
+
+def _tiles(part: dict[str, str]) -> str:
+    def tile(label: str, name: str, *, href: str = "", spark: str = "") -> str:
+        tag, link = ("a", f' href="{href}"') if href else ("div", "")
+        drawing = (
+            f'<svg class="spark" id="{spark}" viewBox="0 0 100 44" preserveAspectRatio="none" aria-hidden="true">'
+            '<path class="area"/><path class="line"/></svg>'
+            if spark
+            else ""
+        )
+        return f'<{tag} class="card stat"{link}><span class="label">{label}</span>{part[name]}{drawing}</{tag}>'
+
+    return (
+        tile("Devices online", "online", href="/devices?online=yes")
+        + tile("Messages per second", "messages", spark="spark-messages")
+        + tile("Readings per second", "readings", spark="spark-readings")
+        + tile("In quarantine since start", "quarantine", href="/quarantine")
+    )
+
+
+def _map_head(placed: str) -> str:
+    return f'<header><h2>Locations</h2><span class="more">{placed}</span></header>'
+
+
+def _no_places() -> str:
+    return parts.empty(
+        "No device has a location yet",
+        "Send <code class=mono>location</code> with the telemetry, or set it on the device through the API.",
+        name="place",
+    )
+
+
+def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
+    """Return the parts that are drawn from numbers, by their id."""
+    counts, ingest, broker, store = numbers
+    total, online = counts.get("total", 0), counts.get("online", 0)
+    trouble = platform.trouble()
+    pending = f"{words.count(ingest.pending_messages)} · {words.size(ingest.pending_bytes)}"
+    stored = store.points_hot + store.points_sealed
+    return {
+        "online": f'<span class="value">{words.count(online)}<small>of {words.count(total)}</small></span>'
+        f'{parts.meter_plain(online / total if total else 0)}<span class="note">{words.count(counts.get("unclaimed", 0))} '
+        f"unclaimed · {words.count(counts.get('suspended', 0))} suspended · {words.count(counts.get('retired', 0))} retired</span>",
+        "messages": f'<span class="value">{words.rate(ingest.messages_per_s)}</span>',
+        "readings": f'<span class="value">{words.rate(ingest.readings_per_s)}</span>',
+        "quarantine": f'<span class="value">{words.count(ingest.quarantined)}</span>'
+        f'<span class="note">{words.count(ingest.messages)} messages · {words.count(ingest.duplicates)} duplicates · '
+        f"{words.count(ingest.late)} late</span>",
+        "ready": parts.badge("not ready", "bad") if trouble else parts.badge("ready", "good"),
+        "platform": parts.facts(
+            (
+                ("Heartbeat", parts.badge("held back", "warn") if trouble else '<span class="num">every 10 s</span>'),
+                ("Started", parts.age(platform.started)),
+                ("Connections", words.count(broker.connections)),
+                ("Sessions · subscriptions", f"{words.count(broker.sessions)} · {words.count(broker.subscriptions)}"),
+                ("Retained documents", words.count(broker.retained)),
+                ("Waiting for commit", pending),
+                ("Points stored", words.count(stored)),
+                ("On disk", words.size(store.bytes_hot + store.bytes_sealed)),
+                *(
+                    (f"Listener {name}", f'<span class="mono">{parts.text(at)}</span>')
+                    for name, at in sorted(broker.listeners.items())
+                ),
+            )
+        ),
+    }
+
+
+def render_lists(lists: Lists) -> dict[str, str]:
+    """Return the parts that are drawn from lists, by their id."""
+    refused = "".join(
+        f'<li class="go" data-href="/quarantine?open={each.number}"><a class="grow" href="/quarantine?open={each.number}">'
+        f'{parts.badge(each.code, "warn")}<br><span class="faint">{parts.text(each.device_id or each.topic)}</span></a>'
+        f'<span class="end" title="{parts.text(reason(each.code).what)}">{parts.age(each.received)}</span></li>'
+        for each in lists.refused
+    )
+    return {
+        "placed": f"{words.count(len(lists.places))} placed",
+        "newest": _device_rows(lists.newest)
+        or parts.empty("Nothing heard yet", "Devices appear here when they speak."),
+        "unclaimed": _device_rows(lists.unclaimed)
+        or parts.empty(
+            "Every device is claimed", "A device that registers itself on the local listener waits here.", name="ok"
+        ),
+        "refused": f'<ul class="rows">{refused}</ul>'
+        if refused
+        else parts.empty("Quarantine is empty", "Every message so far could be read and stored.", name="ok"),
+    }
+
+
+def _device_rows(rows: Rows) -> str:
+    items = "".join(
+        f'<li class="go" data-href="{parts.device_href(device.device_id)}"><a class="who" href="{parts.device_href(device.device_id)}">'
+        f"{parts.dot(online=presence.online)}<span><b>{parts.text(device.name or device.device_id)}</b>"
+        f"<small>{parts.text(device.device_type)}</small></span></a>"
+        f'<span class="end">{parts.age(presence.last_seen)}</span></li>'
+        for device, presence in rows
+    )
+    return f'<ul class="rows">{items}</ul>' if items else ""
+
+
+def _first_steps(platform: Platform) -> str:
+    line = first_message(platform, "sensor-1")
+    return parts.empty(
+        "Send the first reading",
+        '<p style="margin-bottom:16px">Paste this into a terminal on this machine. The device registers itself, and this page '
+        f"fills the moment the message is stored.</p>{parts.command(line)}"
+        '<p style="margin:16px 0 8px">Or start a simulated fleet of twelve:</p>'
+        + parts.command(f"godwit simulate --devices 12 --port {platform.settings.mqtt_port}"),
+        name="devices",
+        big=True,
+    )
+
+
+def first_message(platform: Platform, device_id: str) -> str:
+    """Return a `mosquitto_pub` command that publishes a reading as `device_id`."""
+    settings = platform.settings
+    topic = topics_for(settings.topic_layout).build(DeviceTopic(DeviceId(device_id), Channel.TELEMETRY))
+    payload = f'{{"deviceId": "{device_id}", "sensors": {{"temperature": 21.5, "humidity": 48.2}}}}'
+    return f"mosquitto_pub -h {settings.mqtt_host} -p {settings.mqtt_port} -q 1 -t {shlex.quote(topic)} -m {shlex.quote(payload)}"

@@ -1,0 +1,84 @@
+"""Why a message is in quarantine, in a sentence, and what to do about it. One entry per code of the contract."""
+
+from typing import Final, NamedTuple
+
+from godwit.contract import codes
+
+
+class Reason(NamedTuple):
+    """A code explained to a person."""
+
+    what: str
+    what_to_do: str
+
+
+_SENDER: Final = "Correct the program on the device; the same bytes will be refused again."
+
+REASONS: Final[dict[str, Reason]] = {
+    codes.MALFORMED_JSON: Reason("The payload is not valid JSON.", _SENDER),
+    codes.MALFORMED_CBOR: Reason("The payload is not valid CBOR.", _SENDER),
+    codes.MALFORMED_PROTOBUF: Reason("The payload is not a Protobuf message of the contract.", _SENDER),
+    codes.MALFORMED_SENML: Reason("The payload is not a valid SenML pack (RFC 8428).", _SENDER),
+    codes.INVALID_UTF8: Reason("A text in the payload is not valid UTF-8.", _SENDER),
+    codes.DUPLICATE_KEY: Reason("A JSON object holds the same key twice, so its meaning is open.", _SENDER),
+    codes.NESTING_TOO_DEEP: Reason("The payload is nested deeper than any telemetry needs.", _SENDER),
+    codes.PAYLOAD_TOO_LARGE: Reason(
+        "The payload is larger than this platform takes.",
+        "Send fewer samples in one message, or raise PAYLOAD_BYTES_MAX and replay.",
+    ),
+    codes.UNKNOWN_CONTENT_TYPE: Reason(
+        "The MQTT 5 content type names an encoding that is not known here.",
+        "Use application/json, application/cbor, application/protobuf or application/senml+json.",
+    ),
+    codes.UNKNOWN_SHAPE: Reason(
+        "The payload can be read, but is none of the accepted telemetry shapes.",
+        "Compare it with the contract at /asyncapi; readings stand under readings, sensors or data.",
+    ),
+    codes.UNKNOWN_SCHEMA_VERSION: Reason(
+        "The message says it follows a newer contract than this platform knows.",
+        "Upgrade the platform, then replay.",
+    ),
+    codes.WRONG_TYPE: Reason("A field holds a value of the wrong type.", _SENDER),
+    codes.NO_READINGS: Reason("The message holds no reading.", _SENDER),
+    codes.TOO_MANY_READINGS: Reason("The message holds more readings than one message may.", "Split it into several."),
+    codes.NOT_FINITE: Reason("A value is NaN or infinite.", "Leave a reading out when there is no value for it."),
+    codes.TEXT_TOO_LONG: Reason("A text value is longer than 4 KiB.", "Send shorter texts as readings."),
+    codes.INVALID_NAME: Reason("A reading or stream has a name that is not allowed.", _SENDER),
+    codes.INVALID_DEVICE_ID: Reason(
+        "The device id is not allowed.", "Use 1 to 64 of A-Z a-z 0-9 . _ : - and begin with a letter or digit."
+    ),
+    codes.DEVICE_MISMATCH: Reason(
+        "The device id in the payload is not the one in the topic.", "Let the device publish under its own topic."
+    ),
+    codes.UNKNOWN_DEVICE: Reason(
+        "No such device is registered, and on this listener none registers itself.",
+        "Create the device, then replay.",
+    ),
+    codes.DEVICE_RETIRED: Reason("The device is retired.", "Make it active again and replay, or purge the message."),
+    codes.PLACE_MISMATCH: Reason(
+        "Tenant, location or type in the topic differ from the registry.", "Correct the one that is wrong, then replay."
+    ),
+    codes.TIME_MALFORMED: Reason("A timestamp can not be read.", "Use RFC 3339, or a number since 1970."),
+    codes.TIME_IMPLAUSIBLE: Reason("A timestamp lies too far in the past to be true.", "Set the device's clock."),
+    codes.TIME_IN_FUTURE: Reason(
+        "A timestamp lies in the future.", "Set the device's clock. Replay once that time has passed."
+    ),
+    codes.OUT_OF_RANGE: Reason(
+        "A value is outside the range that the device type declares.",
+        "Check the sensor, or widen the declared range and replay.",
+    ),
+    codes.UNIT_MISMATCH: Reason(
+        "A reading came in another unit than the device type declares.", "Correct the type's unit and replay."
+    ),
+    codes.SERIES_LIMIT: Reason(
+        "The device has reached the number of different readings one device may have.",
+        "Look for names that are made up anew each time, such as ones with a number in them.",
+    ),
+}
+
+_UNKNOWN: Final = Reason("The message was refused.", "Look at the detail and the payload.")
+
+
+def reason(code: str) -> Reason:
+    """Return the words for `code`."""
+    return REASONS.get(code, _UNKNOWN)

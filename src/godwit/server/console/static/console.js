@@ -1,0 +1,118 @@
+// What the console does in the browser besides charts: apply pushed changes, keep ages true, hand clicks to the server.
+window.godwit = (() => {
+  const agoOf = (ms) => {
+    const s = Math.max(0, Math.round(ms / 1000));
+    if (s < 2) return "just now";
+    if (s < 60) return `${s} s ago`;
+    if (s < 3600) return `${Math.floor(s / 60)} min ago`;
+    if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
+    return `${Math.floor(s / 86400)} d ago`;
+  };
+  let skew = 0; // server clock minus this clock, ms
+  const ages = (root = document) => {
+    const now = Date.now() + skew;
+    for (const each of root.querySelectorAll("time[data-ms]")) {
+      const at = Number(each.dataset.ms);
+      const text = each.dataset.form === "clock" ? new Date(at).toLocaleTimeString() : agoOf(now - at);
+      if (each.textContent !== text) each.textContent = text;
+      if (!each.title) each.title = new Date(at).toLocaleString();
+    }
+  };
+  setInterval(ages, 1000);
+
+  // {id: html}: put each into the element with that id, keeping open details open
+  const apply = (changes) => {
+    for (const [id, html] of Object.entries(changes)) {
+      const place = document.getElementById(id);
+      if (!place) continue;
+      const open = [...place.querySelectorAll("details[open]")].map((d) => d.dataset.key);
+      const focus = place.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+      place.innerHTML = html;
+      for (const d of place.querySelectorAll("details")) if (open.includes(d.dataset.key)) d.open = true;
+      if (focus) place.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus();
+      ages(place);
+    }
+  };
+  const show = (id, visible) => { const e = document.getElementById(id); if (e) e.hidden = !visible; };
+
+  const sparks = {};
+  const spark = (id, value, keep = 90) => {
+    const values = (sparks[id] ??= []);
+    values.push(...[].concat(value));
+    if (values.length > keep) values.splice(0, values.length - keep);
+    const svg = document.getElementById(id);
+    if (!svg || values.length < 2) return;
+    const top = Math.max(...values) * 1.15 || 1;
+    const at = (v, i) => `${((keep - values.length + i) / (keep - 1)) * 100},${(40 - (v / top) * 34).toFixed(2)}`;
+    const line = values.map(at).join(" L");
+    svg.querySelector(".line").setAttribute("d", `M${line}`);
+    const first = ((keep - values.length) / (keep - 1)) * 100;
+    svg.querySelector(".area").setAttribute("d", `M${first},44 L${line} L100,44 Z`);
+  };
+
+  const toast = (text) => {
+    const box = Object.assign(document.createElement("div"), { className: "toast", textContent: text });
+    box.setAttribute("role", "status");
+    document.body.append(box);
+    setTimeout(() => box.remove(), 4000);
+  };
+  const sheet = (open) => {
+    const box = document.getElementById("sheet");
+    if (open && !box.open) box.showModal();
+    if (!open && box.open) box.close();
+  };
+  const address = (query) => history.replaceState(history.state, "", location.pathname + (query ? `?${query}` : ""));
+
+  const dark = () => {
+    const chosen = document.documentElement.dataset.theme;
+    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  const themed = () => window.dispatchEvent(new Event("godwit:theme"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themed);
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  const send = (act, arg) => window.emitEvent?.("act", { act, arg });
+  document.addEventListener("click", (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) {
+      navigator.clipboard?.writeText(copy.dataset.copy).then(() => toast("Copied"), () => toast("Copying was refused by the browser"));
+      return;
+    }
+    if (event.target.closest("[data-theme-toggle]")) {
+      const next = dark() ? "light" : "dark";
+      document.documentElement.dataset.theme = next;
+      try { localStorage.setItem("godwit-theme", next); } catch { /* private mode: for this page only */ }
+      themed();
+      return;
+    }
+    if (event.target.closest("[data-close]") || event.target.id === "sheet") return sheet(false);
+    const act = event.target.closest("button[data-act]");
+    if (act) {
+      if (act.dataset.sure && !window.confirm(act.dataset.sure)) return;
+      send(act.dataset.act, act.dataset.arg ?? "");
+      return;
+    }
+    const row = event.target.closest("[data-href]");
+    if (row && !event.target.closest("a, button")) location.assign(row.dataset.href);
+  });
+  let waiting;
+  document.addEventListener("input", (event) => {
+    const { act } = event.target.dataset ?? {};
+    if (!act || event.target.tagName === "BUTTON") return;
+    clearTimeout(waiting);
+    const tell = () => {
+      let value = event.target.value;
+      if (event.target.type === "datetime-local") value = String(new Date(value).getTime() || "");
+      send(act, value);
+    };
+    waiting = setTimeout(tell, event.target.type === "search" ? 200 : 0);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(document.activeElement?.tagName ?? "")) {
+      const box = document.querySelector("input[type=search]");
+      if (box) { event.preventDefault(); box.focus(); }
+    }
+  });
+  const clock = (ms) => { skew = ms - Date.now(); ages(); };
+  return { apply, show, spark, toast, sheet, address, colour, dark, ages, clock };
+})();

@@ -1,0 +1,80 @@
+"""Numbers, sizes, spans and payloads in words that people read at a glance."""
+
+import json
+from typing import Final
+
+_UNITS: Final = {"Cel": "°C", "%RH": "% RH", "/": "", "lx": "lx", "m/s2": "m/s²", "m3": "m³", "m2": "m²", "count": ""}
+"""SenML codes (RFC 8428, 12.1) that are written differently for people."""
+
+LINES_MAX: Final = 4_096
+
+
+def count(number: float) -> str:
+    """Return an integer with thin groups: 12,345."""
+    return f"{round(number):,}"
+
+
+def rate(per_s: float) -> str:
+    """Return a rate with as many decimals as matter."""
+    if per_s >= 100:
+        return f"{per_s:,.0f}"
+    return f"{per_s:.1f}" if per_s >= 0.05 or per_s == 0 else f"{per_s:.2f}"
+
+
+def size(number: float) -> str:
+    """Return bytes in binary units: 3.4 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its two largest units: 3 d 4 h."""
+    left = int(seconds)
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        number, left = divmod(left, length)
+        if number or (unit == "s" and not parts):
+            parts.append(f"{number} {unit}")
+    return " ".join(parts[:2])
+
+
+def unit(code: str) -> str:
+    """Return a unit as people write it."""
+    return _UNITS.get(code, code)
+
+
+def value(of: float | bool | str) -> str:
+    """Return a reading's value: up to six significant digits, whole integers, yes or no."""
+    if isinstance(of, bool):
+        return "yes" if of else "no"
+    if isinstance(of, float):
+        return f"{of:.6g}"
+    return str(of)
+
+
+def payload(raw: bytes) -> str:
+    """Return up to 4 KiB of a payload: JSON indented, other text as it is, anything else as a hex dump."""
+    cut = raw[:LINES_MAX]
+    try:
+        shown = cut.decode()
+    except UnicodeDecodeError:
+        return hex_dump(cut)
+    if any(ord(each) < 32 and each not in "\t\r\n" for each in shown):
+        return hex_dump(cut)
+    try:
+        return json.dumps(json.loads(shown), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return shown
+
+
+def hex_dump(raw: bytes) -> str:
+    """Return offset, bytes and characters, 16 to a line."""
+    lines = []
+    for at in range(0, len(raw), 16):
+        row = raw[at : at + 16]
+        letters = "".join(chr(each) if 32 <= each < 127 else "." for each in row)
+        lines.append(f"{at:04x}  {row.hex(' '):<47}  {letters}")
+    return "\n".join(lines)
