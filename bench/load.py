@@ -1,8 +1,9 @@
 """The load generator: many lean MQTT 5 publishers in one process, with packets built by hand.
 
-It runs apart from the server, so that its own CPU is not counted, and does what a real client does: connect, publish at QoS 1 what the seed's example publishes, wait for the acknowledgement. Modes: `closed` keeps a number of
-messages in flight on each connection until the total is acknowledged; `paced` publishes at a rate; `idle` connects and
-holds still; `handshakes` opens and closes connections. The result is one JSON object on standard output.
+It runs apart from the server, so that its own CPU is not counted, and does what a real client does: connect, publish at
+QoS 1 what the seed's example publishes, wait for the acknowledgement. Modes: `closed` keeps a number of messages in
+flight on each connection until the total is acknowledged; `paced` publishes at a rate; `idle` connects and holds still;
+`handshakes` opens and closes connections. The result is one JSON object on standard output.
 """
 
 import argparse

@@ -1,0 +1,167 @@
+"""What the tests with real processes share: a platform as its own process, and the data that lies beside the repository."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import pytest
+
+T = TypeVar("T")
+REPOSITORY = Path(__file__).resolve().parent.parent
+READY_S_MAX = 30
+OUR_SETTINGS = (
+    "SERVER_HOST", "SERVER_PORT", "LOG_LEVEL", "MQTT_HOST", "MQTT_PORT", "MQTTS_PORT", "MQTT_CLIENT_ID",
+    "MQTT_KEEP_ALIVE", "MQTT_CLEAN_SESSION", "MQTT_USERNAME", "MQTT_PASSWORD", "DATABASE_URL", "DATA_DIR",
+)  # fmt: skip
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def eventually(look: Callable[[], T], *, within_s: float = 10.0, every_s: float = 0.05) -> T:
+    """Return what `look` returns as soon as it is true; fails with its last answer or error."""
+    end = time.monotonic() + within_s
+    while True:
+        last: object
+        try:
+            found = look()
+        except (OSError, LookupError, AssertionError) as error:
+            last = error
+        else:
+            if found:
+                return found
+            last = found
+        if time.monotonic() > end:
+            pytest.fail(f"not within {within_s} s; last: {last!r}")
+        time.sleep(every_s)
+
+
+class PlatformProcess:
+    """`godwit up` in a process of its own. The same data directory and ports serve every start."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.http, self.mqtt, self.mqtts = free_ports(3)
+        inherited = {name: value for name, value in os.environ.items() if name not in OUR_SETTINGS}
+        self.environment = inherited | {
+            "DATA_DIR": str(data_dir), "SERVER_PORT": str(self.http), "MQTT_PORT": str(self.mqtt),
+            "MQTTS_PORT": str(self.mqtts), "LOG_LEVEL": "warning",
+        } | settings  # fmt: skip
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> "PlatformProcess":
+        """Start, and return when it is ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "godwit.cli.main", "up", *arguments],
+                env=self.environment, cwd=self.data_dir.parent, stdout=log, stderr=log,
+            )  # fmt: skip
+        end = time.monotonic() + READY_S_MAX
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.http}/health/ready", timeout=2).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return self
+        self.stop(signal.SIGKILL)
+        pytest.fail(f"godwit up is not ready:\n{self.output}")
+
+    @property
+    def output(self) -> str:
+        """Return what it printed so far."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal and wait; returns the exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(20)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.stop(signal.SIGKILL)
+
+    @property
+    def token(self) -> str:
+        """Return the administrator's token."""
+        return (self.data_dir / "admin-token").read_text().strip()
+
+    def get(self, path: str, accept: str = "application/json") -> bytes:
+        """Ask the API as administrator."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http}{quote(path, safe='/?&=%,:+')}",
+            headers={"Authorization": f"Bearer {self.token}", "Accept": accept},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            data: bytes = answer.read()
+            return data
+
+    def json(self, path: str) -> object:
+        """Ask the API; returns the document."""
+        return json.loads(self.get(path))
+
+
+@pytest.fixture
+def platform_in(tmp_path: Path) -> Iterator[Callable[..., PlatformProcess]]:
+    """Make platforms that are not started yet; all are stopped at the end."""
+    made: list[PlatformProcess] = []
+
+    def make(name: str = "data", **settings: str) -> PlatformProcess:
+        made.append(PlatformProcess(tmp_path / name, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+@pytest.fixture
+def platform(platform_in: Callable[..., PlatformProcess]) -> PlatformProcess:
+    """Give a running platform with a data directory of its own."""
+    return platform_in().start()
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Callable[..., object]:
+    """Give `eventually`."""
+    return eventually
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the repository's directory."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the directory of seeds and recorded data, which is not part of the repository."""
+    path = Path(os.environ.get("GODWIT_SHARED", REPOSITORY.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip("no shared data: set GODWIT_SHARED to its directory")
+    return path
