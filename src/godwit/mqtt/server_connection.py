@@ -1,0 +1,479 @@
+"""One connection of a client, from the server's side: bytes in, packets for the broker and bytes to send out.
+
+The shell calls `receive(data, now)` and gets the packets that concern more than this connection: `Connect` (answer with
+`accept` or `refuse` before taking the next), `Publish` (answer with `settle` once durable), `Subscribe`, `Unsubscribe`.
+Everything else is dealt with here. What is to be sent gathers in `outgoing`; `wake` tells the shell when it stops being
+empty, or when `closed` is set: the shell then sends what is there, empties it and, if closed, hangs up. No socket, no
+clock: `now` is ns UTC.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
+from godwit.mqtt.codec import Decoder, encode, puback_success
+from godwit.mqtt.packets import Publish
+from godwit.mqtt.reasons import ProtocolViolation
+from godwit.mqtt.server_message import Delivery, Message
+from godwit.mqtt.server_session import Session
+
+_CONNECT_5 = b"\0\4MQTT\5"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server bears of one client. The first three are announced in CONNACK (MQTT 5, 3.2.2.3)."""
+
+    packet_bytes_max: int = 1_048_576 + 65_536
+    receive_maximum: int = 512
+    topic_alias_maximum: int = 32
+    inflight_max: int = 256
+    """Messages sent to a client and not acknowledged, unless it asks for less."""
+    queued_messages_max: int = 10_000
+    queued_bytes_max: int = 16_777_216
+    session_expiry_s_max: int = 0xFFFF_FFFF
+    keep_alive_s_max: int = 65_535
+    """A client that asks for more, or for none, is told this one (Server Keep Alive); 65,535: whatever it asks."""
+    user_properties: p.UserProperties = ()
+    """Told to every MQTT 5 client in CONNACK."""
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """Why the connection is over."""
+
+    reason_code: int
+    text: str
+    is_by_client: bool = False
+    keeps_will: bool = True
+    """False only after a DISCONNECT that discards the will (3.1.2.5)."""
+
+
+class ServerConnection:
+    """The protocol of one connection."""
+
+    __slots__ = (
+        "_aliases_in",
+        "_aliases_out",
+        "_decoder",
+        "_inflight_max",
+        "_limits",
+        "_packet_bytes_max",
+        "_topic_aliases_out_max",
+        "closed",
+        "is_blocked",
+        "keep_alive_s",
+        "lost",
+        "outgoing",
+        "session",
+        "version",
+        "wake",
+        "will",
+        "with_problems",
+    )
+
+    def __init__(self, limits: Limits, wake: Callable[[], None]) -> None:
+        self._limits = limits
+        self.wake = wake
+        self._decoder = Decoder("server", packet_bytes_max=limits.packet_bytes_max)
+        self.version = 0
+        """0 until CONNECT, then 4 (3.1.1) or 5."""
+        self.session: Session | None = None
+        self.outgoing: list[bytes] = []
+        self.closed: Closed | None = None
+        self.is_blocked = False
+        """The client reads slowly: nothing more is sent than answers."""
+        self.keep_alive_s = 0
+        self.will: p.Will | None = None
+        self.lost = 0
+        """Messages at QoS 0 not sent, because it was blocked or they were too large for the client."""
+        self.with_problems = True
+        self._inflight_max = limits.inflight_max
+        self._packet_bytes_max = 0
+        self._topic_aliases_out_max = 0
+        self._aliases_in: dict[int, str] | None = None
+        self._aliases_out: dict[str, int] | None = None
+
+    def _end(self, closed: Closed) -> None:
+        self.closed = closed
+        self.wake()
+
+    def _put(self, data: bytes) -> None:
+        outgoing = self.outgoing
+        if not outgoing:
+            self.wake()
+        outgoing.append(data)
+
+    # ------------------------------------------------------------------ in
+
+    def receive(self, data: bytes, now: int) -> Iterator[p.Packet]:
+        """Take bytes; yield the packets that the broker must act on, one after the other."""
+        decoder = self._decoder
+        for packet in decoder.feed(data):
+            if self.closed is not None:
+                return
+            if type(packet) is Publish and self.version:
+                if self._admit(packet):
+                    yield packet
+            elif type(packet) is p.PubAck and self.version:
+                self._acknowledged(packet, now)
+            elif self._route(packet, now):
+                yield packet
+        if decoder.error is not None and self.closed is None:
+            self._violated(decoder.error, data)
+
+    def _route(self, packet: p.Packet, now: int) -> bool:
+        """Deal with one packet; True if the broker must see it."""
+        kind = type(packet)
+        if kind is p.Connect:
+            return self._connect(packet)  # type: ignore[arg-type]
+        if not self.version:
+            self._end(Closed(reasons.PROTOCOL_ERROR, "the first packet was not CONNECT"))
+            return False
+        if kind is p.Subscribe or kind is p.Unsubscribe:
+            return True
+        if kind is p.PingReq:
+            self._put(b"\xd0\x00")
+        elif kind is p.PubRel:
+            return self._released(packet)  # type: ignore[arg-type]
+        elif kind is p.PubRec:
+            self._received(packet, now)  # type: ignore[arg-type]
+        elif kind is p.PubComp:
+            self._completed(packet, now)  # type: ignore[arg-type]
+        elif kind is p.Disconnect:
+            self._disconnected(packet)  # type: ignore[arg-type]
+        else:
+            self.close(reasons.PROTOCOL_ERROR, f"a client may not send {kind.__name__} here")
+        return False
+
+    def _connect(self, packet: p.Connect) -> bool:
+        if self.version:
+            self.close(reasons.PROTOCOL_ERROR, "a second CONNECT")  # 3.1.0-2
+            return False
+        self.version = packet.version
+        self.keep_alive_s = packet.keep_alive
+        self.will = packet.will
+        if packet.version == 5:
+            self.with_problems = packet.request_problem_information
+            self._inflight_max = min(packet.receive_maximum, self._limits.inflight_max)
+            self._packet_bytes_max = packet.maximum_packet_size or 0
+            self._topic_aliases_out_max = packet.topic_alias_maximum
+        return True
+
+    def _violated(self, error: ProtocolViolation, data: bytes) -> None:
+        """End the connection over what it sent; MQTT 5 is told the reason, with no more words than that."""
+        if self.version:
+            self.close(error.reason_code, error.text, with_text=False)
+            return
+        self._end(Closed(error.reason_code, error.text))
+        if error.reason_code == reasons.UNSUPPORTED_PROTOCOL_VERSION:
+            # No version is known to be understood: the older answer is the one that all of them can read (3.1.2-2).
+            self._put(encode(p.ConnAck(reason_code=1), 4))
+        elif data[:1] == b"\x10" and _CONNECT_5 in data[:12]:
+            self._put(encode(p.ConnAck(reason_code=error.reason_code), 5))
+
+    def _admit(self, packet: Publish) -> bool:
+        """Check an inbound PUBLISH against the session; True if it is new."""
+        if packet.topic_alias is not None and not self._resolve(packet):
+            return False
+        qos = packet.qos
+        if qos == 0:
+            return True
+        session = self.session
+        assert session is not None
+        packet_id = packet.packet_id
+        if qos == 1:
+            pending = session.pending
+            if packet.dup and (packet_id in pending or packet_id in session.orphaned):
+                self._recognise(packet_id, session)
+                return False
+            if session.orphaned:
+                session.orphaned.pop(packet_id, None)
+            pending[packet_id] = packet
+        else:
+            if packet_id in session.received and not (packet_id in session.stale and not packet.dup):
+                session.stale.discard(packet_id)
+                if session.received[packet_id] is None:
+                    self._put(encode(p.PubRec(packet_id), self.version))
+                return False
+            session.stale.discard(packet_id)
+            session.received[packet_id] = packet
+        if self.version == 5 and len(session.pending) + len(session.received) > self._limits.receive_maximum:
+            self.close(reasons.RECEIVE_MAXIMUM_EXCEEDED, "more messages under way than the receive maximum")
+            return False
+        return True
+
+    def _recognise(self, packet_id: int, session: Session) -> None:
+        """Acknowledge a QoS 1 message that came before, if it is durable; else when it is."""
+        if packet_id in session.pending:
+            return
+        publish = session.orphaned.pop(packet_id)
+        if publish is None:
+            self._put(encode(p.PubAck(packet_id), self.version))
+        else:
+            session.pending[packet_id] = publish
+
+    def _resolve(self, packet: Publish) -> bool:
+        """Put the topic in place of its alias (MQTT 5, 3.3.2.3.4)."""
+        alias = packet.topic_alias
+        assert alias is not None
+        if not 0 < alias <= self._limits.topic_alias_maximum:
+            self.close(reasons.TOPIC_ALIAS_INVALID, "topic alias above the maximum", with_text=False)
+            return False
+        aliases = self._aliases_in
+        if aliases is None:
+            aliases = self._aliases_in = {}
+        if packet.topic:
+            aliases[alias] = packet.topic
+        elif alias in aliases:
+            packet.topic = aliases[alias]
+        else:
+            self.close(reasons.PROTOCOL_ERROR, "topic alias unknown", with_text=False)
+            return False
+        return True
+
+    def _acknowledged(self, packet: p.PubAck, now: int) -> None:
+        session = self.session
+        assert session is not None
+        delivery = session.inflight.get(packet.packet_id)
+        if delivery is None:
+            return
+        if delivery.qos != 1:
+            self.close(reasons.PROTOCOL_ERROR, "PUBACK for a message at QoS 2", with_text=False)
+            return
+        self._finish(delivery, session, now)
+
+    def _received(self, packet: p.PubRec, now: int) -> None:
+        session = self.session
+        assert session is not None
+        delivery = session.inflight.get(packet.packet_id)
+        if delivery is not None and delivery.qos != 2:
+            self.close(reasons.PROTOCOL_ERROR, "PUBREC for a message at QoS 1", with_text=False)
+            return
+        if packet.reason_code >= 0x80:
+            if delivery is not None:
+                self._finish(delivery, session, now)
+            return
+        if delivery is not None:
+            delivery.is_released = True
+        code = 0 if delivery is not None or self.version == 4 else reasons.PACKET_IDENTIFIER_NOT_FOUND
+        self._put(encode(p.PubRel(packet.packet_id, code), self.version))
+
+    def _completed(self, packet: p.PubComp, now: int) -> None:
+        session = self.session
+        assert session is not None
+        delivery = session.inflight.get(packet.packet_id)
+        if delivery is None:
+            return
+        if not delivery.is_released:
+            self.close(reasons.PROTOCOL_ERROR, "PUBCOMP before PUBREC", with_text=False)
+            return
+        self._finish(delivery, session, now)
+
+    def _released(self, packet: p.PubRel) -> bool:
+        """PUBREL: forget the id. The broker sees it where there was one, to strike it out of the journal."""
+        session = self.session
+        assert session is not None
+        is_known = packet.packet_id in session.received
+        if is_known:
+            del session.received[packet.packet_id]
+            session.stale.discard(packet.packet_id)
+        code = 0 if is_known or self.version == 4 else reasons.PACKET_IDENTIFIER_NOT_FOUND
+        self._put(encode(p.PubComp(packet.packet_id, code), self.version))
+        return is_known and session.is_stored
+
+    def _disconnected(self, packet: p.Disconnect) -> None:
+        session = self.session
+        assert session is not None
+        if packet.session_expiry_interval is not None:
+            if session.expiry_s == 0 and packet.session_expiry_interval:
+                self.close(reasons.PROTOCOL_ERROR, "session expiry after none was asked for", with_text=False)
+                return  # 3.14.2.2.2
+            session.expiry_s = min(packet.session_expiry_interval, self._limits.session_expiry_s_max)
+        text = packet.reason_string or "the client disconnected"
+        self._end(Closed(packet.reason_code, text, is_by_client=True, keeps_will=packet.reason_code != 0))
+
+    # ------------------------------------------------------------------ answers
+
+    def accept(
+        self, session: Session, now: int, *, session_present: bool, assigned_client_id: str | None = None
+    ) -> None:
+        """Answer CONNECT and go on with `session`: what was under way is sent again, then what waited (4.4)."""
+        limits = self._limits
+        self.session = session
+        session.connection = self
+        answer = p.ConnAck(session_present=session_present)
+        if self.version == 5:
+            answer.assigned_client_id = assigned_client_id
+            answer.receive_maximum = limits.receive_maximum
+            answer.maximum_packet_size = limits.packet_bytes_max
+            answer.topic_alias_maximum = limits.topic_alias_maximum
+            answer.user_properties = limits.user_properties
+            if limits.keep_alive_s_max < 65_535 and not 0 < self.keep_alive_s <= limits.keep_alive_s_max:
+                self.keep_alive_s = answer.server_keep_alive = limits.keep_alive_s_max
+        self._put(encode(answer, self.version))
+        self._resume(session, now)
+        self.pump(now)
+
+    def _resume(self, session: Session, now: int) -> None:
+        """Send again what was under way, as far as this connection's receive maximum goes."""
+        deliveries = list(session.inflight.values())
+        again = deliveries[: self._inflight_max]
+        later = deliveries[self._inflight_max :]
+        for delivery in later:
+            del session.inflight[delivery.packet_id]
+        if later:
+            session.requeue(later)
+        for delivery in again:
+            if delivery.is_released:
+                self._put(encode(p.PubRel(delivery.packet_id), self.version))
+            else:
+                self._send(delivery, session, now)
+
+    def refuse(self, reason_code: int, text: str, *, server_reference: str | None = None) -> None:
+        """Answer CONNECT with a refusal; 3.1.1 gets the return code that is nearest (3.2.2.3)."""
+        if self.version == 5:
+            answer = p.ConnAck(reason_code=reason_code, server_reference=server_reference)
+            if self.with_problems:
+                answer.reason_string = text
+        else:
+            answer = p.ConnAck(reason_code=reasons.connack_return_code(reason_code))
+        self._put(encode(answer, self.version))
+        self._end(Closed(reason_code, text, keeps_will=False))
+
+    def settle(self, publish: Publish, reason_code: int = 0, reason: str | None = None) -> None:
+        """Acknowledge an inbound message, durable or refused. Called in the order of the PUBLISH packets."""
+        session = self.session
+        assert session is not None
+        if session.connection is self:
+            self.acknowledge(publish, reason_code, reason)
+        elif reason_code >= 0x80:
+            session.forget(publish)
+        elif session.become_durable(publish) and session.connection is not None:
+            session.connection.acknowledge(publish, reason_code, reason)
+
+    def acknowledge(self, publish: Publish, reason_code: int = 0, reason: str | None = None) -> None:
+        """Send PUBACK or PUBREC."""
+        qos = publish.qos
+        session = self.session
+        assert session is not None
+        packet_id = publish.packet_id
+        if qos == 1:
+            if session.pending.get(packet_id) is publish:
+                del session.pending[packet_id]
+            if not reason_code:
+                self._put(puback_success(packet_id))
+                return
+            answer: p.Packet = p.PubAck(packet_id, reason_code, reason if self.with_problems else None)
+        elif qos == 2:
+            if reason_code >= 0x80:
+                session.received.pop(packet_id, None)
+            elif packet_id in session.received:
+                session.received[packet_id] = None
+            answer = p.PubRec(packet_id, reason_code, reason if self.with_problems else None)
+        else:
+            return
+        self._put(encode(answer, self.version))
+
+    def send(self, packet: p.Packet) -> None:
+        """Send SUBACK or UNSUBACK."""
+        self._put(encode(packet, self.version))
+
+    def close(
+        self, reason_code: int, text: str, *, with_text: bool = True, server_reference: str | None = None
+    ) -> None:
+        """Close from our side; MQTT 5 is told why (3.14). The session goes on as its expiry says."""
+        if self.closed is not None:
+            return
+        self._end(Closed(reason_code, text))
+        if self.version == 5 and self.session is not None:
+            told = text if with_text and self.with_problems else None
+            self._put(encode(p.Disconnect(reason_code, None, told, server_reference), 5))
+
+    # ------------------------------------------------------------------ out
+
+    def deliver_once(self, message: Message, *, retain: bool, subscription_ids: tuple[int, ...], now: int) -> None:
+        """Send at QoS 0: now or never."""
+        if self.is_blocked or self.closed is not None:
+            self.lost += 1
+            return
+        if subscription_ids or message.expires or self._topic_aliases_out_max:
+            alias, has_topic = self._alias(message.topic)
+            properties = message.properties_now(subscription_ids, now)
+            topic = message.topic if has_topic else ""
+            data = encode(
+                Publish(topic, message.payload, retain=retain, properties=properties, topic_alias=alias), self.version
+            )
+        else:
+            data = message.wire(self.version, retain=retain)
+        if self._packet_bytes_max and len(data) > self._packet_bytes_max:
+            self.lost += 1  # 3.1.2-24: as if it had been sent
+            self._forget_alias(message.topic)
+            return
+        self._put(data)
+
+    def deliver(self, delivery: Delivery, now: int) -> None:
+        """Send at QoS 1 or 2, at once or when the client can take it."""
+        session = self.session
+        assert session is not None
+        if self.is_blocked or session.queue or len(session.inflight) >= self._inflight_max or self.closed is not None:
+            session.enqueue(delivery, self._limits.queued_messages_max, self._limits.queued_bytes_max)
+        else:
+            self._send(delivery, session, now)
+
+    def pump(self, now: int) -> None:
+        """Send what waits, as far as the client's receive maximum goes (4.9)."""
+        session = self.session
+        assert session is not None
+        while not self.is_blocked and len(session.inflight) < self._inflight_max and self.closed is None:
+            delivery = session.dequeue()
+            if delivery is None:
+                return
+            expires = delivery.message.expires
+            if expires and expires <= now and not delivery.is_resent:
+                session.finish(delivery)
+            elif delivery.is_released:
+                session.inflight[delivery.packet_id] = delivery
+                self._put(encode(p.PubRel(delivery.packet_id), self.version))
+            else:
+                self._send(delivery, session, now)
+
+    def _send(self, delivery: Delivery, session: Session, now: int) -> None:
+        if not delivery.packet_id:
+            session.allot(delivery)
+        alias, has_topic = self._alias(delivery.message.topic) if self._topic_aliases_out_max else (None, True)
+        data = encode(delivery.packet(now, alias, has_topic=has_topic), self.version)
+        if self._packet_bytes_max and len(data) > self._packet_bytes_max:
+            session.inflight.pop(delivery.packet_id, None)
+            session.finish(delivery)  # 3.1.2-24: as if it had been sent
+            self.lost += 1
+            self._forget_alias(delivery.message.topic)
+            return
+        session.inflight[delivery.packet_id] = delivery
+        self._put(data)
+
+    def _finish(self, delivery: Delivery, session: Session, now: int) -> None:
+        del session.inflight[delivery.packet_id]
+        session.finish(delivery)
+        if session.queue:
+            self.pump(now)
+
+    def _alias(self, topic: str) -> tuple[int | None, bool]:
+        """Return the alias for `topic` and whether the topic must be sent with it."""
+        if not self._topic_aliases_out_max:
+            return None, True
+        aliases = self._aliases_out
+        if aliases is None:
+            aliases = self._aliases_out = {}
+        alias = aliases.get(topic)
+        if alias is not None:
+            return alias, False
+        if len(aliases) >= self._topic_aliases_out_max:
+            return None, True
+        alias = aliases[topic] = len(aliases) + 1
+        return alias, True
+
+    def _forget_alias(self, topic: str) -> None:
+        """Drop the alias of a packet that was not sent: the client may not know it. Its number is not used again."""
+        if self._aliases_out and topic in self._aliases_out:
+            self._aliases_out[f"\0{self._aliases_out.pop(topic)}"] = 0

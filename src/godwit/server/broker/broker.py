@@ -1,0 +1,517 @@
+"""The broker: who is connected, who subscribes to what, and the road of a message from its arrival to its subscribers.
+
+A publish is looked up in the routes, goes to ingest if it is one of the contract, is laid into the journal if something
+of it must outlive the process, and joins the group commit. When that is durable it comes back (`settle`): subscribers
+are served, then it is acknowledged. All of it runs on the broker loop; nothing blocks, nothing awaits. Times are ns UTC.
+"""
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from godwit.contract import codes
+from godwit.contract.topics import Topics
+from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
+from godwit.mqtt.packets import Publish
+from godwit.mqtt.server_connection import Limits
+from godwit.mqtt.server_message import Delivery, Message
+from godwit.mqtt.server_session import NEVER_EXPIRES, Session
+from godwit.server.broker.client import Client, Socket
+from godwit.server.broker.journal import Journal
+from godwit.server.broker.presence import NoPresence, PresenceSink
+from godwit.server.broker.retained import Retained
+from godwit.server.broker.rights import Authenticator, is_reserved
+from godwit.server.broker.routes import Route, Routes, Target, keeps_queue
+from godwit.server.broker.schedule import Schedule
+from godwit.server.broker.subscriptions import Subscriptions
+from godwit.server.ingest.arrival import Arrival, Group, Intake, Peer
+
+NS: Final = 1_000_000_000
+NOT_AUTHORISED: Final = "not-authorised"
+PENDING_BYTES_MAX: Final = 128 * 1024 * 1024
+"""Of all messages that wait for their commit; beyond it nobody is read."""
+OVERHEAD_BYTES: Final = 600
+
+REFUSALS: Final = {
+    NOT_AUTHORISED: reasons.NOT_AUTHORIZED,
+    codes.UNKNOWN_DEVICE: reasons.NOT_AUTHORIZED,
+    codes.DEVICE_RETIRED: reasons.NOT_AUTHORIZED,
+    codes.DEVICE_MISMATCH: reasons.NOT_AUTHORIZED,
+    codes.PLACE_MISMATCH: reasons.NOT_AUTHORIZED,
+    codes.INVALID_DEVICE_ID: reasons.TOPIC_NAME_INVALID,
+    codes.SERIES_LIMIT: reasons.QUOTA_EXCEEDED,
+}
+"""What MQTT 5 is told of a refused message; everything else is 0x99, payload format invalid."""
+
+SERVER: Final = Peer("$godwit", "internal", identity="$godwit")
+
+
+class Posting:
+    """A message of the server's own, and who waits for it."""
+
+    __slots__ = ("_broker", "_done")
+
+    def __init__(self, broker: "Broker", done: Callable[[], None] | None) -> None:
+        self._broker = broker
+        self._done = done
+
+    def settle(self, arrival: Arrival) -> None:
+        """Serve the message, which is durable."""
+        self._broker.settle_posting(arrival)
+        if self._done is not None:
+            self._done()
+
+
+class Barrier:
+    """Nothing but a place in the group commit: `done` is called when all before it is durable."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self._done = done
+
+    def settle(self, arrival: Arrival) -> None:
+        """Say that all before it is durable."""
+        del arrival
+        self._done()
+
+
+class Held(msgspec.Struct):
+    """Deliveries that were laid into the journal with their message, until it is durable."""
+
+    targets: tuple[Target, ...]
+    deliveries: list[tuple[Session, Delivery]]
+
+
+class Counters(msgspec.Struct):
+    """Since start."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    forbidden: int = 0
+    """Publishes to topics that the client has no right to."""
+    dropped: int = 0
+    """Messages that a full queue did not take."""
+
+
+class Broker:
+    """See the module."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        intake: Intake,
+        group: Group,
+        journal: Journal,
+        authenticator: Authenticator,
+        *,
+        limits: Limits | None = None,
+        connections_max: int = 100_000,
+        now: int,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.connections_max = connections_max
+        self.counters = Counters()
+        self.clients: dict[str, Client] = {}
+        self.sessions: dict[str, Session] = {}
+        self.retained = Retained()
+        self.routes = Routes(topics)
+        self.presence: PresenceSink = NoPresence()
+        self.pending_bytes = 0
+        self.connections = 0
+        self.group = group
+        self.journal = journal
+        self._intake = intake
+        self._authenticator = authenticator
+        self._held: dict[int, Held] = {}
+        self._wills: Schedule[tuple[p.Will, Peer]] = Schedule()
+        self._ends: Schedule[Session] = Schedule()
+        self._subscriptions = Subscriptions(self)
+        self._load(now)
+
+    def _load(self, now: int) -> None:
+        loaded = self.journal.load(now)
+        for message in loaded.retained:
+            self.retained.put(message)
+        for session in loaded.sessions:
+            self.sessions[session.client_id] = session
+            for held in list(session.subscriptions.values()):
+                del session.subscriptions[held.options.topic_filter]
+                self.routes.subscribe(session, held)
+            self._count_down(session, now)
+
+    # ------------------------------------------------------------------ bytes in
+
+    def admit(self, socket: Socket, listener: str, certificate: bytes | None) -> Client | None:
+        """Take in a connection that was made; None if there is no room for it."""
+        if self.connections >= self.connections_max:
+            return None
+        self.connections += 1
+        return Client(self, socket, self.limits, listener, certificate)
+
+    def receive(self, client: Client, data: bytes, now: int) -> None:
+        """Bytes came from a client."""
+        self.counters.bytes_in += len(data)
+        for packet in client.core.receive(data, now):
+            if type(packet) is Publish:
+                self._take(client, packet, now)
+            else:
+                self._act(client, packet, now)
+        session = client.core.session
+        if session is not None and session.finished is not None:
+            self.journal.strike(session)
+
+    def _act(self, client: Client, packet: p.Packet, now: int) -> None:
+        session = client.core.session
+        if isinstance(packet, p.Connect):
+            self._connect(client, packet, now)
+        elif session is None:
+            return
+        elif isinstance(packet, p.Subscribe):
+            self._subscriptions.subscribe(client, session, packet, now)
+        elif isinstance(packet, p.Unsubscribe):
+            self._subscriptions.unsubscribe(client, session, packet)
+        elif isinstance(packet, p.PubRel):
+            self.journal.drop_received(session, packet.packet_id)
+
+    # ------------------------------------------------------------------ connections
+
+    def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
+        core = client.core
+        refusal = self._refusal(client, packet)
+        if refusal is not None:
+            core.refuse(*refusal)
+            return
+        grant = self._authenticator.authenticate(client.listener, packet, client.certificate)
+        if grant is None:
+            core.refuse(reasons.NOT_AUTHORIZED, "not authorised: this listener asks for a user name and a password")
+            return
+        client.rights = grant.rights
+        if packet.will is not None and not self._may_publish(client, packet.will.topic):
+            core.refuse(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
+            return
+        assigned = None
+        client_id = packet.client_id
+        if not client_id:
+            client_id = assigned = f"auto-{secrets.token_hex(8)}"
+        client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
+        session, is_resumed = self._session(client_id, packet, now)
+        self.clients[client_id] = client
+        core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
+        if packet.will is not None:
+            place = self.routes.route(packet.will.topic).place
+            if place is not None:
+                self._note_speaker(client, place.device_id, now)
+
+    def _refusal(self, client: Client, packet: p.Connect) -> tuple[int, str] | None:
+        """Say why nobody could come in like this."""
+        stalled = self.group.stalled
+        if stalled:
+            return reasons.QUOTA_EXCEEDED, f"nothing can be stored now: {stalled}"
+        if packet.authentication_method is not None:
+            return reasons.BAD_AUTHENTICATION_METHOD, "no extended authentication here"
+        if not packet.client_id and packet.version == 4 and not packet.clean_start:
+            return reasons.CLIENT_IDENTIFIER_NOT_VALID, "a session without a client id"  # 3.1.3-8
+        if packet.client_id.startswith("$"):
+            return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
+        del client
+        return None
+
+    def _session(self, client_id: str, packet: p.Connect, now: int) -> tuple[Session, bool]:
+        """Find or make the session, ending what must end; True if it is resumed (3.1.2.4)."""
+        if packet.version == 4:
+            expiry_s = 0 if packet.clean_start else NEVER_EXPIRES
+        else:
+            expiry_s = packet.session_expiry_interval
+        expiry_s = min(expiry_s, self.limits.session_expiry_s_max)
+        before = self.clients.get(client_id)
+        if before is not None:
+            before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
+            self.disconnect(before, now)
+        session = self.sessions.get(client_id)
+        self._ends.take(client_id)
+        if session is not None and packet.clean_start:
+            self._end_session(session)
+            session = None
+        will = self._wills.take(client_id)
+        if will is not None and session is None:
+            self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
+        is_resumed = session is not None
+        if session is None:
+            session = self.sessions[client_id] = Session(client_id)
+        if expiry_s and (not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
+            session.expiry_s, session.ends_at = expiry_s, 0
+            self.journal.put_session(session)
+            self.routes.refresh()
+        elif not expiry_s:
+            session.expiry_s = session.ends_at = 0
+            self.journal.end_session(session)
+        return session, is_resumed
+
+    def disconnect(self, client: Client, now: int, reason: str = "connection lost") -> None:
+        """Part from a connection that is gone, by whomever. May be called more than once."""
+        if client.is_over:
+            return
+        client.is_over = True
+        self.connections -= 1
+        core = client.core
+        session = core.session
+        if session is None:
+            return
+        closed = core.closed
+        client_id = session.client_id
+        session.detach()
+        if self.clients.get(client_id) is client:
+            del self.clients[client_id]
+        text = closed.text if closed is not None else reason
+        for device_id in client.devices:
+            self.presence.disconnected(device_id, text, now)
+        is_kept = session.is_persistent
+        if core.will is not None and (closed is None or closed.keeps_will):
+            delay_s = min(core.will.delay_interval, session.expiry_s)
+            if delay_s:
+                self._wills.put(client_id, now + delay_s * NS, (core.will, client.peer))
+            else:
+                self._post_will(core.will, client.peer, now)
+        if is_kept:
+            self._count_down(session, now)
+        else:
+            self._end_session(session)
+
+    def _count_down(self, session: Session, now: int) -> None:
+        """Let the session's expiry run: the client is away."""
+        if session.expiry_s == NEVER_EXPIRES:
+            session.ends_at = 0
+        else:
+            session.ends_at = session.ends_at or now + session.expiry_s * NS
+            self._ends.put(session.client_id, session.ends_at, session)
+        self.journal.put_session(session)
+
+    def _end_session(self, session: Session) -> None:
+        self.journal.end_session(session)
+        for topic_filter in list(session.subscriptions):
+            self.routes.unsubscribe(session, topic_filter)
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+
+    def _post_will(self, will: p.Will, peer: Peer, now: int) -> None:
+        publish = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties)
+        self.post(publish, now, peer=peer)
+
+    def _note_speaker(self, client: Client, device_id: str, now: int) -> None:
+        """Note that a client spoke for a device: the device is there."""
+        if not client.speaks_for(device_id):
+            return
+        session = client.core.session
+        if session is not None and session.client_id == device_id and not session.is_device:
+            session.is_device = True
+            if session.is_stored:
+                self.journal.put_session(session)
+                self.routes.refresh()
+        self.presence.connected(device_id, now)
+
+    def tick(self, now: int) -> None:
+        """Once a second or so: delayed wills, sessions that end, changes that no group has taken."""
+        for _, (will, peer) in self._wills.due(now):
+            self._post_will(will, peer, now)
+        for client_id, session in self._ends.due(now):
+            if session.connection is None:
+                self._end_session(session)
+                will_left = self._wills.take(client_id)
+                if will_left is not None:
+                    self._post_will(*will_left, now)
+        if self.journal.is_dirty:
+            self.after_commit(lambda: None, now)
+
+    # ------------------------------------------------------------------ messages in
+
+    def _may_publish(self, client: Client, topic: str) -> bool:
+        return not is_reserved(topic) and (client.rights is None or client.rights.may_publish(topic))
+
+    def _take(self, client: Client, publish: Publish, now: int) -> None:
+        """Take a PUBLISH on its road."""
+        self.counters.messages_in += 1
+        route = self.routes.route(publish.topic)
+        place = route.place
+        arrival = Arrival(client, publish, client.peer, now, place)
+        if route.is_reserved or (client.rights is not None and not client.rights.may_publish(publish.topic)):
+            arrival.code, arrival.detail = NOT_AUTHORISED, "no right to publish to this topic"
+            self.counters.forbidden += 1
+        elif route.is_up:
+            if place is not client.last_place and place is not None:
+                client.last_place = place
+                self._note_speaker(client, place.device_id, now)
+            self._intake.receive(arrival)
+        elif route.malformed is not None:
+            arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
+            self._intake.receive(arrival)
+        if not arrival.code and (route.has_durable or publish.retain or publish.qos == 2):
+            self._lay_by(arrival, route, client.core.session)
+        if publish.qos == 0:
+            client.sends_once = True
+        self.pending_bytes += len(publish.payload) + OVERHEAD_BYTES
+        self.group.join(arrival)
+
+    def _lay_by(self, arrival: Arrival, route: Route, session: Session | None) -> None:
+        """Lay into the journal what must be durable with the message."""
+        publish = arrival.publish
+        message: Message | None = None
+        if publish.retain:
+            message = Message(publish, arrival.received)
+            self.journal.retain(message)
+        if publish.qos == 2 and session is not None and session.is_stored:
+            self.journal.put_received(session, publish.packet_id)
+        if not (route.has_durable and publish.qos):
+            return
+        message = message or Message(publish, arrival.received)
+        deliveries = []
+        for target in route.targets:
+            if not target.is_durable:
+                continue
+            chosen = self._choose(target, session)
+            if chosen is None:
+                continue
+            receiver, terms = chosen
+            delivery = self._delivery(message, terms)
+            if not delivery.qos:
+                continue
+            if keeps_queue(receiver):
+                if receiver.is_full(self.limits.queued_messages_max, self.limits.queued_bytes_max):
+                    receiver.dropped += 1
+                    self.counters.dropped += 1
+                    continue
+                self.journal.put_queued(receiver, delivery)
+            deliveries.append((receiver, delivery))
+        if deliveries:
+            self._held[id(arrival)] = Held(route.targets, deliveries)
+
+    def _choose(self, target: Target, publisher: Session | None) -> tuple[Session, Target] | None:
+        """Say which session gets a message, and on what terms; None: nobody (No Local)."""
+        group = target.group
+        if group is not None:
+            member = group.pick()
+            held = group.members[member]
+            ids = (held.subscription_id,) if held.subscription_id else ()
+            return member, target._replace(qos=held.options.qos, subscription_ids=ids)
+        session = target.session
+        assert session is not None
+        if session is not publisher or target.is_own_too:
+            return session, target
+        return None if target.own is None else (session, target.own)
+
+    def _delivery(self, message: Message, target: Target) -> Delivery:
+        return Delivery(
+            message,
+            min(target.qos, message.qos),
+            retain=message.retain and target.retain_as_published,
+            subscription_ids=target.subscription_ids,
+        )
+
+    def post(
+        self, publish: Publish, now: int, *, peer: Peer = SERVER, done: Callable[[], None] | None = None
+    ) -> Arrival:
+        """Publish as the server, or in the name of a client that is gone; `done` is called once it is durable."""
+        route = self.routes.route(publish.topic)
+        arrival = Arrival(Posting(self, done), publish, peer, now, route.place)
+        if route.is_up and peer is not SERVER:
+            self._intake.receive(arrival)
+        if not arrival.code:
+            self._lay_by(arrival, route, None)
+        self.pending_bytes += len(publish.payload) + OVERHEAD_BYTES
+        self.group.join(arrival)
+        return arrival
+
+    def announce(self, topic: str, payload: bytes, now: int) -> None:
+        """Publish something retained of the server's own that need not be durable."""
+        arrival = Arrival(Posting(self, None), Publish(topic, payload, 0, retain=True), SERVER, now)
+        self._serve(arrival, None)
+
+    def after_commit(self, done: Callable[[], None], now: int) -> None:
+        """Call `done` when everything that happened until now is durable."""
+        self.pending_bytes += OVERHEAD_BYTES
+        self.group.join(Arrival(Barrier(self._counted(done)), Publish(""), SERVER, now))
+
+    def _counted(self, done: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            self.pending_bytes -= OVERHEAD_BYTES
+            done()
+
+        return call
+
+    # ------------------------------------------------------------------ messages out
+
+    def settle(self, client: Client, arrival: Arrival) -> None:
+        """Serve the subscribers of a client's message, durable or refused for good; then acknowledge it."""
+        publish = arrival.publish
+        core = client.core
+        self.pending_bytes -= len(publish.payload) + OVERHEAD_BYTES
+        code = arrival.code
+        if code:
+            if publish.qos:
+                if core.version == 5:
+                    core.settle(publish, REFUSALS.get(code, reasons.PAYLOAD_FORMAT_INVALID), code)
+                else:
+                    core.settle(publish)
+            return
+        is_heard = self._serve(arrival, core.session)
+        if publish.qos:
+            if is_heard or publish.qos == 2 or core.version != 5 or arrival.topic is not None:
+                core.settle(publish)
+            else:
+                core.settle(publish, reasons.NO_MATCHING_SUBSCRIBERS)
+
+    def settle_posting(self, arrival: Arrival) -> None:
+        """Serve a message that no client waits for."""
+        self.pending_bytes -= len(arrival.publish.payload) + OVERHEAD_BYTES
+        if not arrival.code:
+            self._serve(arrival, None)
+
+    def _serve(self, arrival: Arrival, publisher: Session | None) -> bool:
+        """Hand a durable message to its subscribers; False if there are none."""
+        publish = arrival.publish
+        held = self._held.pop(id(arrival), None) if self._held else None
+        targets = held.targets if held is not None else self.routes.route(publish.topic).targets
+        if publish.retain:
+            self.retained.put(Message(publish, arrival.received))
+        if not targets:
+            return False
+        message = Message(publish, arrival.received)
+        now = arrival.received
+        if held is not None:
+            for session, delivery in held.deliveries:
+                self.counters.messages_out += 1
+                if delivery.position or not keeps_queue(session):
+                    self.hand_over(session, delivery, now)
+        for target in targets:
+            if held is not None and target.is_durable:
+                continue
+            chosen = self._choose(target, publisher)
+            if chosen is None:
+                continue
+            session, terms = chosen
+            self.counters.messages_out += 1
+            if terms.qos and message.qos:
+                self.hand_over(session, self._delivery(message, terms), now)
+            elif session.connection is not None:
+                retain = message.retain and terms.retain_as_published
+                session.connection.deliver_once(
+                    message, retain=retain, subscription_ids=terms.subscription_ids, now=now
+                )
+        return True
+
+    def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
+        """Give a delivery at QoS 1 or 2 to a session, connected or not."""
+        if session.connection is not None:
+            session.connection.deliver(delivery, now)
+        elif session.is_persistent:
+            session.enqueue(delivery, self.limits.queued_messages_max, self.limits.queued_bytes_max)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody may be read: memory is bounded whatever comes in."""
+        return self.pending_bytes > PENDING_BYTES_MAX

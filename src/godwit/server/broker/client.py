@@ -1,0 +1,94 @@
+"""A connected client, as the broker knows it: its protocol, who it is, which devices it speaks for."""
+
+from typing import Protocol
+
+from godwit.contract.topics import DeviceTopic
+from godwit.mqtt.server_connection import Closed, Limits, ServerConnection
+from godwit.server.broker.rights import Rights
+from godwit.server.ingest.arrival import Arrival, Peer
+
+DEVICES_MAX = 10_000
+"""A gateway speaks for many devices; beyond this their presence is not told apart."""
+
+
+class Socket(Protocol):
+    """The wire of a connection. Nothing blocks."""
+
+    def wake(self) -> None:
+        """There is something to send, or the connection is to be closed: do it at the end of this loop turn."""
+        ...
+
+    def resume(self) -> None:
+        """Read again, after the broker was congested."""
+        ...
+
+
+class Door(Protocol):
+    """What a client needs of the broker."""
+
+    def settle(self, client: "Client", arrival: Arrival) -> None:
+        """Serve and acknowledge an arrival, durable or refused for good."""
+        ...
+
+
+class Client:
+    """One connection. It is the `source` of its arrivals."""
+
+    __slots__ = (
+        "_devices",
+        "_door",
+        "certificate",
+        "core",
+        "is_counted",
+        "is_over",
+        "last_place",
+        "listener",
+        "peer",
+        "rights",
+        "sends_once",
+        "socket",
+    )
+
+    def __init__(self, door: Door, socket: Socket, limits: Limits, listener: str, certificate: bytes | None) -> None:
+        self._door = door
+        self.socket = socket
+        self.core = ServerConnection(limits, socket.wake)
+        self.listener = listener
+        self.certificate = certificate
+        self.peer = Peer("", listener)
+        self.rights: Rights | None = None
+        self.sends_once = False
+        """It publishes at QoS 0: only an unread socket slows it down."""
+        self.is_over = False
+        self.is_counted = False
+        self.last_place: DeviceTopic | None = None
+        self._devices: set[str] | None = None
+
+    def settle(self, arrival: Arrival) -> None:
+        """Hand a durable arrival back to the broker; called in the order of arrival."""
+        self._door.settle(self, arrival)
+
+    @property
+    def devices(self) -> set[str]:
+        """The devices it has spoken for."""
+        return self._devices if self._devices is not None else set()
+
+    def speaks_for(self, device_id: str) -> bool:
+        """Note that it speaks for a device; True the first time."""
+        devices = self._devices
+        if devices is None:
+            devices = self._devices = set()
+        if device_id in devices or len(devices) >= DEVICES_MAX:
+            return False
+        devices.add(device_id)
+        return True
+
+    @property
+    def may_stay_unread(self) -> bool:
+        """Whether only an unread socket slows it: 3.1.1 has no receive maximum, QoS 0 no acknowledgement."""
+        return self.core.version != 5 or self.sends_once
+
+    @property
+    def closed(self) -> Closed | None:
+        """Why it is over, if it is."""
+        return self.core.closed

@@ -1,0 +1,54 @@
+"""The broker as other rooms see it, safe from any thread: counters, and publishing as the platform."""
+
+import asyncio
+from concurrent.futures import Future
+from time import time_ns
+
+from godwit.contract.errors import UnavailableError
+from godwit.mqtt.packets import Publish
+from godwit.server.broker.broker import Broker
+from godwit.server.broker.listener import Server
+from godwit.server.platform import BrokerStats
+
+
+class ThreadSafeDoor:
+    """Implements `BrokerDoor`."""
+
+    def __init__(self, broker: Broker, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._broker = broker
+        self._server = server
+        self._loop = loop
+
+    def stats(self) -> BrokerStats:
+        """Return counters. Read without a lock: each is one number."""
+        broker, counters = self._broker, self._broker.counters
+        return BrokerStats(
+            connections=broker.connections,
+            sessions=len(broker.sessions),
+            subscriptions=broker.routes.count,
+            retained=len(broker.retained),
+            messages_in=counters.messages_in,
+            messages_out=counters.messages_out,
+            bytes_in=counters.bytes_in,
+            bytes_out=counters.bytes_out,
+            listeners=dict(self._server.addresses),
+        )
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Publish as the platform; returns once durable. Raises UnavailableError when the broker is gone."""
+        durable: Future[None] = Future()
+
+        def post() -> None:
+            publish = Publish(topic, payload, qos, retain)
+            self._broker.post(publish, time_ns(), done=lambda: _resolve(durable))
+
+        try:
+            self._loop.call_soon_threadsafe(post)
+        except RuntimeError as error:
+            raise UnavailableError("the broker is not running") from error
+        await asyncio.wrap_future(durable)
+
+
+def _resolve(durable: Future[None]) -> None:
+    if not durable.done():
+        durable.set_result(None)

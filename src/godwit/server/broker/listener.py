@@ -1,0 +1,268 @@
+"""Sockets: the asyncio shell of the broker. Bytes in, bytes out, deadlines; it decides nothing about MQTT.
+
+One write per connection and loop turn, whatever was answered in it. Reading stops where only that slows a peer: for
+3.1.1 and QoS 0 senders when the group commit is congested, for everybody at the hard limit, for a client that does not
+read its own answers. While a socket is unread on our account its keep-alive is suspended.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from time import time_ns
+from typing import Final, cast
+
+from godwit.mqtt import reasons
+from godwit.server.broker.broker import Broker
+from godwit.server.broker.client import Client
+
+log = logging.getLogger(__name__)
+
+CONNECT_S_MAX: Final = 10
+"""How long a connection may take to say CONNECT."""
+WRITE_BYTES_HIGH: Final = 262_144
+"""What may wait in the transport before the client counts as slow."""
+WRITE_BYTES_MAX: Final = 8_388_608
+"""What may wait at most: a client that takes less than it asks for is disconnected."""
+BLOCKED_S_MAX: Final = 60
+RESUME_S: Final = 0.02
+TICK_S: Final = 0.25
+BACKLOG: Final = 4_096
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection."""
+
+    __slots__ = ("blocked_since", "client", "due", "is_awake", "is_unread", "listener", "seen", "server", "transport")
+
+    def __init__(self, server: "Server", listener: str) -> None:
+        self.server = server
+        self.listener = listener
+        self.transport: asyncio.Transport | None = None
+        self.client: Client | None = None
+        self.is_awake = False
+        self.is_unread = False
+        self.blocked_since = 0.0
+        self.seen = 0.0
+        """When bytes last came, loop time."""
+        self.due = 0
+        """The second of the wheel in which it is looked at."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection in, if there is room."""
+        self.transport = transport = cast("asyncio.Transport", transport)
+        certificate = None
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            certificate = tls.getpeercert(binary_form=True)
+        self.client = self.server.broker.admit(self, self.listener, certificate)
+        if self.client is None:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
+        self.server.watch(self, self.server.time() + CONNECT_S_MAX)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the bytes on; see whether to read on."""
+        client = self.client
+        if client is None:
+            return
+        server = self.server
+        was_new = client.core.session is None
+        server.broker.receive(client, data, time_ns())
+        self.seen = server.time()
+        if was_new and client.core.session is not None:
+            server.watch(self, self._deadline(client))
+        if server.must_pause(client):
+            self.pause()
+
+    def wake(self) -> None:
+        """There is something to send, or to close: at the end of this turn."""
+        if not self.is_awake:
+            self.is_awake = True
+            self.server.flush_soon(self)
+
+    def flush(self) -> None:
+        """Send what gathered; hang up if it is over."""
+        self.is_awake = False
+        client, transport = self.client, self.transport
+        if client is None or transport is None:
+            return
+        outgoing = client.core.outgoing
+        if outgoing:
+            data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
+            outgoing.clear()
+            self.server.broker.counters.bytes_out += len(data)
+            transport.write(data)
+        if client.core.closed is not None:
+            self.server.broker.disconnect(client, time_ns())
+            transport.close()
+        elif self.blocked_since and transport.get_write_buffer_size() > WRITE_BYTES_MAX:
+            transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading until `resume`."""
+        if not self.is_unread and self.transport is not None and not self.transport.is_closing():
+            self.is_unread = True
+            self.transport.pause_reading()
+            self.server.note_unread(self)
+
+    def resume(self) -> None:
+        """Read again; the silence was ours."""
+        self.is_unread = False
+        if self.client is not None and self.transport is not None and not self.transport.is_closing():
+            self.seen = self.server.time()
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Send only answers to a client that reads slowly, and do not read it either."""
+        self.blocked_since = self.server.time()
+        if self.client is not None:
+            self.client.core.is_blocked = True
+        self.pause()
+
+    def resume_writing(self) -> None:
+        """Go on sending: the client has caught up."""
+        self.blocked_since = 0.0
+        if self.client is not None:
+            self.client.core.is_blocked = False
+            if self.client.core.session is not None:
+                self.client.core.pump(time_ns())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the broker that the connection is gone."""
+        if self.client is not None:
+            self.server.broker.disconnect(self.client, time_ns(), str(error) if error else "connection closed")
+            self.client = None
+        self.transport = None
+
+    def _deadline(self, client: Client) -> float:
+        """Say when to look again: one and a half keep-alives after the last sign of life (3.1.2-22)."""
+        if not client.core.keep_alive_s:
+            return self.seen + BLOCKED_S_MAX
+        return self.seen + 1.5 * client.core.keep_alive_s
+
+    def check(self, now: float) -> float | None:
+        """See to the deadlines; returns when to look again."""
+        client = self.client
+        if client is None or self.transport is None:
+            return None
+        core = client.core
+        if core.session is None or (self.blocked_since and now - self.blocked_since > BLOCKED_S_MAX):
+            self.transport.abort()  # no CONNECT in time, or nothing read for long
+            return None
+        if self.is_unread:
+            return now + 1
+        due = self._deadline(client)
+        if due <= now and core.keep_alive_s:
+            core.close(reasons.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
+            return None
+        return max(due, now)
+
+
+class Server:
+    """The listeners and what their connections share: one flush a turn, one wheel of deadlines."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.addresses: dict[str, str] = {}
+        self._servers: list[asyncio.Server] = []
+        self._awake: list[Connection] = []
+        self._unread: deque[Connection] = deque()
+        self._wheel: dict[int, list[Connection]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
+        self._second = int(self.time())
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+        self._resuming: asyncio.TimerHandle | None = None
+
+    async def listen(self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Open a listener; returns its port. Raises OSError if the address is taken."""
+        server = await self._loop.create_server(
+            lambda: Connection(self, name),
+            host,
+            port,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=CONNECT_S_MAX if tls else None,
+        )
+        self._servers.append(server)
+        bound: int = server.sockets[0].getsockname()[1]
+        self.addresses[name] = f"{host}:{bound}"
+        return bound
+
+    async def close(self) -> None:
+        """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""
+        for server in self._servers:
+            server.close()
+        for client in list(self.broker.clients.values()):
+            client.core.close(reasons.SERVER_SHUTTING_DOWN, "the server is going down")
+        self._ticking.cancel()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        await asyncio.sleep(0)
+        self._flush()
+        await asyncio.sleep(0)
+
+    # ------------------------------------------------------------------ shared by connections
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Have `connection` flushed at the end of this loop turn."""
+        if not self._awake:
+            self._loop.call_soon(self._flush)
+        self._awake.append(connection)
+
+    def _flush(self) -> None:
+        awake, self._awake = self._awake, []
+        for connection in awake:
+            connection.flush()
+
+    def must_pause(self, client: Client) -> bool:
+        """Whether to stop reading a client."""
+        broker = self.broker
+        return broker.is_full or (broker.group.is_congested and client.may_stay_unread)
+
+    def note_unread(self, connection: Connection) -> None:
+        """Remember whom to read again."""
+        self._unread.append(connection)
+        if self._resuming is None:
+            self._resuming = self._loop.call_later(RESUME_S, self._resume)
+
+    def _resume(self) -> None:
+        """Read again whoever may be read, the longest unread first."""
+        self._resuming = None
+        for _ in range(len(self._unread)):
+            connection = self._unread.popleft()
+            client = connection.client
+            if client is None:
+                continue
+            if connection.blocked_since or self.must_pause(client):
+                self._unread.append(connection)
+            else:
+                connection.resume()
+        if self._unread:
+            self._resuming = self._loop.call_later(RESUME_S, self._resume)
+
+    # ------------------------------------------------------------------ deadlines
+
+    def watch(self, connection: Connection, due: float) -> None:
+        """Have `connection.check` called in the second after `due`; replaces what was set before."""
+        second = connection.due = max(int(due), self._second) + 1
+        bucket = self._wheel.get(second)
+        if bucket is None:
+            self._wheel[second] = [connection]
+        else:
+            bucket.append(connection)
+
+    def _tick(self) -> None:
+        now = self.time()
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+        while self._second < int(now):
+            self._second += 1
+            for connection in self._wheel.pop(self._second, ()):
+                if connection.due != self._second:
+                    continue
+                due = connection.check(now)
+                if due is not None:
+                    self.watch(connection, due)
+        self.broker.tick(time_ns())

@@ -1,0 +1,209 @@
+"""Where a topic leads: its place in the contract and its subscribers, worked out once and kept until a subscription changes.
+
+One dictionary lookup per message answers what the topic is and who listens. Overlapping subscriptions of one session are
+merged into one delivery (3.3.4: the highest QoS, all identifiers). A shared subscription (4.8.2) is one target with
+several members.
+"""
+
+from typing import Final, NamedTuple, TypeAlias
+
+from godwit.contract.errors import MalformedError
+from godwit.contract.topics import Channel, DeviceTopic, Topics
+from godwit.mqtt.server_session import Held, Session
+from godwit.mqtt.topic_tree import TopicTree
+from godwit.server.broker.rights import is_reserved
+
+UP: Final = frozenset(
+    {
+        Channel.TELEMETRY,
+        Channel.STATUS,
+        Channel.EVENTS,
+        Channel.COMMAND_RESULTS,
+        Channel.TWIN_GET,
+        Channel.TWIN_REPORTED,
+        Channel.FIRMWARE_PROGRESS,
+    }
+)
+"""Channels by which a device speaks: these go to ingest first."""
+
+ROUTES_MAX: Final = 50_000
+SHARE_PREFIX: Final = "$share/"
+
+
+class SharedGroup:
+    """The members of one shared subscription."""
+
+    __slots__ = ("_turn", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[Session, Held] = {}
+        self._turn = 0
+
+    def pick(self) -> Session:
+        """Choose who gets the next message: a connected member with the least before it, each in turn.
+
+        Without one, the absent member that waits for the least; so work is not parked with a worker that is away
+        while another is there.
+        """
+        members = list(self.members)
+        self._turn += 1
+        turn = self._turn % len(members)
+        return min(members[turn:] + members[:turn], key=_burden)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether a member's queue is kept in the journal."""
+        return any(keeps_queue(session) for session in self.members)
+
+
+def _burden(session: Session) -> tuple[bool, int]:
+    return session.connection is None, len(session.inflight) + len(session.queue or ())
+
+
+def keeps_queue(session: Session) -> bool:
+    """Whether the journal keeps what `session` has not taken: sessions of applications that outlive a connection.
+
+    What is owed to a device is kept by the rooms that owe it.
+    """
+    return session.is_stored and not session.is_device
+
+
+Key: TypeAlias = Session | SharedGroup
+
+
+class Target(NamedTuple):
+    """A subscriber of a topic."""
+
+    session: Session | None
+    group: SharedGroup | None
+    qos: int
+    retain_as_published: bool
+    subscription_ids: tuple[int, ...]
+    is_durable: bool
+    is_own_too: bool
+    """Whether the session gets its own messages on the same terms (3.8.3.1, No Local)."""
+    own: "Target | None"
+    """What it gets of its own messages if not: None, nothing."""
+
+
+class Route:
+    """What is known of a topic."""
+
+    __slots__ = ("has_durable", "is_reserved", "is_up", "malformed", "place", "targets", "version")
+
+    def __init__(self, topic: str, topics: Topics) -> None:
+        self.place: DeviceTopic | None = None
+        self.malformed: MalformedError | None = None
+        try:
+            self.place = topics.parse(topic)
+        except MalformedError as error:
+            self.malformed = error
+        self.is_up = self.place is not None and self.place.channel in UP
+        self.is_reserved = topic[:1] == "$" and is_reserved(topic)
+        self.targets: tuple[Target, ...] = ()
+        self.has_durable = False
+        self.version = -1
+
+
+class Routes:
+    """All subscriptions, and the routes that follow from them."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._tree: TopicTree[Key, Held] = TopicTree()
+        self._groups: dict[str, SharedGroup] = {}
+        self._routes: dict[str, Route] = {}
+        self._version = 0
+        self.count = 0
+        """Subscriptions."""
+
+    def route(self, topic: str) -> Route:
+        """Return the route of a topic, with its subscribers as they are now."""
+        route = self._routes.get(topic)
+        if route is None:
+            if len(self._routes) >= ROUTES_MAX:
+                self._routes.clear()
+            route = self._routes[topic] = Route(topic, self._topics)
+        if route.version != self._version:
+            route.version = self._version
+            route.targets = self._targets(topic)
+            route.has_durable = any(target.is_durable for target in route.targets)
+        return route
+
+    def refresh(self) -> None:
+        """Have routes worked out anew: what a session is has changed."""
+        self._version += 1
+
+    def subscribe(self, session: Session, held: Held) -> bool:
+        """Add a subscription, or replace its options; True if it is new."""
+        full = held.options.topic_filter
+        is_new = full not in session.subscriptions
+        session.subscriptions[full] = held
+        if full.startswith(SHARE_PREFIX):
+            group = self._groups.get(full)
+            if group is None:
+                group = self._groups[full] = SharedGroup()
+                self._tree.add(bare_filter(full), group, held)
+            group.members[session] = held
+        else:
+            self._tree.add(full, session, held)
+        self._version += 1
+        self.count += is_new
+        return is_new
+
+    def unsubscribe(self, session: Session, full: str) -> bool:
+        """Take a subscription away; False if there was none."""
+        if session.subscriptions.pop(full, None) is None:
+            return False
+        if full.startswith(SHARE_PREFIX):
+            group = self._groups[full]
+            del group.members[session]
+            if not group.members:
+                del self._groups[full]
+                self._tree.remove(bare_filter(full), group)
+        else:
+            self._tree.remove(full, session)
+        self._version += 1
+        self.count -= 1
+        return True
+
+    def _targets(self, topic: str) -> tuple[Target, ...]:
+        found: dict[Session, list[Held]] = {}
+        targets = []
+        for key, held in self._tree.match(topic):
+            if isinstance(key, SharedGroup):
+                targets.append(
+                    Target(
+                        None, key, 0, held.options.retain_as_published, (), key.is_durable, is_own_too=True, own=None
+                    )
+                )
+            else:
+                found.setdefault(key, []).append(held)
+        targets.extend(_merge(session, each) for session, each in found.items())
+        return tuple(targets)
+
+
+def _merge(session: Session, subscriptions: list[Held]) -> Target:
+    own_subscriptions = [held for held in subscriptions if not held.options.no_local]
+    if len(own_subscriptions) == len(subscriptions):
+        return _target(session, subscriptions, None)._replace(is_own_too=True)
+    own = _target(session, own_subscriptions, None) if own_subscriptions else None
+    return _target(session, subscriptions, own)
+
+
+def _target(session: Session, subscriptions: list[Held], own: Target | None) -> Target:
+    return Target(
+        session=session,
+        group=None,
+        qos=max(held.options.qos for held in subscriptions),
+        retain_as_published=any(held.options.retain_as_published for held in subscriptions),
+        subscription_ids=tuple(held.subscription_id for held in subscriptions if held.subscription_id),
+        is_durable=keeps_queue(session),
+        is_own_too=False,
+        own=own,
+    )
+
+
+def bare_filter(topic_filter: str) -> str:
+    """Return a filter without its `$share/{name}/` prefix."""
+    return topic_filter.split("/", 2)[2] if topic_filter.startswith(SHARE_PREFIX) else topic_filter

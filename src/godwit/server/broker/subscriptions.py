@@ -1,0 +1,102 @@
+"""SUBSCRIBE and UNSUBSCRIBE: which filters are granted, and the retained documents that follow (3.8, 3.10)."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
+from godwit.mqtt.server_connection import Limits
+from godwit.mqtt.server_message import Delivery, Message
+from godwit.mqtt.server_session import Held, Session
+from godwit.server.broker.client import Client
+from godwit.server.broker.journal import Journal
+from godwit.server.broker.retained import Retained
+from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter
+
+SUBSCRIPTIONS_MAX: Final = 10_000
+"""Of one session."""
+
+
+class Rooms(Protocol):
+    """What is needed of the broker."""
+
+    limits: Limits
+    routes: Routes
+    retained: Retained
+    journal: Journal
+
+    def after_commit(self, done: Callable[[], None], now: int) -> None:
+        """Call `done` when everything that happened until now is durable."""
+        ...
+
+    def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
+        """Give a delivery at QoS 1 or 2 to a session."""
+        ...
+
+
+class Subscriptions:
+    """Grants subscriptions. For a session that outlives its connection, SUBACK leaves when they are durable."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def subscribe(self, client: Client, session: Session, packet: p.Subscribe, now: int) -> None:
+        """Answer SUBSCRIBE: add what is granted, acknowledge, send retained documents."""
+        codes, retained = [], []
+        for options in packet.subscriptions:
+            code, is_new = self._grant(client, session, options, packet.subscription_id or 0)
+            codes.append(code)
+            if code < 0x80 and options.retain_handling < 2 and (is_new or options.retain_handling == 0):
+                retained.append(options)
+        answer = p.SubAck(packet.packet_id, tuple(codes))
+
+        def finish() -> None:
+            if session.connection is not client.core or client.closed is not None:
+                return
+            client.core.send(answer)
+            for options in retained:
+                self._send_retained(client, session, options, packet.subscription_id or 0, now)
+
+        if session.is_stored:
+            self._rooms.after_commit(finish, now)
+        else:
+            finish()
+
+    def _grant(self, client: Client, session: Session, options: p.Subscription, number: int) -> tuple[int, bool]:
+        topic_filter = options.topic_filter
+        failed = reasons.UNSPECIFIED_ERROR
+        if client.rights is not None and not client.rights.may_subscribe(bare_filter(topic_filter)):
+            return (reasons.NOT_AUTHORIZED if client.core.version == 5 else failed), False
+        if len(session.subscriptions) >= SUBSCRIPTIONS_MAX and topic_filter not in session.subscriptions:
+            return (reasons.QUOTA_EXCEEDED if client.core.version == 5 else failed), False
+        held = Held(options, number)
+        is_new = self._rooms.routes.subscribe(session, held)
+        if session.is_stored:
+            self._rooms.journal.put_subscription(session, held)
+        return options.qos, is_new
+
+    def _send_retained(self, client: Client, session: Session, options: p.Subscription, number: int, now: int) -> None:
+        """Send what is retained under a new subscription; a shared one gets none (4.8.2)."""
+        if options.topic_filter.startswith(SHARE_PREFIX):
+            return
+        ids = (number,) if number else ()
+        for message in self._rooms.retained.match(options.topic_filter, now):
+            qos = min(options.qos, message.qos)
+            if qos:
+                self._queue(session, message, qos, ids, now)
+            else:
+                client.core.deliver_once(message, retain=True, subscription_ids=ids, now=now)
+
+    def _queue(self, session: Session, message: Message, qos: int, ids: tuple[int, ...], now: int) -> None:
+        # Not laid into the journal: after a crash the document is still there to subscribe to.
+        self._rooms.hand_over(session, Delivery(message, qos, retain=True, subscription_ids=ids), now)
+
+    def unsubscribe(self, client: Client, session: Session, packet: p.Unsubscribe) -> None:
+        """Answer UNSUBSCRIBE."""
+        codes = []
+        for topic_filter in packet.topic_filters:
+            existed = self._rooms.routes.unsubscribe(session, topic_filter)
+            if existed and session.is_stored:
+                self._rooms.journal.drop_subscription(session, topic_filter)
+            codes.append(reasons.SUCCESS if existed else reasons.NO_SUBSCRIPTION_EXISTED)
+        client.core.send(p.UnsubAck(packet.packet_id, tuple(codes) if client.core.version == 5 else ()))

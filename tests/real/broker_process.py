@@ -1,0 +1,77 @@
+"""A broker in a process of its own, with nothing behind it but its journal: for tests with real clients.
+
+`python broker_process.py DIRECTORY PORT [--wire]` prints the port when it listens. `--wire` announces the limits that the
+wire cases expect.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from time import time_ns
+
+import uvloop
+
+from godwit.contract.topics import DeviceTopic
+from godwit.mqtt.server_connection import Limits
+from godwit.server.broker.broker import Broker
+from godwit.server.broker.journal import Journal
+from godwit.server.broker.listener import Server
+from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.ingest.arrival import Arrival
+
+WIRE_LIMITS = Limits(packet_bytes_max=2_000_000, receive_maximum=20, topic_alias_maximum=10, inflight_max=20)
+
+
+class NoTopics:
+    """No topic is one of the contract."""
+
+    def parse(self, topic: str) -> None:
+        return None
+
+    def build(self, where: DeviceTopic) -> str:
+        raise NotImplementedError
+
+
+class NoIntake:
+    """Takes everything."""
+
+    def receive(self, arrival: Arrival) -> None:
+        return
+
+
+class NextTurnGroup:
+    """Commits what gathered at the next turn of the loop."""
+
+    is_congested = False
+    stalled = ""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._open: list[Arrival] = []
+
+    def join(self, arrival: Arrival) -> None:
+        if not self._open:
+            asyncio.get_running_loop().call_soon(self._commit)
+        self._open.append(arrival)
+
+    def _commit(self) -> None:
+        arrivals, self._open = self._open, []
+        work = self._journal.seal()
+        if work is not None:
+            self._journal.write(work)
+        for arrival in arrivals:
+            arrival.source.settle(arrival)
+
+
+async def serve(directory: Path, port: int, limits: Limits) -> None:
+    journal = Journal(directory / "broker.sqlite")
+    broker = Broker(
+        NoTopics(), NoIntake(), NextTurnGroup(journal), journal, PasswordAuthenticator(), limits=limits, now=time_ns()
+    )
+    server = Server(broker)
+    print(await server.listen("local", "127.0.0.1", port), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2]), WIRE_LIMITS if "--wire" in sys.argv else Limits()))
