@@ -33,7 +33,7 @@ CONTENT_TYPES: Final = {
     "application/senml+json": Encoding.SENML_JSON,
     "application/senml+cbor": Encoding.SENML_CBOR,
 }
-_JSON_STARTS: Final = frozenset(b"{[ \t\r\n\"-0123456789tfn")
+_JSON_STARTS: Final = frozenset(b'{[ \t\r\n"-0123456789tfn')
 _NESTING_MAX: Final = 32
 
 

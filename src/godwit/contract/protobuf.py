@@ -80,7 +80,8 @@ def _metadata(said: Any) -> Metadata | None:
         return None
     about = said.metadata
     numbers = [
-        getattr(about, name) if about.HasField(name) else None for name in ("battery_level", "signal_strength", "uptime")
+        getattr(about, name) if about.HasField(name) else None
+        for name in ("battery_level", "signal_strength", "uptime")
     ]
     return Metadata(about.firmware_version or None, *numbers)
 

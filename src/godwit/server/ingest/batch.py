@@ -10,7 +10,6 @@ EXACT_IN_FLOAT: Final = 2**53
 """Integers up to here survive a float64 (IEEE 754)."""
 
 
-
 class Batch:
     """Gathers one group. Per reading: series, value. Per sample: the rest, repeated over its readings when sealed."""
 

@@ -30,7 +30,9 @@ class Delta(msgspec.Struct, array_like=True):
     """uint64, n x 2: device, fingerprint"""
 
 
-def amounts(batch: Batch) -> tuple["np.ndarray[tuple[int], np.dtype[np.int32]]", "np.ndarray[tuple[int, int], np.dtype[np.int64]]"]:
+def amounts(
+    batch: Batch,
+) -> tuple["np.ndarray[tuple[int], np.dtype[np.int32]]", "np.ndarray[tuple[int, int], np.dtype[np.int64]]"]:
     """Return devices and what their accounts gain, one row a message."""
     devices = np.array(batch.message_devices, np.int32)
     rows = np.zeros((len(devices), WIDTH), np.int64)
@@ -42,7 +44,9 @@ def amounts(batch: Batch) -> tuple["np.ndarray[tuple[int], np.dtype[np.int32]]",
     return devices, rows
 
 
-def encode(batch: Batch) -> tuple[bytes, "np.ndarray[tuple[int], np.dtype[np.int32]]", "np.ndarray[tuple[int, int], np.dtype[np.int64]]"]:
+def encode(
+    batch: Batch,
+) -> tuple[bytes, "np.ndarray[tuple[int], np.dtype[np.int32]]", "np.ndarray[tuple[int, int], np.dtype[np.int64]]"]:
     """Return the delta of a batch, and the ledger's part of it as arrays."""
     devices, rows = amounts(batch)
     delta = Delta(devices.tobytes(), rows.tobytes(), batch.refusals)

@@ -209,7 +209,11 @@ class Ingest:
 
     def _fold_rows(self) -> list[StateRow] | None:
         self._commits_since_fold += 1
-        if not self._is_fold_wanted and self._commits_since_fold < FOLD_COMMITS and monotonic() - self._folded_at < FOLD_S:
+        if (
+            not self._is_fold_wanted
+            and self._commits_since_fold < FOLD_COMMITS
+            and monotonic() - self._folded_at < FOLD_S
+        ):
             return None
         self._commits_since_fold, self._folded_at, self._is_fold_wanted = 0, monotonic(), False
         return self.ledger_book.dump() + self.latest_values.dump() + self._dirty.dump(self.directory)
@@ -264,7 +268,9 @@ class Ingest:
         kept = await asyncio.to_thread(self.store.quarantined, number)
         if kept is None:
             raise RejectedError(f"nothing in quarantine has number {number}", code="not-found")
-        publish = Publish(kept.topic, kept.payload, properties=PublishProperties(content_type=kept.content_type or None))
+        publish = Publish(
+            kept.topic, kept.payload, properties=PublishProperties(content_type=kept.content_type or None)
+        )
         waiter = _Waiter(None)
         topic = self._topics.parse(kept.topic)
         arrival = Arrival(waiter, publish, Peer("replay", "replay"), kept.received, topic)

@@ -95,8 +95,13 @@ class TelemetryStore(Protocol):
         ...
 
     def quarantine(
-        self, *, tenant: str | None = None, device_id: str | None = None, code: str | None = None,
-        before: int | None = None, limit: int = 100
+        self,
+        *,
+        tenant: str | None = None,
+        device_id: str | None = None,
+        code: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
     ) -> list[Quarantined]:
         """List quarantined messages, newest first, with numbers below `before`."""
         ...
