@@ -1,7 +1,7 @@
 """A broker in a process of its own, with nothing behind it but its journal: for tests with real clients.
 
-`python broker_process.py DIRECTORY PORT [--wire]` prints the port when it listens. `--wire` announces the limits that the
-wire cases expect.
+`python broker_process.py DIRECTORY PORT [--wire]` prints its port when it listens. `--wire` announces the limits that
+the wire cases expect.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ WIRE_LIMITS = Limits(packet_bytes_max=2_000_000, receive_maximum=20, topic_alias
 class NoTopics:
     """No topic is one of the contract."""
 
-    def parse(self, topic: str) -> None:
+    def parse(self, _topic: str) -> None:
         return None
 
     def build(self, where: DeviceTopic) -> str:
@@ -35,7 +35,7 @@ class NoTopics:
 class NoIntake:
     """Takes everything."""
 
-    def receive(self, arrival: Arrival) -> None:
+    def receive(self, _arrival: Arrival) -> None:
         return
 
 

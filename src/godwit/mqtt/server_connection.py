@@ -19,7 +19,17 @@ from godwit.mqtt.reasons import ProtocolViolation
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Session
 
-_CONNECT_5 = b"\0\4MQTT\5"
+
+def _protocol(data: bytes) -> tuple[bytes, int]:
+    """Return name and level of a CONNECT that cannot be read, to answer in words that the client may know."""
+    at = 1
+    while at <= 4 and at < len(data) and data[at] & 0x80:
+        at += 1
+    name_at = at + 3
+    level_at = name_at + int.from_bytes(data[at + 1 : name_at], "big")
+    if data[:1] != b"\x10" or at > 4 or level_at >= len(data):
+        return b"", 0
+    return data[name_at:level_at], data[level_at]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +153,7 @@ class ServerConnection:
         elif kind is p.Disconnect:
             self._disconnected(packet)  # type: ignore[arg-type]
         else:
-            self.close(reasons.PROTOCOL_ERROR, f"a client may not send {kind.__name__} here")
+            self.close(reasons.PROTOCOL_ERROR, f"a client may not send {kind.__name__} here", with_text=False)
         return False
 
     def _connect(self, packet: p.Connect) -> bool:
@@ -166,10 +176,12 @@ class ServerConnection:
             self.close(error.reason_code, error.text, with_text=False)
             return
         self._end(Closed(error.reason_code, error.text))
-        if error.reason_code == reasons.UNSUPPORTED_PROTOCOL_VERSION:
-            # No version is known to be understood: the older answer is the one that all of them can read (3.1.2-2).
-            self._put(encode(p.ConnAck(reason_code=1), 4))
-        elif data[:1] == b"\x10" and _CONNECT_5 in data[:12]:
+        name, level = _protocol(data)
+        if name not in (b"MQTT", b"MQIsdp"):
+            return  # 3.1.2-1: not our protocol, nothing to say in it
+        if error.reason_code == reasons.UNSUPPORTED_PROTOCOL_VERSION and level in (3, 4):
+            self._put(encode(p.ConnAck(reason_code=1), 4))  # 3.1.1, 3.1.2-2
+        elif level != 4:
             self._put(encode(p.ConnAck(reason_code=error.reason_code), 5))
 
     def _admit(self, packet: Publish) -> bool:
@@ -256,8 +268,7 @@ class ServerConnection:
             return
         if delivery is not None:
             delivery.is_released = True
-        code = 0 if delivery is not None or self.version == 4 else reasons.PACKET_IDENTIFIER_NOT_FOUND
-        self._put(encode(p.PubRel(packet.packet_id, code), self.version))
+        self._put(encode(p.PubRel(packet.packet_id), self.version))
 
     def _completed(self, packet: p.PubComp, now: int) -> None:
         session = self.session
@@ -278,8 +289,7 @@ class ServerConnection:
         if is_known:
             del session.received[packet.packet_id]
             session.stale.discard(packet.packet_id)
-        code = 0 if is_known or self.version == 4 else reasons.PACKET_IDENTIFIER_NOT_FOUND
-        self._put(encode(p.PubComp(packet.packet_id, code), self.version))
+        self._put(encode(p.PubComp(packet.packet_id), self.version))
         return is_known and session.is_stored
 
     def _disconnected(self, packet: p.Disconnect) -> None:
@@ -311,7 +321,11 @@ class ServerConnection:
             answer.user_properties = limits.user_properties
             if limits.keep_alive_s_max < 65_535 and not 0 < self.keep_alive_s <= limits.keep_alive_s_max:
                 self.keep_alive_s = answer.server_keep_alive = limits.keep_alive_s_max
-        self._put(encode(answer, self.version))
+        data = encode(answer, self.version)
+        if self._packet_bytes_max and len(data) > self._packet_bytes_max:
+            self._end(Closed(reasons.PACKET_TOO_LARGE, "the client's maximum packet size has no room for CONNACK"))
+            return
+        self._put(data)
         self._resume(session, now)
         self.pump(now)
 
@@ -330,11 +344,13 @@ class ServerConnection:
             else:
                 self._send(delivery, session, now)
 
-    def refuse(self, reason_code: int, text: str, *, server_reference: str | None = None) -> None:
+    def refuse(
+        self, reason_code: int, text: str, *, with_text: bool = True, server_reference: str | None = None
+    ) -> None:
         """Answer CONNECT with a refusal; 3.1.1 gets the return code that is nearest (3.2.2.3)."""
         if self.version == 5:
             answer = p.ConnAck(reason_code=reason_code, server_reference=server_reference)
-            if self.with_problems:
+            if with_text and self.with_problems:
                 answer.reason_string = text
         else:
             answer = p.ConnAck(reason_code=reasons.connack_return_code(reason_code))

@@ -2,7 +2,7 @@
 
 A publish is looked up in the routes, goes to ingest if it is one of the contract, is laid into the journal if something
 of it must outlive the process, and joins the group commit. When that is durable it comes back (`settle`): subscribers
-are served, then it is acknowledged. All of it runs on the broker loop; nothing blocks, nothing awaits. Times are ns UTC.
+are served, then it is acknowledged. All of it runs on the broker loop; nothing blocks or awaits. Times are ns UTC.
 """
 
 import secrets
@@ -185,7 +185,7 @@ class Broker:
         core = client.core
         refusal = self._refusal(client, packet)
         if refusal is not None:
-            core.refuse(*refusal)
+            core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
         grant = self._authenticator.authenticate(client.listener, packet, client.certificate)
         if grant is None:
@@ -368,27 +368,26 @@ class Broker:
             self.journal.put_received(session, publish.packet_id)
         if not (route.has_durable and publish.qos):
             return
-        message = message or Message(publish, arrival.received)
+        self._queue(arrival, route, message or Message(publish, arrival.received), session)
+
+    def _queue(self, arrival: Arrival, route: Route, message: Message, publisher: Session | None) -> None:
+        """Lay into the journal what sessions of applications are owed of a message."""
         deliveries = []
         for target in route.targets:
-            if not target.is_durable:
-                continue
-            chosen = self._choose(target, session)
+            chosen = self._choose(target, publisher) if target.is_durable else None
             if chosen is None:
                 continue
             receiver, terms = chosen
             delivery = self._delivery(message, terms)
-            if not delivery.qos:
-                continue
-            if keeps_queue(receiver):
+            if delivery.qos and keeps_queue(receiver):
                 if receiver.is_full(self.limits.queued_messages_max, self.limits.queued_bytes_max):
                     receiver.dropped += 1
                     self.counters.dropped += 1
                     continue
                 self.journal.put_queued(receiver, delivery)
             deliveries.append((receiver, delivery))
-        if deliveries:
-            self._held[id(arrival)] = Held(route.targets, deliveries)
+        # Kept even when empty: it says that the durable subscribers were seen to.
+        self._held[id(arrival)] = Held(route.targets, deliveries)
 
     def _choose(self, target: Target, publisher: Session | None) -> tuple[Session, Target] | None:
         """Say which session gets a message, and on what terms; None: nobody (No Local)."""
@@ -454,7 +453,9 @@ class Broker:
         if code:
             if publish.qos:
                 if core.version == 5:
-                    core.settle(publish, REFUSALS.get(code, reasons.PAYLOAD_FORMAT_INVALID), code)
+                    # The reason code says all there is to say of a forbidden topic.
+                    text = code if code != NOT_AUTHORISED else None
+                    core.settle(publish, REFUSALS.get(code, reasons.PAYLOAD_FORMAT_INVALID), text)
                 else:
                     core.settle(publish)
             return
@@ -481,34 +482,38 @@ class Broker:
         if not targets:
             return False
         message = Message(publish, arrival.received)
-        now = arrival.received
         if held is not None:
             for session, delivery in held.deliveries:
                 self.counters.messages_out += 1
-                if delivery.position or not keeps_queue(session):
-                    self.hand_over(session, delivery, now)
+                self.hand_over(session, delivery, arrival.received)
         for target in targets:
-            if held is not None and target.is_durable:
-                continue
-            chosen = self._choose(target, publisher)
-            if chosen is None:
-                continue
-            session, terms = chosen
-            self.counters.messages_out += 1
-            if terms.qos and message.qos:
-                self.hand_over(session, self._delivery(message, terms), now)
-            elif session.connection is not None:
-                retain = message.retain and terms.retain_as_published
-                session.connection.deliver_once(
-                    message, retain=retain, subscription_ids=terms.subscription_ids, now=now
-                )
+            if held is None or not target.is_durable:
+                self._hand_to(target, message, publisher, arrival.received)
         return True
 
+    def _hand_to(self, target: Target, message: Message, publisher: Session | None, now: int) -> None:
+        """Hand a message to one subscriber whose queue the journal does not keep."""
+        chosen = self._choose(target, publisher)
+        if chosen is None:
+            return
+        session, terms = chosen
+        self.counters.messages_out += 1
+        if terms.qos and message.qos:
+            self.hand_over(session, self._delivery(message, terms), now)
+        elif session.connection is not None:  # the common case of fan-out makes no delivery
+            retain = message.retain and terms.retain_as_published
+            session.connection.deliver_once(message, retain=retain, subscription_ids=terms.subscription_ids, now=now)
+
     def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
-        """Give a delivery at QoS 1 or 2 to a session, connected or not."""
+        """Give a delivery to a session, connected or not."""
         if session.connection is not None:
-            session.connection.deliver(delivery, now)
-        elif session.is_persistent:
+            if delivery.qos:
+                session.connection.deliver(delivery, now)
+            else:
+                session.connection.deliver_once(
+                    delivery.message, retain=delivery.retain, subscription_ids=delivery.subscription_ids, now=now
+                )
+        elif session.is_persistent and delivery.qos:
             session.enqueue(delivery, self.limits.queued_messages_max, self.limits.queued_bytes_max)
 
     @property

@@ -1,8 +1,8 @@
 """What the broker must not forget: sessions, subscriptions, queued messages, retained documents, QoS 2 packet ids.
 
-A participant of the group commit: changes gather in memory on the broker loop and are written in one SQLite transaction
-before any acknowledgement of the group leaves. The file holds nothing else; `load` reads it once, at start. Sessions are
-only those that outlive their connection; messages only those of sessions that no other room keeps the queue of.
+A participant of the group commit: changes gather in memory on the broker loop and become one transaction of SQLite
+before any acknowledgement of the group leaves. The file holds nothing else; `load` reads it once, at start. Sessions
+are only those that outlive their connection; messages only those of sessions that no other room keeps the queue of.
 """
 
 import sqlite3
@@ -37,7 +37,9 @@ CREATE TABLE IF NOT EXISTS queue (
     client_id TEXT NOT NULL, position INTEGER NOT NULL, message INTEGER NOT NULL, packet_id INTEGER NOT NULL,
     qos INTEGER NOT NULL, flags INTEGER NOT NULL, subscription_ids TEXT NOT NULL, PRIMARY KEY (client_id, position)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS retained (topic TEXT PRIMARY KEY, expires INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retained (
+    topic TEXT PRIMARY KEY, expires INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 _PUT_SESSION: Final = "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?)"

@@ -1,6 +1,6 @@
-"""Where a topic leads: its place in the contract and its subscribers, worked out once and kept until a subscription changes.
+"""Where a topic leads: its place in the contract and its subscribers, kept until a subscription changes.
 
-One dictionary lookup per message answers what the topic is and who listens. Overlapping subscriptions of one session are
+One dictionary lookup per message answers what the topic is and who listens. Overlapping subscriptions of a session are
 merged into one delivery (3.3.4: the highest QoS, all identifiers). A shared subscription (4.8.2) is one target with
 several members.
 """

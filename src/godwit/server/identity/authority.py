@@ -1,7 +1,7 @@
 """The server's certificate: made at first start, renewed at a start near its end, or given by the owner.
 
-ECDSA P-256, signed by itself, for the names by which a machine is reached in a trial. Kept under `DATA_DIR/tls`; the key
-is readable by its owner only.
+ECDSA P-256, signed by itself, for the names by which a machine is reached in a trial. Kept under `DATA_DIR/tls`; the
+key is readable by its owner only.
 """
 
 import datetime as dt
