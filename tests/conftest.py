@@ -1,4 +1,4 @@
-"""What the tests with real processes share: a platform as its own process, and the data that lies beside the repository."""
+"""What the tests with real processes share: a platform in a process of its own, and the data beside the repository."""
 
 import json
 import os
@@ -165,3 +165,9 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("no shared data: set GODWIT_SHARED to its directory")
     return path
+
+
+@pytest.fixture(scope="session")
+def platform_class() -> type[PlatformProcess]:
+    """Give the class, to fixtures of a wider scope."""
+    return PlatformProcess

@@ -1,0 +1,150 @@
+"""Does every command and link of the README and the docs work as it stands there?
+
+Commands are taken from the fenced `sh` blocks. Each kind of command has a runner here; a command without one fails, so
+that nobody writes one that is never run. Ports and directories are the only things that are put in.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from godwit.cli.main import run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+COMMANDS_OF_MAKE = {"up", "test"}
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            lexer = iter(block.splitlines())
+            command = ""
+            for line in lexer:
+                command += line + "\n"
+                if is_whole(command) and command.strip():
+                    yield page.name, command.strip()
+                    command = ""
+
+
+def is_whole(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:  # an open quote
+        return False
+    return not command.endswith("\\\n")
+
+
+def words_of(command: str) -> list[str]:
+    return shlex.split(command, comments=True)
+
+
+ALL = list(commands())
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(ALL) >= 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_make_knows_the_targets_of_the_docs(repository: Path) -> None:
+    text = (repository / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)[0].split())
+    for page in PAGES:
+        used = re.findall(r"`make (\w+)|^make (\w+)", page.read_text(), re.MULTILINE)
+        assert {one or other for one, other in used} <= phony
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["--help"])
+    listed = capsys.readouterr().out
+    for command in ("up", "demo", "simulate", "config", "version"):
+        assert re.search(rf"^\s+{command}\s", listed, re.MULTILINE), command
+        with pytest.raises(SystemExit) as ended:
+            run([command, "--help"])
+        assert ended.value.code == 0
+        help_text = " ".join(capsys.readouterr().out.split())
+        assert re.search(rf"Examples?: (\S+=\S+ )?godwit {command}", help_text), f"{command} --help shows no example"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("page", "command"), ALL, ids=[f"{page}: {command[:40]}" for page, command in ALL])
+def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path: Path) -> None:
+    words = words_of(command)
+    match words:
+        case ["make", target]:
+            assert target in COMMANDS_OF_MAKE  # test_make_up runs them
+        case ["godwit", "up" | "demo", *_]:
+            assert run_parser(words[1:])  # test_make_up and each test with a platform run them
+        case ["godwit", "simulate", *rest]:
+            simulate(rest, docs_platform, tmp_path)
+        case ["godwit", *rest]:
+            done = subprocess.run(
+                [sys.executable, "-m", "godwit.cli.main", *rest],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert done.stdout
+        case ["mosquitto_pub", *rest]:
+            subprocess.run(["mosquitto_pub", "-p", str(docs_platform.mqtt), *rest], check=True, timeout=10)
+        case ["curl", *_]:
+            curl(command, docs_platform, tmp_path)
+        case _:
+            pytest.fail(f"{page} has a command that no test runs: {command}")
+
+
+@pytest.fixture(scope="module")
+def docs_platform(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]) -> Iterator[Any]:
+    platform = platform_class(tmp_path_factory.mktemp("docs") / "godwit-data").start()
+    # what the README publishes, before it asks for it
+    for page, command in ALL:
+        if page == "README.md" and command.startswith("mosquitto_pub"):
+            _, *rest = words_of(command)
+            subprocess.run(["mosquitto_pub", "-p", str(platform.mqtt), *rest], check=True, timeout=10)
+    yield platform
+    platform.stop()
+
+
+def run_parser(words: list[str]) -> bool:
+    """Whether the command line is understood."""
+    with pytest.raises(SystemExit) as ended:
+        run([*words, "--help"])
+    return ended.value.code == 0
+
+
+def simulate(words: list[str], platform: Any, directory: Path) -> None:
+    (directory / "machine.csv").write_text("timestamp,value\n2013-12-02 21:15:00,73.9\n2013-12-02 21:20:00,74.9\n")
+    if "--duration" in words:
+        words[words.index("--duration") + 1] = "2"
+    command = [sys.executable, "-m", "godwit.cli.main", "simulate", "--port", str(platform.mqtt), *words]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=True)
+    assert "stored in" in done.stdout
+
+
+def curl(command: str, platform: Any, directory: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    command = command.replace(":8080", f":{platform.http}").replace("godwit-data", str(platform.data_dir))
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --fail -s"], check=False, cwd=directory, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
