@@ -117,7 +117,8 @@ def test_up_refuses_a_taken_port_and_the_demo_takes_the_next(platform_in: Callab
     where = platform_in()
     with socket.create_server(("127.0.0.1", where.mqtt)):
         done = subprocess.run(
-            [sys.executable, "-m", "godwit.cli.main", "up"], check=False, env=where.environment, capture_output=True, text=True,
+            [sys.executable, "-m", "godwit.cli.main", "up"], check=False, env=where.environment, capture_output=True,
+            text=True,
             timeout=20,
         )  # fmt: skip
         assert done.returncode == 1
