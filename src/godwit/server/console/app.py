@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
+from godwit.server.accounts.tokens import Tokens
 from godwit.server.console import parts, theme
 from godwit.server.console.pages import device, devices, overview, quarantine
-from godwit.server.console.session import Guard, SignIn, TokenDoor
+from godwit.server.console.session import Guard, SignIn
 from godwit.server.platform import Platform
 
 _STATIC: Final = Path(__file__).parent / "static"
@@ -28,14 +29,13 @@ def head_html() -> str:
     )
 
 
-def mount(app: FastAPI, platform: Platform, tokens: TokenDoor) -> None:
+def mount(app: FastAPI, platform: Platform, tokens: Tokens) -> None:
     """Serve the console from `app`, at every address that the API leaves free. Once per process (NiceGUI is global)."""
     head = head_html()
     mark = head.split("/console/", 1)[1].split("/", 1)[0]
     # cookies know no port: two platforms on one host must not sign each other out
     cookie = f"godwit-session-{platform.settings.server_port}"
     sign_in = SignIn(tokens, cookie, head)
-    # BaseHTTPMiddleware-free: these stand on NiceGUI's own router, before its pages
     nicegui_app.add_route("/sign-in", sign_in.show, methods=["GET"])
     nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])

@@ -43,13 +43,13 @@ def render(facts: Facts) -> dict[str, str]:
 def _head(device: Device, presence: Presence) -> str:
     state = "Online" if presence.online else "Offline"
     since = f" since {parts.clock(presence.since)}" if presence.since else ""
-    where = place(device)
+    where = f"<span>{parts.text(place(device))}</span>" if place(device) != parts.NONE else ""
     return (
         f'<div class="head"><div><a class="crumb" href="/devices">{parts.icon("left")}Devices</a>'
         f"<h1>{parts.text(device.name or device.device_id)}</h1><div class=sub>"
         f'<span class="who" style="gap:8px">{parts.dot(online=presence.online)}<span>{state}{since}</span></span>'
         f'{lifecycle_badge(device.lifecycle)}<span class="mono">{parts.text(device.device_id)}</span>'
-        f"<span>{parts.text(device.device_type)}</span>{f'<span>{parts.text(where)}</span>' if where != '–' else ''}"
+        f"<span>{parts.text(device.device_type)}</span>{where}"
         f"<span>last seen {parts.age(presence.last_seen)}</span></div></div></div>"
     )
 
@@ -59,12 +59,14 @@ def _latest(latest: list[Latest]) -> str:
         return parts.empty("No values yet", "The newest value of every reading stands here.")
     rows = "".join(
         f'<tr data-name="{parts.text(each.name)}"><td><b style="font-weight:550">{parts.text(each.name)}</b></td>'
-        f'<td class="right num value-cell">{parts.text(words.value(each.value)[:120])} <span class="faint">{parts.text(words.unit(each.unit))}</span></td>'
+        f'<td class="right num value-cell">{parts.text(words.value(each.value)[:120])} <span '
+        f'class="faint">{parts.text(words.unit(each.unit))}</span></td>'
         f'<td>{_quality(each.quality)}</td><td class="right faint num">{parts.age(each.time)}</td></tr>'
         for each in latest
     )
     return (
-        '<div class="scroll"><table class="list"><thead><tr><th>Reading</th><th class="right">Value</th><th>Quality</th>'
+        '<div class="scroll"><table class="list"><thead><tr><th>Reading</th><th class="right">Value</th>'
+        "<th>Quality</th>"
         f'<th class="right">Measured</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -79,14 +81,16 @@ def _health(presence: Presence) -> str:
     if not isinstance(health, dict):
         return parts.empty(
             "No status document yet",
-            "The device may publish <code class=mono>health</code> and <code class=mono>errors</code> on its status topic.",
+            "The device may publish <code class=mono>health</code> and <code class=mono>errors</code> on its "
+            "status topic.",
         )
     lines = []
     for name, title in _HEALTH:
         share = health.get(name)
         if isinstance(share, int | float):
             lines.append(
-                f'<div><div class="line"><span class="soft">{title}</span><span class="num">{share:.0f} %</span></div>{parts.meter(share / 100)}</div>'
+                f'<div><div class="line"><span class="soft">{title}</span><span class="num">{share:.0f} %</span>'
+                f"</div>{parts.meter(share / 100)}</div>"
             )
     rows = []
     if isinstance(uptime := health.get("uptime"), int | float):
@@ -151,7 +155,7 @@ def _about(device: Device) -> str:
     if where.altitude is not None:
         rows.append(("Altitude", f"{where.altitude:.0f} m"))
     rows += [(name, parts.text(str(value)[:200])) for name, value in sorted(device.metadata.items())]
-    rows += [("Registered", parts.age(device.created, "–"))]
+    rows += [("Registered", parts.age(device.created, parts.NONE))]
     tags = "".join(
         f'<span class="tag">{parts.text(name)}: {parts.text(value)}</span>'
         for name, value in sorted(device.tags.items())
@@ -166,8 +170,10 @@ def _raw(raw: list[RawMessage]) -> str:
         )
     newest = sorted(raw, key=lambda each: -each.received)[:_RAW_MAX]
     return "".join(
-        f'<details class="raw" data-key="{each.received}"><summary><span class="mono grow">{parts.text(each.topic)}</span>'
-        f'{parts.badge(each.code, "warn") if each.code else ""}<span class="faint num" style="margin-left:auto;white-space:nowrap">'
+        f'<details class="raw" data-key="{each.received}"><summary><span class="mono '
+        f'grow">{parts.text(each.topic)}</span>'
+        f'{parts.badge(each.code, "warn") if each.code else ""}<span class="faint num" '
+        'style="margin-left:auto;white-space:nowrap">'
         f'{words.size(len(each.payload))} · {parts.age(each.received)}</span></summary><div class="in">'
         f'<pre class="payload">{parts.text(words.payload(each.payload)) or "(empty)"}</pre></div></details>'
         for each in newest

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from time import time_ns
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from nicegui import run, ui
 from nicegui.events import GenericEventArguments
@@ -12,8 +12,8 @@ from starlette.requests import Request
 from godwit.contract.errors import GodwitError
 from godwit.server.console import parts
 from godwit.server.console.screen import Screen
+from godwit.server.console.session import principal_of
 from godwit.server.platform import Platform
-from godwit.server.registry.model import Principal
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,21 +31,20 @@ class Frame:
 
     def __init__(self, platform: Platform, request: Request, page: str, title: str) -> None:
         self.platform = platform
-        self.who: Principal = request.scope["godwit.principal"]
+        self.who = principal_of(request)
         self.query = request.query_params
         self._acts: dict[str, Act] = {}
         client = ui.context.client
         client.title = f"{title} · godwit"
         self.screen = Screen(client)
-        ui.html(self._navigation(page), sanitize=False)
+        markup(self._navigation(page))
         ui.on("act", self._on_act)
         self.screen.call("clock", time_ns() // 1_000_000)
         self._main = ui.element("div").classes("main").props('role="main" id="main"')
         with self._main:
-            ui.html(self._banners(), sanitize=False)
-        ui.html(
+            markup(self._banners())
+        markup(
             '<dialog class="sheet" id="sheet" aria-label="Details"><div class="in" id="sheet-in"></div></dialog>',
-            sanitize=False,
         )
 
     def main(self) -> AbstractContextManager[Any]:
@@ -102,9 +101,9 @@ class Frame:
             return ""
         where = parts.text(f"{self.platform.settings.mqtt_host}:{self.platform.settings.mqtt_port}")
         return (
-            f'<div class="banner" id="banner-local">{parts.icon("warn")}<span>The plaintext MQTT listener '
-            f"<code>{where}</code> is open, for trying things out on this machine. Devices that connect there register "
-            "themselves. Turn it off with <code>LOCAL_LISTENER=false</code>.</span></div>"
+            f'<div class="banner" id="banner-local">{parts.icon("warn")}<span>Plaintext MQTT is open on '
+            f"<code>{where}</code>, for trying things out. Turn it off with <code>LOCAL_LISTENER=false</code>."
+            "</span></div>"
         )
 
     def _trouble(self) -> str:
@@ -116,4 +115,10 @@ class Frame:
 
 async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Run blocking `work` apart from the event loop."""
-    return await run.io_bound(work, *arguments, **named)
+    # NiceGUI answers None only while it is shutting down; then nobody sees what is made of it
+    return cast("T", await run.io_bound(work, *arguments, **named))
+
+
+def markup(html: str) -> None:
+    """Put markup of our own making on the page; what strangers sent was escaped in `parts`."""
+    ui.html(html, sanitize=False).classes("bare")

@@ -24,12 +24,16 @@ _ICONS: Final = {
     "right": '<path d="m9.5 6 6 6-6 6"/>',
     "ok": '<circle cx="12" cy="12" r="8.5"/><path d="m8.5 12.2 2.4 2.4 4.6-5"/>',
     "place": '<path d="M12 21s-6.5-6-6.5-11a6.5 6.5 0 0 1 13 0c0 5-6.5 11-6.5 11z"/><circle cx="12" cy="10" r="2.25"/>',
-    "inbox": '<path d="M4 13h4l1.5 3h5L16 13h4"/><path d="M6 5h12l2 8v5a1.5 1.5 0 0 1-1.5 1.5h-13A1.5 1.5 0 0 1 4 18v-5z"/>',
+    "inbox": '<path d="M4 13h4l1.5 3h5L16 13h4"/>'
+    '<path d="M6 5h12l2 8v5a1.5 1.5 0 0 1-1.5 1.5h-13A1.5 1.5 0 0 1 4 18v-5z"/>',
     "download": '<path d="M12 4v11M7.5 11 12 15.5 16.5 11M5 20h14"/>',
     "close": '<path d="m6 6 12 12M18 6 6 18"/>',
     "up": '<path d="M12 19V5M6.5 10.5 12 5l5.5 5.5"/>',
     "down": '<path d="M12 5v14M6.5 13.5 12 19l5.5-5.5"/>',
 }
+
+NONE: Final = "\u2013"
+"""An en dash: what stands where nothing is known."""
 
 LOGO: Final = (
     '<svg viewBox="0 0 32 32" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="2" '
@@ -128,8 +132,10 @@ def select(act: str, choices: Iterable[tuple[str, str]], chosen: str, label: str
 def search(act: str, value: str, label: str) -> str:
     """Return a search box; what is typed is sent after a pause of 200 ms."""
     return (
-        f'<div class="search">{icon("search")}<input class="field" type="search" data-act="{act}" value="{text(value)}" '
-        f'placeholder="{text(label)}" aria-label="{text(label)}" autocomplete="off" spellcheck="false" maxlength="200"></div>'
+        f'<div class="search">{icon("search")}<input class="field" type="search" data-act="{act}" '
+        f'value="{text(value)}" '
+        f'placeholder="{text(label)}" aria-label="{text(label)}" autocomplete="off" spellcheck="false" '
+        'maxlength="200"></div>'
     )
 
 

@@ -6,15 +6,16 @@ WebSocket, must come from a page of this very host (RFC 6455, 10.2). Every answe
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.tokens import Tokens
 from godwit.server.console import parts
-from godwit.server.registry.model import Principal
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,6 +28,7 @@ _OPEN: Final = ("/_nicegui/", "/console/", "/sign-in", "/favicon.ico")
 _MACHINES: Final = ("/api/", "/health/", "/metrics")
 """Addresses of the API: an unknown one is answered by it with a problem, not with a sign-in page."""
 
+_PRINCIPAL: Final = "godwit.principal"
 _FORM_BYTES_MAX: Final = 4_096
 
 HEADERS: Final = {
@@ -43,18 +45,6 @@ HEADERS: Final = {
 }
 
 
-class TokenDoor(Protocol):
-    """What the console asks of the accounts room. Safe from any thread."""
-
-    def redeem(self, token: str) -> str | None:
-        """Exchange a one-time sign-in token, or a bearer token, for a session; None when it is not valid."""
-        ...
-
-    def principal(self, token: str) -> Principal | None:
-        """Return whose session or bearer token it is."""
-        ...
-
-
 def is_own_origin(origin: str | None, host: str) -> bool:
     """Whether a request with this Origin header comes from a page of `host`. Programs send no Origin."""
     return origin is None or (origin != "null" and urlsplit(origin).netloc.lower() == host.lower())
@@ -63,7 +53,7 @@ def is_own_origin(origin: str | None, host: str) -> bool:
 class Guard:
     """Lets through who has signed in, from our own pages."""
 
-    def __init__(self, app: App, tokens: TokenDoor, cookie: str) -> None:
+    def __init__(self, app: App, tokens: Tokens, cookie: str) -> None:
         self._app = app
         self._tokens = tokens
         self._cookie = cookie
@@ -100,8 +90,14 @@ class Guard:
         principal = self._tokens.principal(cookie_of(headers.get("cookie", ""), self._cookie))
         if principal is None:
             return Response("Sign in first.\n", 401) if is_socket else RedirectResponse("/sign-in", 303)
-        scope["godwit.principal"] = principal
+        scope[_PRINCIPAL] = principal
         return None
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks: the guard has put it there."""
+    principal: Principal = request.scope[_PRINCIPAL]
+    return principal
 
 
 def cookie_of(header: str, name: str) -> str:
@@ -127,7 +123,7 @@ def _with_headers(send: Send) -> Send:
 class SignIn:
     """The page that every other one leads to, and the way out."""
 
-    def __init__(self, tokens: TokenDoor, cookie: str, head: str) -> None:
+    def __init__(self, tokens: Tokens, cookie: str, head: str) -> None:
         self._tokens = tokens
         self._cookie = cookie
         self._head = head
@@ -135,7 +131,7 @@ class SignIn:
     def show(self, request: Request) -> Response:
         """GET /sign-in: with `token`, sign in by the link; else show the form."""
         token = request.query_params.get("token")
-        if token is None:
+        if token is None or request.method != "GET":  # whoever only looks at the link (HEAD) does not use it up
             return self._form("")
         return self._enter(
             request, token, "This sign-in link has been used or is no longer valid. Paste the admin token instead."
@@ -151,8 +147,9 @@ class SignIn:
         token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
         return self._enter(request, token, "That token is not valid. Copy the whole line of the file.")
 
-    def leave(self, _request: Request) -> Response:
-        """POST /sign-out: forget the session in this browser."""
+    def leave(self, request: Request) -> Response:
+        """POST /sign-out: end the session, and forget it in this browser."""
+        self._tokens.sign_out(request.cookies.get(self._cookie, ""))
         answer = RedirectResponse("/sign-in", 303)
         answer.delete_cookie(self._cookie)
         return answer

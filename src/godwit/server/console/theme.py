@@ -15,7 +15,7 @@ LIGHT: Final = {
     "line-strong": "#c9d1d1",
     "ink": "#14201f",
     "ink-soft": "#4a5958",
-    "ink-faint": "#63716f",
+    "ink-faint": "#616f6d",
     "accent": "#0b6e69",
     "accent-ink": "#ffffff",
     "accent-wash": "#e0f1ef",

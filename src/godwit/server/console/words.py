@@ -33,7 +33,7 @@ def size(number: float) -> str:
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units: 3 d 4 h."""
     left = int(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         number, left = divmod(left, length)
         if number or (unit == "s" and not parts):
@@ -46,7 +46,7 @@ def unit(code: str) -> str:
     return _UNITS.get(code, code)
 
 
-def value(of: float | bool | str) -> str:
+def value(of: float | str) -> str:
     """Return a reading's value: up to six significant digits, whole integers, yes or no."""
     if isinstance(of, bool):
         return "yes" if of else "no"

@@ -11,7 +11,7 @@ from godwit.server.console import parts
 from godwit.server.console.charts import Curves
 from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custom_window, history, window_of
 from godwit.server.console.device_parts import Facts, render
-from godwit.server.console.frame import Frame, in_thread
+from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.words import unit
 from godwit.server.ingest.door import Latest
 from godwit.server.platform import Platform
@@ -39,7 +39,7 @@ def register(platform: Platform) -> None:
 
 def _show_unknown(frame: Frame, device_id: str) -> None:
     with frame.main():
-        ui.html(
+        markup(
             parts.card(
                 "",
                 parts.empty(
@@ -50,7 +50,6 @@ def _show_unknown(frame: Frame, device_id: str) -> None:
                     big=True,
                 ),
             ),
-            sanitize=False,
         )
 
 
@@ -88,21 +87,20 @@ class _Page:
         self._listener = self._platform.live.listen(lambda: None, frozenset({self._device_id}))
         ui.context.client.on_delete(self._listener.close)
         self._keep(facts.latest)
-        self._chosen = self._numeric()[:SHOWN_MAX]
+        self._chosen = self._first_choice()
         points = await in_thread(history, self._platform.store, self._series(), self._window)
         drawn = render(facts)
         part = {name: screen.sent(name, html) for name, html in drawn.items()}
         with frame.main():
-            ui.html(part["head"], sanitize=False)
-            ui.html(
+            markup(part["head"])
+            markup(
                 f'<div class="bar" style="justify-content:space-between">{screen.sent("ranges", self._ranges())}'
                 f"{screen.sent('chips', self._chips())}</div>",
-                sanitize=False,
             )
             self._curves = Curves(self._units(), self._chosen)
             self._load(points)
-            ui.html(screen.sent("no-curves", self._no_curves()), sanitize=False)
-            ui.html(
+            markup(screen.sent("no-curves", self._no_curves()))
+            markup(
                 '<div class="grid"><div class="stack w8">'
                 + parts.card("Latest values", part["latest"], flush=True)
                 + parts.card("Events", part["events"], flush=True)
@@ -112,7 +110,6 @@ class _Page:
                 + parts.card("Ledger", part["ledger"])
                 + parts.card("About", part["about"])
                 + "</div></div>",
-                sanitize=False,
             )
         frame.on("range", self._on_range)
         frame.on("from", self._on_from)
@@ -150,6 +147,11 @@ class _Page:
 
     def _numeric(self) -> list[str]:
         return [each.name for each in self._latest if not isinstance(each.value, str)]
+
+    def _first_choice(self) -> list[str]:
+        """Return what is drawn before anybody has chosen: measurements before switches."""
+        switches = {each.name for each in self._latest if isinstance(each.value, bool)}
+        return sorted(self._numeric(), key=lambda name: name in switches)[:SHOWN_MAX]
 
     def _units(self) -> dict[str, str]:
         return {each.name: unit(each.unit) for each in self._latest if not isinstance(each.value, str)}
@@ -212,7 +214,8 @@ class _Page:
             f'<label>{words} <input class="field" type="datetime-local" data-act="{act}"></label>'
             for act, words in (("from", "From"), ("to", "to"))
         )
-        return f'<div class="bar">{parts.segments("range", choices, self._range, "Range")}<div class="custom"{hidden}>{fields}</div></div>'
+        segments = parts.segments("range", choices, self._range, "Range")
+        return f'<div class="bar">{segments}<div class="custom"{hidden}>{fields}</div></div>'
 
     def _chips(self) -> str:
         numeric = self._numeric()

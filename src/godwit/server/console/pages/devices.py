@@ -1,5 +1,7 @@
-"""`/devices`: find a device among very many. Search, filters, order and pages are the registry's; a page is all that
-is ever loaded."""
+"""`/devices`: find a device among very many.
+
+Search, filters, order and pages are the registry's; one page is all that is ever loaded.
+"""
 
 from typing import NamedTuple
 
@@ -7,11 +9,12 @@ from nicegui import ui
 from starlette.requests import Request
 
 from godwit.contract.ids import TypeName
+from godwit.server.accounts.principal import Principal
 from godwit.server.console import parts, words
-from godwit.server.console.frame import Frame, in_thread
+from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.pages.overview import first_message
 from godwit.server.platform import Platform
-from godwit.server.registry.model import Device, DevicePage, Lifecycle, Presence, Principal
+from godwit.server.registry.model import Device, DevicePage, Lifecycle, Presence
 
 PAGE_ROWS = 50
 TICK_S = 5.0
@@ -137,14 +140,12 @@ class _Page:
             '<div class="bar">'
             + parts.search("search", wanted.search, "Search by name or id")
             + parts.select(
-                "online", (("", "Any presence"), ("yes", "Online"), ("no", "Offline")), wanted.online, "Presence"
+                "online", (("", "Presence"), ("yes", "Online"), ("no", "Offline")), wanted.online, "Presence"
             )
-            + parts.select(
-                "type", [("", "Any type"), *((each, each) for each in self._types)], wanted.device_type, "Type"
-            )
+            + parts.select("type", [("", "Type"), *((each, each) for each in self._types)], wanted.device_type, "Type")
             + parts.select(
                 "lifecycle",
-                [("", "Any lifecycle"), *((each.value, each.value) for each in Lifecycle)],
+                [("", "Lifecycle"), *((each.value, each.value) for each in Lifecycle)],
                 wanted.lifecycle,
                 "Lifecycle",
             )
@@ -152,10 +153,10 @@ class _Page:
         )
         rows, total = self._drawn()
         with frame.main():
-            ui.html(
-                f'<div class="head"><div><h1>Devices</h1><div class="sub">{screen.sent("total", total)}</div></div></div>{bar}'
+            markup(
+                f'<div class="head"><div><h1>Devices</h1><div class="sub">{screen.sent("total", total)}</div>'
+                f"</div></div>{bar}"
                 f'<section class="card">{screen.sent("rows", rows)}</section>',
-                sanitize=False,
             )
         frame.on("search", lambda arg: self._want(search=arg.strip()[:200]))
         frame.on("online", lambda arg: self._want(online=arg))
@@ -209,11 +210,13 @@ def render(page: DevicePage, wanted: Wanted, first_row: int) -> str:
     body = "".join(_row(device, presence) for device, presence in page.items)
     last = first_row + len(page.items)
     foot = (
-        f'<div class="foot"><span class="num">{words.count(first_row + 1)}–{words.count(last)} of {words.count(page.total)}</span>'
+        f'<div class="foot"><span class="num">{words.count(first_row + 1)}{parts.NONE}{words.count(last)} '
+        f"of {words.count(page.total)}</span>"
         f'<span class="bar">{parts.button(parts.icon("left") + "Previous", "turn", "previous", disabled=not first_row)}'
         f"{parts.button('Next' + parts.icon('right'), 'turn', 'next', disabled=page.cursor is None)}</span></div>"
     )
-    return f'<div class="scroll"><table class="list cards"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{foot}'
+    table = f'<table class="list cards"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="scroll">{table}</div>{foot}'
 
 
 def _column(name: str, title: str, wanted: Wanted) -> str:
@@ -223,7 +226,8 @@ def _column(name: str, title: str, wanted: Wanted) -> str:
     order = f' aria-sort="{"descending" if wanted.descending else "ascending"}"' if is_chosen else ""
     arrow = parts.icon("down" if wanted.descending else "up") if is_chosen else ""
     right = ' class="right"' if name == "lastSeen" else ""
-    return f'<th{order}{right}><button data-act="sort" data-arg="{name}" data-focus="sort-{name}">{title}{arrow}</button></th>'
+    button = f'<button data-act="sort" data-arg="{name}" data-focus="sort-{name}">{title}{arrow}</button>'
+    return f"<th{order}{right}>{button}</th>"
 
 
 def _row(device: Device, presence: Presence) -> str:
@@ -232,7 +236,8 @@ def _row(device: Device, presence: Presence) -> str:
         f'<tr class="go" data-href="{href}"><td><a class="who" href="{href}">{parts.dot(online=presence.online)}'
         f"<span><b>{parts.text(device.name or device.device_id)}</b>"
         f"{f'<small>{parts.text(device.device_id)}</small>' if device.name else ''}</span></a></td>"
-        f'<td class="hide soft">{parts.text(device.device_type)}</td><td class="hide">{lifecycle_badge(device.lifecycle)}</td>'
+        f'<td class="hide soft">{parts.text(device.device_type)}</td><td '
+        f'class="hide">{lifecycle_badge(device.lifecycle)}</td>'
         f'<td class="hide soft">{parts.text(place(device))}</td>'
         f'<td class="right faint num">{parts.age(presence.last_seen)}</td></tr>'
     )
@@ -250,7 +255,7 @@ def place(device: Device) -> str:
     if where.name:
         return where.name
     if where.latitude is None or where.longitude is None:
-        return "–"
+        return parts.NONE
     return f"{where.latitude:.4f}, {where.longitude:.4f}"
 
 

@@ -1,6 +1,8 @@
 """`/`: how the fleet and the platform are, at a glance."""
 
 import shlex
+from collections import deque
+from time import monotonic
 from typing import Any, NamedTuple
 
 from nicegui import ui
@@ -8,14 +10,15 @@ from starlette.requests import Request
 
 from godwit.contract.ids import DeviceId
 from godwit.contract.topics import Channel, DeviceTopic, topics_for
+from godwit.server.accounts.principal import Principal
 from godwit.server.console import parts, words
 from godwit.server.console.cached import Cached
 from godwit.server.console.charts import Places
-from godwit.server.console.frame import Frame, in_thread
+from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.reasons import reason
 from godwit.server.ingest.door import IngestStats
 from godwit.server.platform import BrokerStats, Platform
-from godwit.server.registry.model import Device, Lifecycle, Presence, Principal
+from godwit.server.registry.model import Device, Lifecycle, Presence
 from godwit.server.telemetry.model import Quarantined
 from godwit.server.telemetry.store import StoreStats
 
@@ -23,6 +26,7 @@ TICK_S = 1.0
 SLOW_TICKS = 5
 """Lists and map are asked for on every fifth tick, numbers on each."""
 
+SPARK_POINTS = 90
 _ROWS = 6
 
 Rows = list[tuple[Device, Presence]]
@@ -52,17 +56,25 @@ class Overview:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._numbers: Cached[Numbers] = Cached(TICK_S * 0.8)
+        self._rates: deque[tuple[float, float, float]] = deque(maxlen=SPARK_POINTS)
         self._lists: Cached[Lists] = Cached(TICK_S * SLOW_TICKS * 0.9)
 
     def numbers(self, who: Principal) -> Numbers:
         """Return the numbers of the tiles. Blocks."""
-        platform = self._platform
-        return self._numbers.get(
-            who.tenants,
-            lambda: Numbers(
-                platform.registry.counts(who), platform.ingest.stats(), platform.broker.stats(), platform.store.stats()
-            ),
-        )
+        return self._numbers.get(who.tenants, lambda: self._ask_numbers(who))
+
+    def _ask_numbers(self, who: Principal) -> Numbers:
+        platform, now = self._platform, monotonic()
+        ingest = platform.ingest.stats()
+        if self._rates and now - self._rates[-1][0] > 3 * TICK_S:
+            self._rates.clear()  # nobody was looking meanwhile: a curve across the gap would be made up
+        self._rates.append((now, round(ingest.messages_per_s, 2), round(ingest.readings_per_s, 2)))
+        return Numbers(platform.registry.counts(who), ingest, platform.broker.stats(), platform.store.stats())
+
+    def rates(self) -> tuple[list[float], list[float]]:
+        """Return messages and readings per second of the last ticks."""
+        rates = list(self._rates)
+        return [each[1] for each in rates], [each[2] for each in rates]
 
     def lists(self, who: Principal) -> Lists:
         """Return map and lists. Blocks."""
@@ -96,7 +108,7 @@ def register(platform: Platform) -> None:
 def _show_empty(frame: Frame, overview: Overview) -> None:
     """Show what to do first; the page comes by itself when the first device has spoken."""
     with frame.main():
-        ui.html(_heading() + parts.card("", _first_steps(frame.platform)), sanitize=False)
+        markup(_heading() + parts.card("", _first_steps(frame.platform)))
 
     async def tick() -> None:
         if (await in_thread(overview.numbers, frame.who)).counts.get("total"):
@@ -110,15 +122,15 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
     drawn = render_numbers(platform, numbers) | render_lists(lists)
     part = {name: screen.sent(name, html) for name, html in drawn.items()}
     with frame.main():
-        ui.html(_heading() + f'<div class="stats">{_tiles(part)}</div>', sanitize=False)
+        markup(_heading() + f'<div class="stats">{_tiles(part)}</div>')
         with ui.element("div").classes("grid"):
             with ui.element("section").classes("card w8"):
-                ui.html(_map_head(part["placed"]), sanitize=False)
+                markup(_map_head(part["placed"]))
                 places = Places(lists.places)
                 if not lists.places:
                     places.set_visibility(False)
-                    ui.html(_no_places(), sanitize=False)
-            ui.html(
+                    markup(_no_places())
+            markup(
                 parts.card("Platform", part["platform"], aside=part["ready"], classes="w4")
                 + parts.card("Last heard from", part["newest"], aside=_more("/devices"), classes="w4", flush=True)
                 + parts.card(
@@ -131,8 +143,11 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
                 + parts.card(
                     "Newest in quarantine", part["refused"], aside=_more("/quarantine"), classes="w4", flush=True
                 ),
-                sanitize=False,
             )
+    messages, readings = overview.rates()
+    screen.call("spark", "spark-messages", messages)
+    screen.call("spark", "spark-readings", readings)
+    screen.flush()
     ticks = 0
     shown = lists.places
 
@@ -179,7 +194,7 @@ def _tiles(part: dict[str, str]) -> str:
         tile("Devices online", "online", href="/devices?online=yes")
         + tile("Messages per second", "messages", spark="spark-messages")
         + tile("Readings per second", "readings", spark="spark-readings")
-        + tile("In quarantine since start", "quarantine", href="/quarantine")
+        + tile("Quarantined since start", "quarantine", href="/quarantine")
     )
 
 
@@ -204,13 +219,11 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
     stored = store.points_hot + store.points_sealed
     return {
         "online": f'<span class="value">{words.count(online)}<small>of {words.count(total)}</small></span>'
-        f'{parts.meter_plain(online / total if total else 0)}<span class="note">{words.count(counts.get("unclaimed", 0))} '
-        f"unclaimed · {words.count(counts.get('suspended', 0))} suspended · {words.count(counts.get('retired', 0))} retired</span>",
+        f'{parts.meter_plain(online / total if total else 0)}<span class="note">{_states(counts)}</span>',
         "messages": f'<span class="value">{words.rate(ingest.messages_per_s)}</span>',
         "readings": f'<span class="value">{words.rate(ingest.readings_per_s)}</span>',
         "quarantine": f'<span class="value">{words.count(ingest.quarantined)}</span>'
-        f'<span class="note">{words.count(ingest.messages)} messages · {words.count(ingest.duplicates)} duplicates · '
-        f"{words.count(ingest.late)} late</span>",
+        f'<span class="note">of {words.count(ingest.messages)} messages</span>',
         "ready": parts.badge("not ready", "bad") if trouble else parts.badge("ready", "good"),
         "platform": parts.facts(
             (
@@ -220,6 +233,7 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
                 ("Sessions · subscriptions", f"{words.count(broker.sessions)} · {words.count(broker.subscriptions)}"),
                 ("Retained documents", words.count(broker.retained)),
                 ("Waiting for commit", pending),
+                ("Duplicates · late", f"{words.count(ingest.duplicates)} · {words.count(ingest.late)}"),
                 ("Points stored", words.count(stored)),
                 ("On disk", words.size(store.bytes_hot + store.bytes_sealed)),
                 *(
@@ -231,10 +245,16 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
     }
 
 
+def _states(counts: dict[str, int]) -> str:
+    states = ((counts.get(name, 0), name) for name in ("unclaimed", "suspended", "retired"))
+    return " · ".join(f"{words.count(number)} {name}" for number, name in states if number) or "all claimed and active"
+
+
 def render_lists(lists: Lists) -> dict[str, str]:
     """Return the parts that are drawn from lists, by their id."""
     refused = "".join(
-        f'<li class="go" data-href="/quarantine?open={each.number}"><a class="grow" href="/quarantine?open={each.number}">'
+        f'<li class="go" data-href="/quarantine?open={each.number}"><a class="grow" '
+        f'href="/quarantine?open={each.number}">'
         f'{parts.badge(each.code, "warn")}<br><span class="faint">{parts.text(each.device_id or each.topic)}</span></a>'
         f'<span class="end" title="{parts.text(reason(each.code).what)}">{parts.age(each.received)}</span></li>'
         for each in lists.refused
@@ -255,7 +275,8 @@ def render_lists(lists: Lists) -> dict[str, str]:
 
 def _device_rows(rows: Rows) -> str:
     items = "".join(
-        f'<li class="go" data-href="{parts.device_href(device.device_id)}"><a class="who" href="{parts.device_href(device.device_id)}">'
+        f'<li class="go" data-href="{parts.device_href(device.device_id)}"><a class="who" '
+        f'href="{parts.device_href(device.device_id)}">'
         f"{parts.dot(online=presence.online)}<span><b>{parts.text(device.name or device.device_id)}</b>"
         f"<small>{parts.text(device.device_type)}</small></span></a>"
         f'<span class="end">{parts.age(presence.last_seen)}</span></li>'
@@ -268,7 +289,8 @@ def _first_steps(platform: Platform) -> str:
     line = first_message(platform, "sensor-1")
     return parts.empty(
         "Send the first reading",
-        '<p style="margin-bottom:16px">Paste this into a terminal on this machine. The device registers itself, and this page '
+        '<p style="margin-bottom:16px">Paste this into a terminal on this machine. The device registers itself, '
+        "and this page "
         f"fills the moment the message is stored.</p>{parts.command(line)}"
         '<p style="margin:16px 0 8px">Or start a simulated fleet of twelve:</p>'
         + parts.command(f"godwit simulate --devices 12 --port {platform.settings.mqtt_port}"),
@@ -282,4 +304,5 @@ def first_message(platform: Platform, device_id: str) -> str:
     settings = platform.settings
     topic = topics_for(settings.topic_layout).build(DeviceTopic(DeviceId(device_id), Channel.TELEMETRY))
     payload = f'{{"deviceId": "{device_id}", "sensors": {{"temperature": 21.5, "humidity": 48.2}}}}'
-    return f"mosquitto_pub -h {settings.mqtt_host} -p {settings.mqtt_port} -q 1 -t {shlex.quote(topic)} -m {shlex.quote(payload)}"
+    where = f"-h {settings.mqtt_host} -p {settings.mqtt_port}"
+    return f"mosquitto_pub {where} -q 1 -t {shlex.quote(topic)} -m {shlex.quote(payload)}"

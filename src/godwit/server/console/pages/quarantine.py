@@ -1,4 +1,4 @@
-"""`/quarantine`: what was refused, why, and what to do about it. Nothing is lost: it is looked at, replayed or purged."""
+"""`/quarantine`: what was refused, why, and what to do about it. It is looked at, replayed or purged; never dropped."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts.principal import Principal
 from godwit.server.console import parts, words
-from godwit.server.console.frame import Frame, in_thread
+from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.reasons import REASONS, reason
+from godwit.server.console.session import principal_of
 from godwit.server.platform import Platform
-from godwit.server.registry.model import Principal
 from godwit.server.telemetry.model import Quarantined
 
 PAGE_ROWS = 50
@@ -44,7 +45,7 @@ def register(platform: Platform) -> None:
     @nicegui_app.get("/quarantine/{number}/payload", include_in_schema=False)
     def payload(number: int, request: Request) -> Response:
         try:
-            message = may_see(request.scope["godwit.principal"], platform.store.quarantined(number))
+            message = may_see(principal_of(request), platform.store.quarantined(number))
         except RejectedError as error:
             return PlainTextResponse(f"{error}\n", 404)
         # always a download: the bytes are a stranger's, and must not run as a page of ours
@@ -92,16 +93,17 @@ class _Page:
             '<div class="bar">'
             + parts.search("device", self._wanted.device_id, "Device id")
             + parts.select(
-                "code", [("", "Any reason"), *((each, each) for each in sorted(REASONS))], self._wanted.code, "Reason"
+                "code", [("", "Reason"), *((each, each) for each in sorted(REASONS))], self._wanted.code, "Reason"
             )
             + "</div>"
         )
         with frame.main():
-            ui.html(
-                '<div class="head"><div><h1>Quarantine</h1><div class="sub">Messages that could not be accepted, kept whole. '
-                f'Correct the cause, then replay.</div></div><div class="bar">{screen.sent("purge-all", self._purge_button())}</div></div>'
+            markup(
+                '<div class="head"><div><h1>Quarantine</h1><div class="sub">Messages that could not be '
+                "accepted, kept whole. "
+                "Correct the cause, then replay.</div></div><div "
+                f'class="bar">{screen.sent("purge-all", self._purge_button())}</div></div>'
                 f'{bar}<section class="card">{screen.sent("rows", self._drawn())}</section>',
-                sanitize=False,
             )
         for act, do in (
             ("device", self._on_device), ("code", self._on_code), ("turn", self._turn), ("inspect", self._inspect),
@@ -208,7 +210,8 @@ def render(rows: list[Quarantined], has_previous: bool, *, is_narrowed: bool) ->
             return parts.empty("Nothing matches", "Loosen the filters above.", name="search")
         return parts.empty(
             "Quarantine is empty",
-            "What a device sends and the platform cannot accept is kept here whole, with the reason, until you replay or purge it.",
+            "What a device sends and the platform cannot accept is kept here whole, with the reason, until you "
+            "replay or purge it.",
             name="ok",
         )
     body = "".join(_row(each) for each in rows[:PAGE_ROWS])
@@ -217,11 +220,13 @@ def render(rows: list[Quarantined], has_previous: bool, *, is_narrowed: bool) ->
         foot = (
             f'<div class="foot"><span></span><span class="bar">'
             f"{parts.button(parts.icon('left') + 'Newer', 'turn', 'previous', disabled=not has_previous)}"
-            f"{parts.button('Older' + parts.icon('right'), 'turn', 'next', disabled=len(rows) <= PAGE_ROWS)}</span></div>"
+            f"{parts.button('Older' + parts.icon('right'), 'turn', 'next', disabled=len(rows) <= PAGE_ROWS)}"
+            "</span></div>"
         )
     return (
         '<div class="scroll"><table class="list cards"><thead><tr><th>Reason</th><th>Device</th><th>Detail</th>'
-        f'<th class="right">Size</th><th class="right">Received</th><th></th></tr></thead><tbody>{body}</tbody></table></div>{foot}'
+        f'<th class="right">Size</th><th class="right">Received</th><th></th></tr></thead><tbody>{body}</tbody>'
+        f"</table></div>{foot}"
     )
 
 
@@ -233,8 +238,10 @@ def _row(each: Quarantined) -> str:
     )
     return (
         f"<tr><td>{parts.badge(each.code, 'warn')}</td><td>{device}</td>"
-        f'<td class="wide soft" title="{parts.text(reason(each.code).what)}">{parts.text(each.detail[:160] or reason(each.code).what)}</td>'
-        f'<td class="right faint num hide">{words.size(len(each.payload))}</td><td class="right faint num">{parts.age(each.received)}</td>'
+        '<td class="wide soft" '
+        f'title="{parts.text(reason(each.code).what)}">{parts.text(each.detail[:160] or reason(each.code).what)}</td>'
+        f'<td class="right faint num hide">{words.size(len(each.payload))}</td><td class="right faint num '
+        f'start">{parts.age(each.received)}</td>'
         f'<td class="right">{parts.button("Inspect", "inspect", each.number)}</td></tr>'
     )
 
@@ -244,7 +251,7 @@ def render_sheet(message: Quarantined) -> str:
     why = reason(message.code)
     cut = f" · first {words.size(words.LINES_MAX)} shown" if len(message.payload) > words.LINES_MAX else ""
     rows = [
-        ("Device", parts.text(message.device_id or "–")),
+        ("Device", parts.text(message.device_id or parts.NONE)),
         ("Topic", f'<span class="mono">{parts.text(message.topic)}</span>'),
         ("Received", parts.age(message.received)),
         ("Content type", parts.text(message.content_type or "not given")),
@@ -253,6 +260,7 @@ def render_sheet(message: Quarantined) -> str:
     if message.sample >= 0:
         rows.append(("Sample", f"number {message.sample + 1} of its message"))
     number = message.number
+    sure = "Purge this message? Its payload is gone then."
     return (
         f'<div class="bar" style="justify-content:space-between"><h2>{parts.badge(message.code, "warn")}</h2>'
         f'<button class="btn ghost icon-only" data-close aria-label="Close">{parts.icon("close")}</button></div>'
@@ -261,5 +269,5 @@ def render_sheet(message: Quarantined) -> str:
         f'<pre class="payload" tabindex="0">{parts.text(words.payload(message.payload)) or "(empty)"}</pre>'
         f'<div class="bar"><button class="btn primary" data-act="replay" data-arg="{number}">Replay</button>'
         f'<a class="btn" href="/quarantine/{number}/payload" download>{parts.icon("download")}Download</a>'
-        f"{parts.button('Purge', 'purge', number, classes='danger', sure='Purge this message? Its payload is gone then.')}</div>"
+        f"{parts.button('Purge', 'purge', number, classes='danger', sure=sure)}</div>"
     )

@@ -8,12 +8,16 @@ window.godwit = (() => {
     if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
     return `${Math.floor(s / 86400)} d ago`;
   };
+  const dayTime = (at, now) => {
+    const time = new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    return now - at < 72e6 ? time : `${new Date(at).toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
+  };
   let skew = 0; // server clock minus this clock, ms
   const ages = (root = document) => {
     const now = Date.now() + skew;
     for (const each of root.querySelectorAll("time[data-ms]")) {
       const at = Number(each.dataset.ms);
-      const text = each.dataset.form === "clock" ? new Date(at).toLocaleTimeString() : agoOf(now - at);
+      const text = each.dataset.form === "clock" ? dayTime(at, now) : agoOf(now - at);
       if (each.textContent !== text) each.textContent = text;
       if (!each.title) each.title = new Date(at).toLocaleString();
     }
@@ -43,11 +47,10 @@ window.godwit = (() => {
     const svg = document.getElementById(id);
     if (!svg || values.length < 2) return;
     const top = Math.max(...values) * 1.15 || 1;
-    const at = (v, i) => `${((keep - values.length + i) / (keep - 1)) * 100},${(40 - (v / top) * 34).toFixed(2)}`;
+    const at = (v, i) => `${((i / (values.length - 1)) * 100).toFixed(2)},${(40 - (v / top) * 34).toFixed(2)}`;
     const line = values.map(at).join(" L");
     svg.querySelector(".line").setAttribute("d", `M${line}`);
-    const first = ((keep - values.length) / (keep - 1)) * 100;
-    svg.querySelector(".area").setAttribute("d", `M${first},44 L${line} L100,44 Z`);
+    svg.querySelector(".area").setAttribute("d", `M0,44 L${line} L100,44 Z`);
   };
 
   const toast = (text) => {

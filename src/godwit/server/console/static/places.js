@@ -39,27 +39,39 @@ export default {
       const c = godwit.colour;
       if (!this.list.length) return this.chart.clear();
       const { south, north, west, east } = this.fit();
-      const step = STEPS.find((s) => (north - south) / s <= 5) ?? 60;
-      const text = { color: c("ink-faint"), fontSize: 10, fontFamily: "inherit" };
-      const axis = (min, max, plus, minus) => ({ type: "value", min, max, interval: step, axisLine: { show: false }, axisTick: { show: false }, axisLabel: { show: false }, splitLine: { show: false }, zlevel: 0, name: `${plus}${minus}`, nameTextStyle: { color: "transparent" } });
+      const step = STEPS.find((s) => (north - south) / s <= 5 && (east - west) / s <= this.$el.clientWidth / 72) ?? 60;
+      const axis = (min, max) => ({ type: "value", min, max, show: false });
+      // an axis would count from its own end; meridians and parallels stand at round degrees
       const lines = [];
-      for (let v = Math.ceil(west / step) * step; v < east; v += step) lines.push([{ coord: [v, south] }, { coord: [v, north], name: degrees(((v + 540) % 360) - 180, "E", "W") }]);
-      for (let v = Math.ceil(south / step) * step; v < north; v += step) lines.push([{ coord: [west, v] }, { coord: [east, v], name: degrees(v, "N", "S") }]);
-      const graticule = { silent: true, animation: false, symbol: "none", lineStyle: { color: c("line"), type: "solid", width: 1 }, data: lines.map(([a, b]) => [a, { ...b, label: { show: true } }]) };
+      for (let i = Math.ceil(west / step); i * step < east; i++) lines.push([i * step, 0, 1]);
+      for (let i = Math.ceil(south / step); i * step < north; i++) lines.push([0, i * step, 0]);
+      const graticule = {
+        type: "custom", silent: true, data: lines, z: 1, tooltip: { show: false }, encode: { x: 0, y: 1 }, clip: false,
+        renderItem: (_, api) => {
+          const meridian = api.value(2) === 1, v = api.value(meridian ? 0 : 1);
+          const [x, y] = api.coord(meridian ? [v, south] : [west, v]);
+          const wide = api.getWidth(), high = api.getHeight();
+          const shape = meridian ? { x1: x, x2: x, y1: 0, y2: high } : { x1: 0, x2: wide, y1: y, y2: y };
+          const words = meridian ? degrees(((v + 540) % 360) - 180, "E", "W") : degrees(v, "N", "S");
+          return { type: "group", children: [
+            { type: "line", shape, style: { stroke: c("line-strong"), lineWidth: 1, opacity: 0.55 } },
+            { type: "text", style: { text: words, x: meridian ? x + 4 : 6, y: meridian ? high - 4 : y - 3, textVerticalAlign: "bottom", fill: c("ink-faint"), font: "10px sans-serif" } },
+          ] };
+        },
+      };
       const group = (online) => ({
         type: "scatter", name: online ? "online" : "offline", progressive: 2000, symbolSize: this.list.length > 500 ? 6 : 10, z: online ? 3 : 2,
         itemStyle: { color: online ? c("good") : c("surface"), borderColor: online ? c("surface") : c("idle"), borderWidth: 1.5 },
         data: this.list.filter((p) => p[3] === online),
       });
-      graticule.label = { show: true, position: "insideEndTop", ...text, formatter: (p) => p.data?.name ?? "" };
       this.chart.setOption({
         animation: false, backgroundColor: c("sunken"),
         grid: { left: 0, right: 0, top: 0, bottom: 0 },
-        xAxis: axis(west, east, "E", "W"), yAxis: axis(south, north, "N", "S"),
+        xAxis: axis(west, east), yAxis: axis(south, north),
         tooltip: { trigger: "item", confine: true, backgroundColor: c("raised"), borderColor: c("line-strong"), padding: [4, 8], textStyle: { color: c("ink"), fontSize: 12, fontFamily: "inherit" },
           formatter: (p) => p.value ? `<b>${echarts.format.encodeHTML(String(p.value[2]))}</b> ${p.seriesName}<br><span style="opacity:.7">${degrees(p.value[1], "N", "S")}, ${degrees(p.value[0], "E", "W")}</span>` : "" },
         dataZoom: [{ type: "inside", xAxisIndex: 0, filterMode: "none", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false }, { type: "inside", yAxisIndex: 0, filterMode: "none", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false }],
-        series: [{ ...group(false), markLine: graticule }, group(true)],
+        series: [graticule, group(false), group(true)],
       }, { notMerge: true });
     },
   },

@@ -1,0 +1,129 @@
+"""What is shown: escaped, in words people read, and an explanation for every reason code."""
+
+import pytest
+
+from godwit.contract import codes
+from godwit.server.console import parts, theme, words
+from godwit.server.console.curves import PUSHED_MAX, batch, custom_window, window_of
+from godwit.server.console.device_parts import Facts, render
+from godwit.server.console.pages.devices import Wanted, wanted_from
+from godwit.server.console.pages.quarantine import render_sheet
+from godwit.server.console.reasons import REASONS
+from godwit.server.ingest.door import DeviceLedger, Latest, RawMessage
+from godwit.server.registry.model import Device, Location, Presence
+from godwit.server.telemetry.live import Reading
+from godwit.server.telemetry.model import Document, Quarantined
+
+EVIL = "\"><script>alert(1)</script>'"
+
+
+def test_every_reason_code_is_explained() -> None:
+    named = {value for name, value in vars(codes).items() if name.isupper() and isinstance(value, str)}
+    assert named == set(REASONS)
+
+
+def test_nothing_that_a_device_says_becomes_markup() -> None:
+    device = Device(
+        EVIL, name=EVIL, device_type=EVIL, tags={EVIL: EVIL}, metadata={EVIL: EVIL}, location=Location(name=EVIL)
+    )
+    status: dict[str, object] = {
+        "status": EVIL,
+        "health": {"cpu": EVIL},
+        "errors": [{"code": EVIL, "message": EVIL}, EVIL],
+    }
+    facts = Facts(
+        device=device,
+        presence=Presence(EVIL, status=status, reason=EVIL),
+        latest=[Latest(1, EVIL, EVIL, 1, EVIL, EVIL, 1)],
+        ledger=DeviceLedger(EVIL, 1, 1, 1, 1, 1, 1, 1, {EVIL: 1}),
+        raw=[RawMessage(1, EVIL, EVIL.encode(), EVIL)],
+        events=[Document(1, "events", 1, 1, b'{"event": "<script>", "message": "<script>"}')],
+    )
+    shown = "".join(render(facts).values())
+    shown += render_sheet(Quarantined(1, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, 1, EVIL.encode(), 0))
+    shown += parts.search("x", EVIL, EVIL) + parts.command(EVIL) + parts.button("go", EVIL, EVIL, sure=EVIL)
+    assert "<script" not in shown
+    assert EVIL not in shown
+
+
+@pytest.mark.parametrize(
+    ("raw", "begins"),
+    [
+        (b'{"a":1}', '{\n  "a": 1\n}'),
+        (b"plain", "plain"),
+        (b"\xff\x00ab", "0000  ff 00 61 62"),
+        (b"\x00\x01", "0000  00 01"),
+        (b"[" * 5_000, "[[["),
+        (b"", ""),
+    ],
+)
+def test_a_payload_is_shown_as_json_text_or_hex(raw: bytes, begins: str) -> None:
+    assert words.payload(raw).startswith(begins)
+
+
+def test_of_a_large_payload_four_kibibytes_are_shown() -> None:
+    assert len(words.payload(b"x" * 10_000)) == 4_096
+
+
+@pytest.mark.parametrize(
+    ("shown", "as_"),
+    [
+        (words.span(90_061), "1 d 1 h"),
+        (words.span(0), "0 s"),
+        (words.size(3_500_000), "3.3 MiB"),
+        (words.rate(0.02), "0.02"),
+        (words.rate(1234.4), "1,234"),
+        (words.value(value) if (value := True) else "", "yes"),
+        (words.value(2**60), "1152921504606846976"),
+        (words.unit("Cel"), "°C"),
+    ],
+)
+def test_numbers_in_words(shown: str, as_: str) -> None:
+    assert shown == as_
+
+
+def test_live_points_are_chosen_sorted_and_thinned() -> None:
+    def reading(name: str, ms: int, value: float | str = 1.5, quality: str = "good") -> Reading:
+        return Reading("d", name, "", ms * 1_000_000, value, quality, 0)
+
+    news = [reading("a", 2), reading("a", 1), reading("b", 1), reading("a", 3, "text"), reading("a", 4, 9.0, "bad")]
+    assert batch(news, ["a"]) == {"a": [[1, 1.5], [2, 1.5]]}
+    many = batch([reading("a", at) for at in range(10_000)], ["a"])["a"]
+    assert len(many) <= PUSHED_MAX + 1
+    assert many[-1][0] == 9_999
+
+
+def test_windows() -> None:
+    assert window_of("24h", 10**18).start == 10**18 - 86_400 * 10**9
+    assert window_of("nonsense", 10**18).start == 10**18 - 3_600 * 10**9
+    assert custom_window("1000", "2000") == (10**9, 2 * 10**9, False)
+    assert custom_window("2000", "1000") is None
+    assert custom_window("", "1000") is None
+    assert custom_window("9" * 30, "1") is None
+
+
+def test_what_a_list_shows_stands_in_its_address_and_comes_back() -> None:
+    wanted = Wanted("pump & co", "climate", "yes", "unclaimed", "lastSeen", descending=True)
+    address = dict(
+        pair.split("=") for pair in wanted.address().replace("+", " ").replace("%26", "&").split("&") if "=" in pair
+    )
+    assert wanted_from(address | {"q": "pump & co"}) == wanted
+    assert wanted_from({"sort": "-drop table", "online": "maybe", "lifecycle": "x"}) == Wanted(descending=True)
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colours", [theme.LIGHT, theme.DARK], ids=["light", "dark"])
+def test_text_can_be_read_in_both_modes(colours: dict[str, str]) -> None:
+    pairs = [(ink, ground) for ink in ("ink", "ink-soft", "ink-faint") for ground in ("ground", "surface", "sunken")]
+    pairs += [(tone, f"{tone}-wash") for tone in ("good", "warn", "bad", "accent")] + [("accent-ink", "accent")]
+    short = {pair: _contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs}
+    assert not {pair: round(value, 2) for pair, value in short.items() if value < 4.5}

@@ -1,0 +1,158 @@
+"""Who is let in: signed-in people, from pages of this host, and nobody else; every answer carries the headers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from godwit.server.accounts.tokens import Tokens
+from godwit.server.console.session import Guard, SignIn, is_own_origin
+
+COOKIE = "godwit-session-1"
+HOST = "godwit.test:8080"
+Story = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "admin-token")
+
+
+@pytest.fixture
+def app(tokens: Tokens) -> Starlette:
+    async def home(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("the fleet")
+
+    async def socket(ws: WebSocket) -> None:
+        await ws.accept()
+
+    sign_in = SignIn(tokens, COOKIE, "")
+    routes = [
+        Route("/", home),
+        Route("/sign-in", sign_in.show, methods=["GET"]),
+        Route("/sign-in", sign_in.submit, methods=["POST"]),
+        Route("/sign-out", sign_in.leave, methods=["POST"]),
+        WebSocketRoute("/_nicegui_ws/socket.io", socket),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, tokens=tokens, cookie=COOKIE)])
+
+
+def tell(app: Starlette, story: Story) -> None:
+    async def told() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as browser:
+            await story(browser)
+
+    asyncio.run(told())
+
+
+def open_socket(app: Starlette, *, origin: str, cookie: str) -> str:
+    """Return the type of the first message that answers a WebSocket."""
+    headers = [(b"host", HOST.encode()), (b"origin", origin.encode()), (b"cookie", f"{COOKIE}={cookie}".encode())]
+    scope = {"type": "websocket", "path": "/_nicegui_ws/socket.io", "headers": headers, "query_string": b""}
+    scope |= {"scheme": "ws", "root_path": "", "subprotocols": []}
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message["type"])
+
+    call: Coroutine[Any, Any, None] = app(scope, receive, send)  # type: ignore[arg-type, assignment]
+    asyncio.run(call)
+    return sent[0]
+
+
+def test_a_stranger_is_led_to_the_sign_in_page(app: Starlette) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        answer = await browser.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+        assert "Admin token" in (await browser.get("/sign-in")).text
+
+    tell(app, story)
+
+
+def test_the_link_signs_in_once(app: Starlette, tokens: Tokens) -> None:
+    link = f"/sign-in?token={tokens.issue_sign_in()}"
+
+    async def story(browser: httpx.AsyncClient) -> None:
+        assert (await browser.head(link)).status_code == 200  # looked at, not used up
+        answer = await browser.get(link)
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=lax" in cookie
+        assert answer.headers["location"] == "/"
+        assert (await browser.get("/")).text == "the fleet"
+        browser.cookies.clear()
+        assert (await browser.get(link)).status_code == 403
+
+    tell(app, story)
+
+
+def test_the_admin_token_signs_in_and_sign_out_ends_the_session(app: Starlette, tokens: Tokens) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        assert (await browser.post("/sign-in", data={"token": "wrong"})).status_code == 403
+        assert (await browser.post("/sign-in", data={"token": "x" * 9_000})).status_code == 400
+        await browser.post("/sign-in", data={"token": f" {tokens.admin_token}\n"})
+        assert (await browser.get("/")).text == "the fleet"
+        session = browser.cookies[COOKIE]
+        await browser.post("/sign-out")
+        browser.cookies.set(COOKIE, session)
+        assert (await browser.get("/")).status_code == 303
+
+    tell(app, story)
+
+
+def test_another_site_may_not_post(app: Starlette, tokens: Tokens) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        await browser.get(f"/sign-in?token={tokens.issue_sign_in()}")
+        assert (await browser.post("/sign-out", headers={"origin": "http://evil.example"})).status_code == 403
+        assert (await browser.get("/")).text == "the fleet"
+
+    tell(app, story)
+
+
+def test_the_socket_opens_for_our_pages_and_signed_in_people_only(app: Starlette, tokens: Tokens) -> None:
+    session = tokens.redeem(tokens.issue_sign_in()) or ""
+    own = f"http://{HOST}"
+    assert open_socket(app, origin=own, cookie=session) == "websocket.accept"
+    assert open_socket(app, origin="http://evil.example", cookie=session) == "websocket.close"
+    assert open_socket(app, origin=own, cookie="") == "websocket.close"
+
+
+def test_every_answer_carries_the_security_headers(app: Starlette) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        for path in ("/", "/sign-in", "/api/v1/nothing"):
+            headers = (await browser.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            assert headers["referrer-policy"] == "same-origin"
+
+    tell(app, story)
+
+
+def test_an_unknown_address_of_the_api_is_a_problem_and_no_sign_in_page(app: Starlette) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        answer = await browser.get("/api/v1/nothing")
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("application/problem+json")
+
+    tell(app, story)
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_own"),
+    [(None, True), ("http://a:1", True), ("https://a:1", True), ("http://a:2", False), ("null", False), ("", False)],
+)
+def test_origins(origin: str | None, *, is_own: bool) -> None:
+    assert is_own_origin(origin, "a:1") is is_own
