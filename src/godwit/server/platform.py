@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 
 from godwit.server.ingest.door import IngestDoor
-from godwit.server.registry.service import RegistryDoor
+from godwit.server.registry.door import RegistryDoor
 from godwit.server.settings import Settings
 from godwit.server.telemetry.live import LiveFeed
 from godwit.server.telemetry.store import TelemetryStore

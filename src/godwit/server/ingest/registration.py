@@ -4,7 +4,7 @@ from time import time_ns
 
 from godwit.contract.ids import DeviceId
 from godwit.server.ingest.directory import Directory
-from godwit.server.registry.service import RegistryDoor
+from godwit.server.registry.door import RegistryDoor
 
 
 class Registration:

@@ -5,6 +5,12 @@ from enum import StrEnum
 import msgspec
 
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName
+from godwit.server.accounts.principal import Principal
+
+__all__ = [
+    "DEFAULT_TYPE", "DeclaredReading", "Device", "DevicePage", "DeviceType", "Group", "Lifecycle", "Location", "Outside",
+    "Presence", "Principal",
+]  # fmt: skip
 
 DEFAULT_TYPE = TypeName("default")
 
@@ -100,11 +106,3 @@ class Group(msgspec.Struct, frozen=True, rename="camel"):
     tenant: TenantId = DEFAULT_TENANT
     description: str = ""
     size: int = 0
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who asks. `tenants` None: all of them."""
-
-    name: str
-    tenants: tuple[TenantId, ...] | None = None
-    role: str = "admin"

@@ -1,0 +1,124 @@
+"""SQL of the registry: rows in and out of SQLite or PostgreSQL. No rules."""
+
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from godwit.contract.ids import DeviceId, TenantId, TypeName
+from godwit.server.registry.model import Device, DeviceType, Lifecycle, Location, Presence
+from godwit.server.storage import tables as t
+
+SORTS: Final = {
+    "deviceId": t.devices.c.device_id,
+    "name": t.devices.c.name,
+    "created": t.devices.c.created,
+    "lastSeen": t.devices.c.last_seen,
+    "type": t.devices.c.device_type,
+    "online": t.devices.c.online,
+}
+
+
+def device_of(row: Any) -> Device:
+    """Return a row of `devices` as a device."""
+    return Device(
+        DeviceId(row.device_id),
+        TenantId(row.tenant),
+        TypeName(row.device_type),
+        row.name,
+        Lifecycle(row.lifecycle),
+        Location(row.place, row.latitude, row.longitude, row.altitude),
+        row.tags,
+        row.metadata,
+        row.created,
+        row.updated,
+    )
+
+
+def presence_of(row: Any) -> Presence:
+    """Return the presence in a row of `devices`."""
+    return Presence(
+        DeviceId(row.device_id),
+        row.online,
+        row.since,
+        row.last_seen,
+        row.presence_number,
+        row.presence_reason,
+        row.status,
+    )
+
+
+def row_of(device: Device) -> dict[str, Any]:
+    """Return the columns of a device, without its presence."""
+    where = device.location
+    return {
+        "device_id": device.device_id,
+        "tenant": device.tenant,
+        "device_type": device.device_type,
+        "name": device.name,
+        "lifecycle": str(device.lifecycle),
+        "place": where.name,
+        "latitude": where.latitude,
+        "longitude": where.longitude,
+        "altitude": where.altitude,
+        "tags": device.tags,
+        "metadata": device.metadata,
+        "created": device.created,
+        "updated": device.updated,
+    }
+
+
+ABSENT: Final = {"online": False, "since": 0, "last_seen": 0, "presence_number": 0, "presence_reason": "", "status": None}
+
+
+def insert_or_keep(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows; those whose key exists stay as they are."""
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(kind.insert(table).on_conflict_do_nothing(), rows)
+
+
+def set_tags(connection: sa.Connection, device: Device) -> None:
+    """Keep a device's tags where they can be searched."""
+    connection.execute(t.device_tags.delete().where(t.device_tags.c.device_id == device.device_id))
+    if device.tags:
+        rows = [{"device_id": device.device_id, "key": key, "value": value} for key, value in device.tags.items()]
+        connection.execute(t.device_tags.insert(), rows)
+
+
+def select_devices(
+    condition: "sa.ColumnElement[bool]", sort: str, *, descending: bool, after: tuple[Any, str] | None, limit: int
+) -> "sa.Select[Any]":
+    """Return the statement for one page after (sort value, device id): a keyset, never an offset."""
+    column, identity = SORTS[sort], t.devices.c.device_id
+    chosen = sa.select(t.devices).where(condition)
+    if after is not None:
+        value, device_id = after
+        pair = sa.tuple_(column, identity)
+        wanted = sa.tuple_(sa.literal(value, column.type), sa.literal(device_id))
+        if sort == "deviceId":
+            chosen = chosen.where(identity < device_id if descending else identity > device_id)
+        else:
+            chosen = chosen.where(pair < wanted if descending else pair > wanted)
+    keys = [identity] if sort == "deviceId" else [column, identity]
+    return chosen.order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit)
+
+
+def record(connection: sa.Connection, at: int, who: str, what: str, about: str, before: Any, after: Any) -> None:
+    """Write who changed what into the audit log, in the change's own transaction."""
+    connection.execute(
+        t.audit.insert(),
+        {
+            "at": at,
+            "who": who,
+            "what": what,
+            "about": about,
+            "before": msgspec.to_builtins(before),
+            "after": msgspec.to_builtins(after),
+        },
+    )
+
+
+def type_of(row: Any) -> DeviceType:
+    """Return a row of `device_types` as a device type."""
+    return msgspec.convert(row.document, DeviceType)
