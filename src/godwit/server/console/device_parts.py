@@ -31,11 +31,11 @@ def render(facts: Facts) -> dict[str, str]:
     """Return every part by its id."""
     return {
         "head": _head(facts.device, facts.presence),
-        "latest": _latest(facts.latest),
+        "latest": latest_values(facts.latest),
         "health": _health(facts.presence),
-        "ledger": _ledger(facts.ledger),
+        "ledger": account(facts.ledger),
         "about": _about(facts.device),
-        "raw": _raw(facts.raw),
+        "raw": last_messages(facts.raw),
         "events": _events(facts.events),
     }
 
@@ -54,7 +54,8 @@ def _head(device: Device, presence: Presence) -> str:
     )
 
 
-def _latest(latest: list[Latest]) -> str:
+def latest_values(latest: list[Latest]) -> str:
+    """Return the table of newest values."""
     if not latest:
         return parts.empty("No values yet", "The newest value of every reading stands here.")
     rows = "".join(
@@ -115,7 +116,8 @@ def _errors(errors: object) -> str:
     return f'<div class="note-block bad"><ul>{"".join(items)}</ul></div>'
 
 
-def _ledger(ledger: DeviceLedger | None) -> str:
+def account(ledger: DeviceLedger | None) -> str:
+    """Return the ledger."""
     if ledger is None:
         return parts.empty(
             "Nothing in the account yet", "Every sample is entered here: accepted, duplicate or refused."
@@ -163,7 +165,8 @@ def _about(device: Device) -> str:
     return parts.facts(rows) + (f'<div class="chips" style="margin-top:12px">{tags}</div>' if tags else "")
 
 
-def _raw(raw: list[RawMessage]) -> str:
+def last_messages(raw: list[RawMessage]) -> str:
+    """Return the last messages, newest first, each to be opened."""
     if not raw:
         return parts.empty(
             "No message since the platform started", "The last few messages are kept in memory, byte for byte."

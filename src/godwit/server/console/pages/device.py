@@ -10,7 +10,7 @@ from godwit.contract.ids import DeviceId
 from godwit.server.console import parts
 from godwit.server.console.charts import Curves
 from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custom_window, history, window_of
-from godwit.server.console.device_parts import Facts, render
+from godwit.server.console.device_parts import Facts, account, last_messages, latest_values, render
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.words import unit
 from godwit.server.ingest.door import Latest
@@ -18,7 +18,12 @@ from godwit.server.platform import Platform
 from godwit.server.telemetry.live import Listener, Reading
 
 TICK_S = 0.25
+ACCOUNT_TICKS = 4
+"""Ledger and raw messages, which stand in memory, are looked at once a second while there is news."""
 SLOW_TICKS = 8
+"""The registry is asked every two seconds."""
+EVENT_TICKS = 32
+"""The store is asked for events every eight."""
 EVENTS_MAX = 20
 
 
@@ -65,20 +70,28 @@ class _Page:
         self._chosen: list[str] = []
         self._listener: Listener | None = None
         self._ticks = 0
+        self._has_news = False
+        self._facts: Facts | None = None
 
     def ask(self) -> Facts:
         """Ask the doors for all but the charts. Blocks. Raises RejectedError when there is no such device."""
         platform, who, device_id = self._platform, self._frame.who, self._device_id
         device = platform.registry.device(who, device_id)
-        number = platform.ingest.device_no(device_id)
-        return Facts(
+        events = self._facts.events if self._facts else []
+        if self._ticks % EVENT_TICKS == 0 and (number := platform.ingest.device_no(device_id)) is not None:
+            events = platform.store.documents(number, ["events"], EVENTS_MAX)
+        self._facts = Facts(
             device=device,
             presence=platform.registry.presence(who, device_id),
-            latest=sorted(platform.ingest.latest(device_id), key=lambda each: each.name),
+            latest=self._ask_latest(),
             ledger=platform.ingest.ledger(device_id),
             raw=platform.ingest.raw(device_id),
-            events=[] if number is None else platform.store.documents(number, ["events"], EVENTS_MAX),
+            events=events,
         )
+        return self._facts
+
+    def _ask_latest(self) -> list[Latest]:
+        return sorted(self._platform.ingest.latest(self._device_id), key=lambda each: each.name)
 
     async def show(self, facts: Facts) -> None:
         """Build the page."""
@@ -86,7 +99,7 @@ class _Page:
         # listen before history is read, so that nothing falls between the two
         self._listener = self._platform.live.listen(lambda: None, frozenset({self._device_id}))
         ui.context.client.on_delete(self._listener.close)
-        self._keep(facts.latest)
+        self._latest = facts.latest
         self._chosen = self._first_choice()
         points = await in_thread(history, self._platform.store, self._series(), self._window)
         drawn = render(facts)
@@ -123,15 +136,23 @@ class _Page:
         if readings and self._window.follow and (points := batch(readings, self._chosen)):
             self._curves.append(points)
         self._ticks += 1
-        if news or self._ticks % SLOW_TICKS == 0:
-            await self._refresh()
+        self._has_news = self._has_news or bool(news)
+        if readings:
+            await self._show_latest(self._ask_latest())
+        if self._has_news and self._ticks % ACCOUNT_TICKS == 0:
+            self._has_news = False
+            self._frame.screen.put("ledger", account(self._platform.ingest.ledger(self._device_id)))
+            self._frame.screen.put("raw", last_messages(self._platform.ingest.raw(self._device_id)))
+        if len(readings) < len(news) or self._ticks % SLOW_TICKS == 0:  # came, went, or it is time
+            facts = await in_thread(self.ask)
+            for name, html in render(facts).items():
+                self._frame.screen.put(name, html)
+            await self._show_latest(facts.latest)
 
-    async def _refresh(self) -> None:
-        facts = await in_thread(self.ask)
-        for name, html in render(facts).items():
-            self._frame.screen.put(name, html)
+    async def _show_latest(self, latest: list[Latest]) -> None:
+        self._frame.screen.put("latest", latest_values(latest))
         before = self._numeric()
-        self._keep(facts.latest)
+        self._latest = latest
         if self._numeric() != before:
             await self._on_new_readings()
 
@@ -141,9 +162,6 @@ class _Page:
         room = [name for name in self._numeric() if name not in self._chosen]
         self._chosen += room[: max(0, SHOWN_MAX - len(self._chosen))]
         await self._redraw()
-
-    def _keep(self, latest: list[Latest]) -> None:
-        self._latest = latest
 
     def _numeric(self) -> list[str]:
         return [each.name for each in self._latest if not isinstance(each.value, str)]

@@ -18,7 +18,8 @@ from godwit.server.telemetry.model import Quarantined
 
 PAGE_ROWS = 50
 PURGE_MAX = 10_000
-TICK_S = 3.0
+TICK_S = 2.0
+IDLE_TICKS = 5
 
 
 class Wanted(NamedTuple):
@@ -67,6 +68,8 @@ class _Page:
         )
         self._befores: list[int | None] = [None]
         self._rows: list[Quarantined] = []
+        self._refused = -1
+        self._ticks = 0
 
     def _load(self) -> list[Quarantined]:
         """Ask for one row more than a page shows: it says whether there is a next page. Blocks."""
@@ -110,7 +113,7 @@ class _Page:
             ("replay", self._replay), ("purge", self._purge), ("purge-all", self._purge_all),
         ):  # fmt: skip
             frame.on(act, do)
-        frame.tick(TICK_S, self._refresh)
+        frame.tick(TICK_S, self._tick)
         if (number := frame.query.get("open", "")).isdecimal():
             ui.timer(0.1, lambda: self._open_at_start(number), once=True)
 
@@ -124,6 +127,14 @@ class _Page:
         what = "these messages" if self._wanted != Wanted() else "everything in quarantine"
         sure = f"Purge {what}? The payloads are gone then."
         return parts.button("Purge all", "purge-all", classes="danger", sure=sure, disabled=not self._rows)
+
+    async def _tick(self) -> None:
+        """Look again when something was refused, and now and then: others purge and replay too."""
+        self._ticks += 1
+        refused = self._platform.ingest.stats().quarantined
+        if refused != self._refused or self._ticks % IDLE_TICKS == 0:
+            self._refused = refused
+            await self._refresh()
 
     async def _refresh(self) -> None:
         self._rows = await in_thread(self._load)

@@ -1,0 +1,201 @@
+"""Does a person at a browser see what the devices say, as they say it, and nobody else see anything?"""
+
+import http.client
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.real
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WITHIN_MS = 1_000
+"""A published message stands on the page after this long at most."""
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]) -> Iterator[Any]:
+    running = platform_class(tmp_path_factory.mktemp("console") / "data").start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A signed-in tab that notes what goes wrong in it, and where it asks for things."""
+
+    def __init__(self, browser: Browser, platform: Any, **how: Any) -> None:
+        self.base = f"http://127.0.0.1:{platform.http}"
+        self.page: Page = browser.new_context(**how).new_page()
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", lambda said: said.type in {"error", "warning"} and self.complaints.append(said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
+        self.page.on("websocket", lambda socket: self.hosts.add(socket.url.split("/")[2]))
+
+    def sign_in(self, token: str) -> None:
+        self.page.goto(f"{self.base}/sign-in")
+        self.page.get_by_label("Admin token").fill(token)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self.base}/")
+
+    def show(self, path: str) -> Page:
+        """Open a page, and wait until it is alive: its socket is connected."""
+        self.page.goto(self.base + path)
+        self.page.wait_for_function("window.socket?.connected && document.querySelector('.wrap')")
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium: Browser, platform: Any) -> Iterator[Visit]:
+    visit = Visit(chromium, platform, viewport={"width": 1440, "height": 900})
+    visit.sign_in(platform.token)
+    yield visit
+    assert visit.complaints == []
+    assert {host for host in visit.hosts if host} == {f"127.0.0.1:{platform.http}"}
+    visit.page.context.close()
+
+
+def say(platform: Any, topic: str, payload: str) -> None:
+    subprocess.run(
+        ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(platform.mqtt), "-q", "1", "-t", topic, "-m", payload],
+        check=True,
+        timeout=10,
+    )
+
+
+def telemetry(**sensors: float) -> str:
+    return json.dumps({"sensors": sensors})
+
+
+def test_the_first_message_fills_the_empty_overview(visit: Visit, platform: Any) -> None:
+    page = visit.show("/")
+    command = page.locator(".command code").first.inner_text()
+    assert str(platform.mqtt) in command
+    subprocess.run(command, shell=True, check=True, timeout=10)
+    expect(page.locator("#newest")).to_contain_text("sensor-1", timeout=10_000)
+    expect(page.locator("#online")).to_contain_text("of 1")
+    expect(page.locator("#unclaimed")).to_contain_text("sensor-1")
+    expect(page.locator("#banner-local")).to_contain_text(f"127.0.0.1:{platform.mqtt}")
+
+
+def test_a_message_stands_on_the_open_device_page_within_a_second(visit: Visit, platform: Any) -> None:
+    say(platform, "devices/boiler/telemetry", telemetry(temperature=61.5))
+    page = visit.show("/devices/boiler")
+    expect(page.locator("[data-reading=temperature] .now")).to_have_text("61.5")
+    page.evaluate("window.notReloaded = true")
+
+    say(platform, "devices/boiler/telemetry", telemetry(temperature=73.25))
+    expect(page.locator("[data-reading=temperature] .now")).to_have_text("73.25", timeout=WITHIN_MS)
+    expect(page.locator("tr[data-name=temperature] .value-cell")).to_contain_text("73.25", timeout=WITHIN_MS)
+
+    say(platform, "devices/boiler/telemetry", telemetry(temperature=74, pressure=2.5))
+    expect(page.locator("[data-reading=pressure] .now")).to_have_text("2.5", timeout=3_000)
+    say(platform, "devices/boiler/status", '{"status": "online", "health": {"cpu": 45.2, "uptime": 86400}}')
+    expect(page.locator("#health")).to_contain_text("45 %", timeout=4_000)
+    expect(page.locator("#ledger")).to_contain_text("Samples accepted")
+    assert page.evaluate("window.notReloaded") is True
+
+
+def test_ranges_and_readings_are_chosen(visit: Visit, platform: Any) -> None:
+    say(platform, "devices/chooser/telemetry", telemetry(temperature=20, humidity=50))
+    page = visit.show("/devices/chooser")
+    expect(page.locator(".panel")).to_have_count(2)
+    page.get_by_role("button", name="24 h").click()
+    expect(page.get_by_role("button", name="24 h")).to_have_attribute("aria-pressed", "true")
+    page.locator(".chip", has_text="humidity").click()
+    expect(page.locator(".panel")).to_have_count(1)
+
+
+def test_the_list_searches_filters_and_links(visit: Visit, platform: Any) -> None:
+    for name in ("pump-north", "pump-south", "silo"):
+        say(platform, f"devices/{name}/telemetry", telemetry(level=1))
+    page = visit.show("/devices")
+    expect(page.locator("tbody")).to_contain_text("silo")
+    page.get_by_placeholder("Search by name or id").fill("pump")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    assert "q=pump" in page.url
+    page.get_by_label("Lifecycle").select_option("retired")
+    expect(page.locator("#rows")).to_contain_text("No device matches")
+    page.get_by_label("Lifecycle").select_option("")
+    page.get_by_role("link", name="pump-south").click()
+    page.wait_for_url("**/devices/pump-south")
+
+
+def test_a_refused_message_is_explained_downloaded_and_replayed(visit: Visit, platform: Any) -> None:
+    payload = '{"deviceId": "somebody-else", "sensors": {"t": 1}}<script>window.evil = 1</script>'
+    say(platform, "devices/liar/telemetry", payload)
+    page = visit.show("/quarantine?device=liar")
+    page.get_by_role("button", name="Inspect").click()
+    sheet = page.locator("#sheet")
+    expect(sheet).to_contain_text("The payload is not valid JSON.")
+    expect(sheet.locator("pre")).to_contain_text("somebody-else")
+    assert page.evaluate("window.evil") is None
+    with page.expect_download() as download:
+        sheet.get_by_role("link", name="Download").click()
+    assert Path(download.value.path()).read_text() == payload
+    sheet.get_by_role("button", name="Replay").click()
+    expect(page.locator(".toast")).to_contain_text("Refused again")
+
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Inspect").click()
+    sheet.get_by_role("button", name="Purge").click()
+    expect(page.locator("#rows")).to_contain_text("Nothing matches")
+
+
+def test_every_page_fits_a_telephone(chromium: Browser, platform: Any) -> None:
+    say(platform, "devices/phone/telemetry", telemetry(temperature=20, humidity=50, pressure=1000, battery=80))
+    say(platform, "devices/phone/telemetry", "{")
+    visit = Visit(chromium, platform, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    visit.sign_in(platform.token)
+    for path in ("/", "/devices", "/devices/phone", "/quarantine"):
+        page = visit.show(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 20)"
+    assert visit.complaints == []
+    visit.page.context.close()
+
+
+def test_the_printed_link_signs_in_once(chromium: Browser, platform: Any) -> None:
+    link = re.search(r"http://\S+/sign-in\?token=\S+", platform.output)
+    assert link
+    first, second = chromium.new_context().new_page(), chromium.new_context().new_page()
+    first.goto(link.group())
+    expect(first.get_by_role("heading", name="Overview")).to_be_visible()
+    second.goto(link.group())
+    expect(second.get_by_role("alert")).to_contain_text("has been used")
+    first.context.close()
+    second.context.close()
+
+
+def test_a_foreign_page_is_refused_the_socket(visit: Visit, platform: Any) -> None:
+    (cookie,) = (each for each in visit.page.context.cookies() if each["name"].startswith("godwit-session"))
+
+    def shake_hands(origin: str, cookies: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", platform.http, timeout=10)
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        headers |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": origin, "Cookie": cookies}
+        connection.request("GET", "/_nicegui_ws/socket.io/?EIO=4&transport=websocket", headers=headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    session = f"{cookie['name']}={cookie['value']}"
+    assert shake_hands(visit.base, session) == 101
+    assert shake_hands("http://evil.example", session) == 403
+    assert shake_hands("null", session) == 403
+    assert shake_hands(visit.base, "") == 403
