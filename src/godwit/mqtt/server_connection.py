@@ -8,6 +8,7 @@ clock: `now` is ns UTC.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,11 @@ from godwit.mqtt.packets import Publish
 from godwit.mqtt.reasons import ProtocolViolation
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Session
+
+BURST_BYTES: Final = 1_048_576
+"""Messages at QoS 1 and 2 that are put out at once; more follow when the shell has taken these."""
+BURST_BYTES_MAX: Final = 16_777_216
+"""The same at QoS 0; what goes beyond it between two turns of the loop is lost, and counted."""
 
 
 def _protocol(data: bytes) -> tuple[bytes, int]:
@@ -70,6 +76,7 @@ class ServerConnection:
         "_limits",
         "_packet_bytes_max",
         "_topic_aliases_out_max",
+        "_unflushed_bytes",
         "closed",
         "is_blocked",
         "keep_alive_s",
@@ -100,6 +107,7 @@ class ServerConnection:
         self.with_problems = True
         self._inflight_max = limits.inflight_max
         self._packet_bytes_max = 0
+        self._unflushed_bytes = 0
         self._topic_aliases_out_max = 0
         self._aliases_in: dict[int, str] | None = None
         self._aliases_out: dict[str, int] | None = None
@@ -410,7 +418,7 @@ class ServerConnection:
 
     def deliver_once(self, message: Message, *, retain: bool, subscription_ids: tuple[int, ...], now: int) -> None:
         """Send at QoS 0: now or never."""
-        if self.is_blocked or self.closed is not None:
+        if self.is_blocked or self.closed is not None or self._unflushed_bytes > BURST_BYTES_MAX:
             self.lost += 1
             return
         if subscription_ids or message.expires or self._topic_aliases_out_max:
@@ -426,22 +434,37 @@ class ServerConnection:
             self.lost += 1  # 3.1.2-24: as if it had been sent
             self._forget_alias(message.topic)
             return
+        self._unflushed_bytes += len(data)
         self._put(data)
 
     def deliver(self, delivery: Delivery, now: int) -> None:
-        """Send at QoS 1 or 2, at once or when the client can take it."""
+        """Send, at once or when the client can take it."""
         session = self.session
         assert session is not None
-        if self.is_blocked or session.queue or len(session.inflight) >= self._inflight_max or self.closed is not None:
+        if session.queue or not self._may_send(session):
             session.enqueue(delivery, self._limits.queued_messages_max, self._limits.queued_bytes_max)
         else:
             self._send(delivery, session, now)
+
+    def flushed(self, now: int) -> None:
+        """Go on with what waits: the shell has taken what was in `outgoing`."""
+        self._unflushed_bytes = 0
+        if self.session is not None and self.session.queue:
+            self.pump(now)
+
+    def _may_send(self, session: Session) -> bool:
+        return (
+            len(session.inflight) < self._inflight_max
+            and not self.is_blocked
+            and self._unflushed_bytes < BURST_BYTES
+            and self.closed is None
+        )
 
     def pump(self, now: int) -> None:
         """Send what waits, as far as the client's receive maximum goes (4.9)."""
         session = self.session
         assert session is not None
-        while not self.is_blocked and len(session.inflight) < self._inflight_max and self.closed is None:
+        while self._may_send(session):
             delivery = session.dequeue()
             if delivery is None:
                 return
@@ -455,9 +478,9 @@ class ServerConnection:
                 self._send(delivery, session, now)
 
     def _send(self, delivery: Delivery, session: Session, now: int) -> None:
-        if not delivery.packet_id:
+        if delivery.qos and not delivery.packet_id:
             session.allot(delivery)
-        alias, has_topic = self._alias(delivery.message.topic) if self._topic_aliases_out_max else (None, True)
+        alias, has_topic = self._alias(delivery.message.topic)
         data = encode(delivery.packet(now, alias, has_topic=has_topic), self.version)
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
             session.inflight.pop(delivery.packet_id, None)
@@ -465,7 +488,9 @@ class ServerConnection:
             self.lost += 1
             self._forget_alias(delivery.message.topic)
             return
-        session.inflight[delivery.packet_id] = delivery
+        if delivery.qos:
+            session.inflight[delivery.packet_id] = delivery
+        self._unflushed_bytes += len(data)
         self._put(data)
 
     def _finish(self, delivery: Delivery, session: Session, now: int) -> None:

@@ -57,7 +57,7 @@ class Message:
 
 
 class Delivery:
-    """A message at QoS 1 or 2 on its way to one subscriber, until that one has taken it."""
+    """A message on its way to one subscriber, until that one has taken it; at QoS 0 until it is sent."""
 
     __slots__ = ("is_released", "is_resent", "message", "packet_id", "position", "qos", "retain", "subscription_ids")
 

@@ -507,12 +507,7 @@ class Broker:
     def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
         """Give a delivery to a session, connected or not."""
         if session.connection is not None:
-            if delivery.qos:
-                session.connection.deliver(delivery, now)
-            else:
-                session.connection.deliver_once(
-                    delivery.message, retain=delivery.retain, subscription_ids=delivery.subscription_ids, now=now
-                )
+            session.connection.deliver(delivery, now)
         elif session.is_persistent and delivery.qos:
             session.enqueue(delivery, self.limits.queued_messages_max, self.limits.queued_bytes_max)
 

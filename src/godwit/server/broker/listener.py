@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
             outgoing.clear()
             self.server.broker.counters.bytes_out += len(data)
             transport.write(data)
+            client.core.flushed(time_ns())
         if client.core.closed is not None:
             self.server.broker.disconnect(client, time_ns())
             transport.close()

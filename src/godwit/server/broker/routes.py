@@ -33,11 +33,10 @@ SHARE_PREFIX: Final = "$share/"
 class SharedGroup:
     """The members of one shared subscription."""
 
-    __slots__ = ("_turn", "members")
+    __slots__ = ("members",)
 
     def __init__(self) -> None:
         self.members: dict[Session, Held] = {}
-        self._turn = 0
 
     def pick(self) -> Session:
         """Choose who gets the next message: a connected member with the least before it, each in turn.
@@ -45,10 +44,9 @@ class SharedGroup:
         Without one, the absent member that waits for the least; so work is not parked with a worker that is away
         while another is there.
         """
-        members = list(self.members)
-        self._turn += 1
-        turn = self._turn % len(members)
-        return min(members[turn:] + members[:turn], key=_burden)
+        chosen = min(self.members, key=_burden)
+        self.members[chosen] = self.members.pop(chosen)  # among equals the one whose turn is longest ago is first
+        return chosen
 
     @property
     def is_durable(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.server_connection import Limits
-from godwit.mqtt.server_message import Delivery, Message
+from godwit.mqtt.server_message import Delivery
 from godwit.mqtt.server_session import Held, Session
 from godwit.server.broker.client import Client
 from godwit.server.broker.journal import Journal
@@ -27,10 +27,6 @@ class Rooms(Protocol):
 
     def after_commit(self, done: Callable[[], None], now: int) -> None:
         """Call `done` when everything that happened until now is durable."""
-        ...
-
-    def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
-        """Give a delivery at QoS 1 or 2 to a session."""
         ...
 
 
@@ -55,7 +51,7 @@ class Subscriptions:
                 return
             client.core.send(answer)
             for options in retained:
-                self._send_retained(client, session, options, packet.subscription_id or 0, now)
+                self._send_retained(client, options, packet.subscription_id or 0, now)
 
         if session.is_stored:
             self._rooms.after_commit(finish, now)
@@ -75,21 +71,15 @@ class Subscriptions:
             self._rooms.journal.put_subscription(session, held)
         return options.qos, is_new
 
-    def _send_retained(self, client: Client, session: Session, options: p.Subscription, number: int, now: int) -> None:
+    def _send_retained(self, client: Client, options: p.Subscription, number: int, now: int) -> None:
         """Send what is retained under a new subscription; a shared one gets none (4.8.2)."""
         if options.topic_filter.startswith(SHARE_PREFIX):
             return
         ids = (number,) if number else ()
         for message in self._rooms.retained.match(options.topic_filter, now):
+            # Not laid into the journal: after a crash the document is still there to subscribe to.
             qos = min(options.qos, message.qos)
-            if qos:
-                self._queue(session, message, qos, ids, now)
-            else:
-                client.core.deliver_once(message, retain=True, subscription_ids=ids, now=now)
-
-    def _queue(self, session: Session, message: Message, qos: int, ids: tuple[int, ...], now: int) -> None:
-        # Not laid into the journal: after a crash the document is still there to subscribe to.
-        self._rooms.hand_over(session, Delivery(message, qos, retain=True, subscription_ids=ids), now)
+            client.core.deliver(Delivery(message, qos, retain=True, subscription_ids=ids), now)
 
     def unsubscribe(self, client: Client, session: Session, packet: p.Unsubscribe) -> None:
         """Answer UNSUBSCRIBE."""
