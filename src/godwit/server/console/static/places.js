@@ -55,7 +55,7 @@ export default {
           const words = meridian ? degrees(((v + 540) % 360) - 180, "E", "W") : degrees(v, "N", "S");
           return { type: "group", children: [
             { type: "line", shape, style: { stroke: c("line-strong"), lineWidth: 1, opacity: 0.55 } },
-            { type: "text", style: { text: words, x: meridian ? x + 4 : 6, y: meridian ? high - 4 : y - 3, textVerticalAlign: "bottom", fill: c("ink-faint"), font: "10px sans-serif" } },
+            { type: "text", style: { text: meridian && x > wide - 48 ? "" : words, x: meridian ? x + 4 : 6, y: meridian ? high - 4 : y - 3, textVerticalAlign: "bottom", fill: c("ink-faint"), font: "10px sans-serif" } },
           ] };
         },
       };
