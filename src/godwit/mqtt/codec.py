@@ -7,7 +7,8 @@ wrong and further input is ignored.
 from typing import Final
 
 from godwit.mqtt import reasons
-from godwit.mqtt.packets import NO_PROPERTIES, Connect, Packet, Publish
+from godwit.mqtt.hot import read_hot
+from godwit.mqtt.packets import Connect, Packet
 from godwit.mqtt.properties import CONNACK, CONNECT, Cursor
 from godwit.mqtt.reading import Role, read_packet
 from godwit.mqtt.reasons import ProtocolViolation
@@ -53,19 +54,28 @@ class Decoder:
             data = bytes(self._rest)
             self._rest = b""
         found: list[Packet] = []
-        at, size = 0, len(data)
         try:
-            while at < size:
-                end = self._read(data, at, size, found)
-                if end < 0:
-                    break
-                at = end
+            at = self._read_all(data, found)
         except ProtocolViolation as violation:
             self.error = violation
             return found
-        if at < size:
+        if at < len(data):
             self._rest = data[at:]
         return found
+
+    def _read_all(self, data: bytes, found: list[Packet]) -> int:
+        """Read what is whole; return where the unfinished packet begins."""
+        at, size = 0, len(data)
+        while at < size:
+            if self.version is not None:
+                at = read_hot(data, at, found, self.version, self.packet_bytes_max)
+                if at == size:
+                    break
+            end = self._read(data, at, size, found)
+            if end < 0:
+                break
+            at = end
+        return at
 
     def _wanted(self) -> int:
         """Return how many bytes the unfinished packet has in all, as far as can be told."""
@@ -94,6 +104,7 @@ class Decoder:
                 break
             shift += 7
             if shift > 21:
+                self._check_first(first)
                 raise ProtocolViolation(reasons.MALFORMED_PACKET, "the remaining length is longer than four bytes")
         if shift and not byte:
             raise ProtocolViolation(reasons.MALFORMED_PACKET, "the remaining length is longer than needed")
@@ -105,11 +116,6 @@ class Decoder:
         if end > size:
             self._check_first(first)
             return -1
-        if first & 0xF0 == 0x30 and self.version is not None:
-            packet: Packet | None = _fast_publish(data, first, body, end, self.version)
-            if packet is not None:
-                found.append(packet)
-                return end
         packet = read_packet(first, Cursor(data, body, end), self.version, self.role)
         if self.version is None and type(packet) is Connect:
             self.version = packet.version
@@ -118,33 +124,7 @@ class Decoder:
 
     def _check_first(self, first: int) -> None:
         """Refuse early what can be nothing: nobody waits for the rest of it."""
+        if self.version is not None and not first >> 4:
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "packet type 0 is forbidden")
         if self.version is None and first >> 4 != (CONNECT if self.role == "server" else CONNACK):
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the first packet has to be CONNECT")
-
-
-def _fast_publish(data: bytes, first: int, body: int, end: int, version: int) -> Publish | None:
-    """Read a PUBLISH without properties or flaws; None sends it the slow way, which says what is wrong."""
-    payload_at = body + 2 + (data[body] << 8 | data[body + 1]) if end - body >= 2 else end + 1
-    qos = first >> 1 & 3
-    if payload_at + 3 > end or qos == 3:
-        return None
-    topic_bytes = data[body + 2 : payload_at]
-    packet_id = 0
-    if qos:
-        packet_id = data[payload_at] << 8 | data[payload_at + 1]
-        if not packet_id:
-            return None
-        payload_at += 2
-    elif first & 8:
-        return None
-    if version == 5:
-        if data[payload_at]:
-            return None
-        payload_at += 1
-    if not topic_bytes or b"+" in topic_bytes or b"#" in topic_bytes or b"\0" in topic_bytes:
-        return None
-    try:
-        topic = topic_bytes.decode()
-    except UnicodeDecodeError:
-        return None
-    return Publish(topic, data[payload_at:end], qos, first & 1 == 1, first & 8 == 8, packet_id, NO_PROPERTIES)

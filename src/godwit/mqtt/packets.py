@@ -14,7 +14,8 @@ UserProperties: TypeAlias = tuple[tuple[str, str], ...]
 class PublishProperties(msgspec.Struct, frozen=True, gc=False):
     """Properties of PUBLISH and of a will (MQTT 5, 3.3.2.3), but for the topic alias, which the session resolves."""
 
-    payload_format_indicator: int = 0
+    payload_format_indicator: int | None = None
+    """0: bytes, 1: UTF-8 text; passed on as it came (3.3.2-4), said or unsaid."""
     message_expiry_interval: int | None = None
     content_type: str | None = None
     response_topic: str | None = None
@@ -205,6 +206,19 @@ class Auth(msgspec.Struct):
 
 
 Packet: TypeAlias = (
-    Connect | ConnAck | Publish | PubAck | PubRec | PubRel | PubComp | Subscribe | SubAck
-    | Unsubscribe | UnsubAck | PingReq | PingResp | Disconnect | Auth
+    Connect
+    | ConnAck
+    | Publish
+    | PubAck
+    | PubRec
+    | PubRel
+    | PubComp
+    | Subscribe
+    | SubAck
+    | Unsubscribe
+    | UnsubAck
+    | PingReq
+    | PingResp
+    | Disconnect
+    | Auth
 )

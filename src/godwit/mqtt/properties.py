@@ -1,9 +1,10 @@
 """MQTT 5 properties (2.2.2): which there are, how they are written, in which packets they may stand.
 
 Reading tells the two kinds of fault apart that the standard does: what cannot be read is malformed (0x81), what can be
-read and must not be there is a protocol error (0x82).
+read and must not be there is a protocol error (0x82). Where the standard leaves the choice, it is Mosquitto's.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ PINGREQ, PINGRESP, DISCONNECT, AUTH = range(12, 16)
 WILL: Final = 16
 """Not a packet: the will inside CONNECT has properties of its own."""
 
+_CONTROL: Final = re.compile("[\x01-\x1f\x7f-\x9f]")
 ANSWERS: Final = (PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK)
 
 
@@ -89,6 +91,13 @@ class Cursor:
             raise malformed("a string holds U+0000")
         return text
 
+    def name(self) -> str:
+        """Read a string that names something: a topic, a client, a user. No control characters (1.5.4 allows that)."""
+        text = self.text()
+        if not text.isprintable() and _CONTROL.search(text):
+            raise malformed("a name holds a control character")
+        return text
+
     def pair(self) -> tuple[str, str]:
         """Read a string pair."""
         return self.text(), self.text()
@@ -107,6 +116,10 @@ def _is_no_flag(value: int) -> bool:
     return value > 1
 
 
+def _is_no_topic(value: str) -> bool:
+    return not value or "+" in value or "#" in value
+
+
 def _is_zero(value: int) -> bool:
     return value == 0
 
@@ -115,7 +128,7 @@ PROPERTIES: Final[dict[int, Property]] = {
     0x01: Property("payload_format_indicator", Cursor.u8, (PUBLISH, WILL), _is_no_flag),
     0x02: Property("message_expiry_interval", Cursor.u32, (PUBLISH, WILL)),
     0x03: Property("content_type", Cursor.text, (PUBLISH, WILL)),
-    0x08: Property("response_topic", Cursor.text, (PUBLISH, WILL), lambda topic: not topic or "+" in topic or "#" in topic),
+    0x08: Property("response_topic", Cursor.name, (PUBLISH, WILL), _is_no_topic),
     0x09: Property("correlation_data", Cursor.binary, (PUBLISH, WILL)),
     0x0B: Property("subscription_id", Cursor.varint, (PUBLISH, SUBSCRIBE), _is_zero),
     0x11: Property("session_expiry_interval", Cursor.u32, (CONNECT, CONNACK, DISCONNECT)),
@@ -167,7 +180,8 @@ def read_properties(cursor: Cursor, packet: int) -> dict[str, Any]:
             raise malformed("unknown property")
         value = known.read(inner)
         if packet not in known.packets:
-            raise protocol_error(f"{known.name} may not stand in this packet")
+            refuse = malformed if packet in (SUBSCRIBE, UNSUBSCRIBE) else protocol_error
+            raise refuse(f"{known.name} may not stand in this packet")
         if known.is_wrong(value):
             raise protocol_error(f"{known.name} may not be {value!r}")
         _keep(found, known.name, value, packet)

@@ -1,5 +1,10 @@
-"""Reads the body of each packet, both versions, into our types. Says why when it cannot (see `properties`)."""
+"""Reads the body of each packet, both versions, into our types. Says why when it cannot (see `properties`).
 
+By hand and not through the `mqtt5` library, which does not tell malformed from forbidden, panics over text that is not
+UTF-8, and for the plain PUBLISH is no faster than `hot`.
+"""
+
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from godwit.mqtt import reasons
@@ -52,8 +57,19 @@ from godwit.mqtt.topics import is_topic_filter
 
 Role = Literal["server", "client"]
 
+TOPICS_MAX: Final = 65_536
+TOPIC_BYTES_MAX: Final = 128
+PROPERTIES_MAX: Final = 4_096
+PROPERTY_BYTES_MAX: Final = 96
+known_topics: Final[dict[bytes, str]] = {b"": ""}
+"""Topics that were read and found good lately: the same few come again and again. Bounded, emptied when full."""
+known_properties: Final[dict[bytes, tuple[PublishProperties, int | None]]] = {}
+"""The same for the properties of PUBLISH, with the topic alias."""
+
 _FLAGS: Final = {PUBREL: 2, SUBSCRIBE: 2, UNSUBSCRIBE: 2}
 """Fixed header flags that are reserved and not zero (2.1.3)."""
+_FLAGS_ARE_FORBIDDEN: Final = frozenset({PUBREL, DISCONNECT, AUTH})
+"""Where wrong flags are a protocol error instead of malformed."""
 _ONLY_SERVERS_SEND: Final = frozenset({CONNACK, SUBACK, UNSUBACK, PINGRESP})
 _ONLY_CLIENTS_SEND: Final = frozenset({CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ})
 _ANSWER_TYPES: Final = {PUBACK: PubAck, PUBREC: PubRec, PUBREL: PubRel, PUBCOMP: PubComp}
@@ -72,6 +88,8 @@ def read_packet(first: int, cursor: Cursor, version: int | None, role: Role) -> 
     kind = first >> 4
     if kind == 0:
         raise protocol_error("packet type 0 is forbidden")
+    if version is not None and kind not in (PUBLISH, CONNACK) and first & 0x0F != _FLAGS.get(kind, 0):
+        raise (protocol_error if kind in _FLAGS_ARE_FORBIDDEN else malformed)("reserved flags are set")
     wrong_way = _ONLY_SERVERS_SEND if role == "server" else _ONLY_CLIENTS_SEND
     if kind in wrong_way:
         raise protocol_error("this packet goes the other way")
@@ -96,9 +114,15 @@ def read_publish(first: int, cursor: Cursor, version: int, role: Role) -> Publis
         raise malformed("QoS 3 does not exist")
     if first & 8 and qos == 0:
         raise malformed("DUP at QoS 0")
-    topic = cursor.text()
+    topic_at = cursor.at + 2
+    topic = cursor.name()
     if "+" in topic or "#" in topic:
         raise malformed("a topic name holds a wildcard")
+    if cursor.at - topic_at <= TOPIC_BYTES_MAX:
+        if len(known_topics) >= TOPICS_MAX:
+            known_topics.clear()
+            known_topics[b""] = ""
+        known_topics[cursor.data[topic_at : cursor.at]] = topic
     packet_id = 0
     if qos:
         packet_id = cursor.u16()
@@ -106,18 +130,29 @@ def read_publish(first: int, cursor: Cursor, version: int, role: Role) -> Publis
             raise protocol_error("packet id 0")
     properties, alias = NO_PROPERTIES, None
     if version == 5:
-        found = read_properties(cursor, PUBLISH)
-        alias = found.pop("topic_alias", None)
-        if role == "server" and "subscription_ids" in found:
-            raise protocol_error("a client sends no subscription identifier")
-        if alias == 0:
-            raise ProtocolViolation(reasons.TOPIC_ALIAS_INVALID, "topic alias 0")
-        if found:
-            properties = PublishProperties(**found)
+        properties, alias = _read_publish_properties(cursor, role)
     if not topic and alias is None:
-        raise protocol_error("no topic")
+        raise malformed("no topic")
     payload = cursor.data[cursor.at : cursor.end]
     return Publish(topic, payload, qos, bool(first & 1), bool(first & 8), packet_id, properties, alias)
+
+
+def _read_publish_properties(cursor: Cursor, role: Role) -> tuple[PublishProperties, int | None]:
+    properties_at = cursor.at + 1
+    found = read_properties(cursor, PUBLISH)
+    alias: int | None = found.pop("topic_alias", None)
+    if alias == 0:
+        raise ProtocolViolation(reasons.TOPIC_ALIAS_INVALID, "topic alias 0")
+    if "subscription_ids" in found:
+        if role == "server":
+            raise protocol_error("a client sends no subscription identifier")
+        return PublishProperties(**found), alias
+    properties = PublishProperties(**found) if found else NO_PROPERTIES
+    if 0 < cursor.at - properties_at <= PROPERTY_BYTES_MAX:
+        if len(known_properties) >= PROPERTIES_MAX:
+            known_properties.clear()
+        known_properties[cursor.data[properties_at : cursor.at]] = properties, alias
+    return properties, alias
 
 
 def _read_connect(cursor: Cursor, _version: int, _kind: int) -> Connect:
@@ -137,14 +172,14 @@ def _read_connect(cursor: Cursor, _version: int, _kind: int) -> Connect:
     found = read_properties(cursor, CONNECT) if version == 5 else {}
     if "authentication_data" in found and "authentication_method" not in found:
         raise protocol_error("authentication data without a method")
-    client_id = cursor.text()
+    client_id = _read_client_id(cursor)
     will = _read_will(cursor, version, will_qos, bool(flags & 0x20)) if has_will else None
     return Connect(
         client_id,
         version,
         bool(flags & 2),
         keep_alive,
-        username=cursor.text() if flags & 0x80 else None,
+        username=cursor.name() if flags & 0x80 else None,
         password=cursor.binary() if flags & 0x40 else None,
         will=will,
         **found,
@@ -158,10 +193,20 @@ def _read_protocol(cursor: Cursor) -> tuple[bytes, int]:
     return name, cursor.u8()
 
 
+def _read_client_id(cursor: Cursor) -> str:
+    size_at = cursor.at
+    try:
+        return cursor.name()
+    except ProtocolViolation as violation:
+        if cursor.at == size_at + 2:  # it is not there
+            raise
+        raise ProtocolViolation(reasons.CLIENT_IDENTIFIER_NOT_VALID, violation.text) from None
+
+
 def _read_will(cursor: Cursor, version: int, qos: int, retain: bool) -> Will:  # noqa: FBT001 - a wire flag
     found = read_properties(cursor, WILL) if version == 5 else {}
     delay = found.pop("delay_interval", 0)
-    topic = cursor.text()
+    topic = cursor.name()
     if not topic or "+" in topic or "#" in topic:
         raise malformed("the will's topic is no topic name")
     payload = cursor.binary()
@@ -176,10 +221,10 @@ def _read_connack(cursor: Cursor, version: int, _kind: int) -> ConnAck:
     return ConnAck(bool(flags), code, **found)
 
 
-def _read_packet_id(cursor: Cursor) -> int:
+def _read_packet_id(cursor: Cursor, refuse: Callable[[str], ProtocolViolation] = protocol_error) -> int:
     packet_id = cursor.u16()
     if packet_id == 0:
-        raise protocol_error("packet id 0")
+        raise refuse("packet id 0")
     return packet_id
 
 
@@ -196,11 +241,11 @@ def _read_answer(cursor: Cursor, version: int, kind: int) -> Packet:
 
 
 def _read_subscribe(cursor: Cursor, version: int, _kind: int) -> Subscribe:
-    packet_id = _read_packet_id(cursor)
+    packet_id = _read_packet_id(cursor, malformed if version == 5 else protocol_error)
     found = read_properties(cursor, SUBSCRIBE) if version == 5 else {}
     subscriptions = []
     while cursor.at < cursor.end:
-        text = cursor.text()
+        text = cursor.name()
         options = cursor.u8()
         if not is_topic_filter(text):
             raise malformed("this is no topic filter")
@@ -213,7 +258,7 @@ def _read_subscribe(cursor: Cursor, version: int, _kind: int) -> Subscribe:
 def _read_options(text: str, options: int, version: int) -> Subscription:
     reserved = 0xC0 if version == 5 else 0xFC
     if options & reserved or options & 3 == 3 or options >> 4 & 3 == 3:
-        raise malformed("wrong subscription options") if options & reserved else protocol_error("wrong options")
+        raise malformed("wrong subscription options")
     is_no_local = bool(options & 4)
     if is_no_local and text.startswith("$share/"):
         raise protocol_error("no-local on a shared subscription")
@@ -229,11 +274,11 @@ def _read_suback(cursor: Cursor, version: int, kind: int) -> SubAck | UnsubAck:
 
 
 def _read_unsubscribe(cursor: Cursor, version: int, _kind: int) -> Unsubscribe:
-    packet_id = _read_packet_id(cursor)
+    packet_id = _read_packet_id(cursor, malformed if version == 5 else protocol_error)
     found = read_properties(cursor, UNSUBSCRIBE) if version == 5 else {}
     filters = []
     while cursor.at < cursor.end:
-        text = cursor.text()
+        text = cursor.name()
         if not is_topic_filter(text):
             raise malformed("this is no topic filter")
         filters.append(text)

@@ -1,6 +1,6 @@
 """Subscriptions by topic filter, as a tree of levels. Finds all filters that match a name without trying each.
 
-Iterative: a topic of 10,000 levels costs 10,000 steps, not a stack. An exact filter costs one dictionary lookup a level.
+Iterative: a topic of 10,000 levels costs 10,000 steps, not a stack. An exact filter costs one look-up a level.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Writes our packet types: MQTT 5 through the `mqtt5` library, MQTT 3.1.1 by hand, the hot ones by hand in both."""
+"""Writes our packet types: MQTT 5 through the `mqtt5` library, 3.1.1 by hand, PUBLISH and CONNACK by hand in both."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -42,41 +42,46 @@ def puback_success(packet_id: int) -> bytes:
 
 def write_publish(packet: p.Publish, version: int) -> bytes:
     """Return a PUBLISH. Raises ValueError where it is larger than MQTT can say."""
-    if packet.properties is not p.NO_PROPERTIES or packet.topic_alias is not None:
-        if version == 5:
-            return _publish_5(packet)
-    first = 0x30 | packet.dup << 3 | packet.qos << 1 | packet.retain
     topic = packet.topic.encode()
-    body_bytes = 2 + len(topic) + (2 if packet.qos else 0) + (version == 5) + len(packet.payload)
-    if body_bytes > _REMAINING_MAX:
-        raise ValueError("the message is larger than an MQTT packet can be")
-    parts = [bytes((first,)), write_varint(body_bytes), len(topic).to_bytes(2, "big"), topic]
+    payload = packet.payload
+    body_bytes = 2 + len(topic) + len(payload)
+    parts = [b"", len(topic).to_bytes(2, "big"), topic]
     if packet.qos:
+        body_bytes += 2
         parts.append(packet.packet_id.to_bytes(2, "big"))
     if version == 5:
-        parts.append(b"\0")
-    parts.append(packet.payload)
+        properties = b"\0"
+        if packet.properties is not p.NO_PROPERTIES or packet.topic_alias is not None:
+            properties = _publish_properties(packet.properties, packet.topic_alias)
+        body_bytes += len(properties)
+        parts.append(properties)
+    if body_bytes > _REMAINING_MAX:
+        raise ValueError("the message is larger than an MQTT packet can be")
+    parts[0] = bytes((0x30 | packet.dup << 3 | packet.qos << 1 | packet.retain,)) + write_varint(body_bytes)
+    parts.append(payload)
     return b"".join(parts)
 
 
-def _publish_5(packet: p.Publish) -> bytes:
-    said = packet.properties
-    return mqtt5.PublishPacket(
-        packet.topic,
-        packet.payload,
-        qos=mqtt5.QoS(packet.qos),
-        retain=packet.retain,
-        packet_id=packet.packet_id or None,
-        duplicate=packet.dup,
-        payload_format_indicator=said.payload_format_indicator,
-        message_expiry_interval=said.message_expiry_interval,
-        content_type=said.content_type,
-        response_topic=said.response_topic,
-        correlation_data=said.correlation_data,
-        subscription_ids=list(said.subscription_ids),
-        topic_alias=packet.topic_alias,
-        user_properties=list(said.user_properties),
-    ).write()
+def _publish_properties(said: p.PublishProperties, alias: int | None) -> bytes:
+    """Write the properties of PUBLISH by hand: the library cannot say a payload format indicator of 0 (3.3.2-4)."""
+    out = bytearray()
+    if said.payload_format_indicator is not None:
+        out += bytes((0x01, said.payload_format_indicator))
+    if said.message_expiry_interval is not None:
+        out += b"\x02" + said.message_expiry_interval.to_bytes(4, "big")
+    if said.content_type is not None:
+        out += b"\x03" + _text(said.content_type)
+    if said.response_topic is not None:
+        out += b"\x08" + _text(said.response_topic)
+    if said.correlation_data is not None:
+        out += b"\x09" + _binary(said.correlation_data)
+    for number in said.subscription_ids:
+        out += b"\x0b" + write_varint(number)
+    if alias is not None:
+        out += b"\x23" + alias.to_bytes(2, "big")
+    for key, value in said.user_properties:
+        out += b"\x26" + _text(key) + _text(value)
+    return write_varint(len(out)) + bytes(out)
 
 
 def _connect_5(packet: p.Connect) -> bytes:
@@ -106,7 +111,7 @@ def _will_5(will: p.Will) -> mqtt5.Will:
         payload=will.payload,
         qos=mqtt5.QoS(will.qos),
         retain=will.retain,
-        payload_format_indicator=said.payload_format_indicator,
+        payload_format_indicator=said.payload_format_indicator or 0,
         message_expiry_interval=said.message_expiry_interval,
         content_type=said.content_type,
         response_topic=said.response_topic,
@@ -117,27 +122,37 @@ def _will_5(will: p.Will) -> mqtt5.Will:
 
 
 def _connack_5(packet: p.ConnAck) -> bytes:
-    return mqtt5.ConnAckPacket(
-        session_present=packet.session_present,
-        reason_code=mqtt5.ConnAckReasonCode(packet.reason_code),
-        session_expiry_interval=packet.session_expiry_interval,
-        assigned_client_id=packet.assigned_client_id,
-        server_keep_alive=packet.server_keep_alive,
-        authentication_method=packet.authentication_method,
-        authentication_data=packet.authentication_data,
-        response_info=packet.response_information,
-        server_reference=packet.server_reference,
-        reason_str=packet.reason_string,
-        receive_max=65_535 if packet.receive_maximum is None else packet.receive_maximum,
-        topic_alias_max=packet.topic_alias_maximum,
-        max_qos=mqtt5.QoS(2 if packet.maximum_qos is None else packet.maximum_qos),
-        retain_available=packet.retain_available,
-        max_packet_size=packet.maximum_packet_size,
-        wildcard_subscription_available=packet.wildcard_subscription_available,
-        subscription_id_available=packet.subscription_ids_available,
-        shared_subscription_available=packet.shared_subscription_available,
-        user_properties=list(packet.user_properties),
-    ).write()
+    """Write CONNACK by hand, in Mosquitto's order of properties."""
+    out = bytearray()
+    for number, value, size in (
+        (0x11, packet.session_expiry_interval, 4),
+        (0x22, packet.topic_alias_maximum or None, 2),
+        (0x27, packet.maximum_packet_size, 4),
+        (0x21, packet.receive_maximum, 2),
+        (0x24, packet.maximum_qos, 1),
+        (0x25, None if packet.retain_available else 0, 1),
+        (0x13, packet.server_keep_alive, 2),
+        (0x28, None if packet.wildcard_subscription_available else 0, 1),
+        (0x29, None if packet.subscription_ids_available else 0, 1),
+        (0x2A, None if packet.shared_subscription_available else 0, 1),
+    ):
+        if value is not None:
+            out += bytes((number,)) + value.to_bytes(size, "big")
+    for number, text in (
+        (0x12, packet.assigned_client_id),
+        (0x1F, packet.reason_string),
+        (0x1A, packet.response_information),
+        (0x1C, packet.server_reference),
+        (0x15, packet.authentication_method),
+    ):
+        if text is not None:
+            out += bytes((number,)) + _text(text)
+    if packet.authentication_data is not None:
+        out += b"\x16" + _binary(packet.authentication_data)
+    for key, said in packet.user_properties:
+        out += b"\x26" + _text(key) + _text(said)
+    head = bytes((packet.session_present, packet.reason_code))
+    return _frame(0x20, head + write_varint(len(out)) + bytes(out))
 
 
 def _answer_5(kind: Callable[..., Any], reasons: Callable[[int], Any]) -> Callable[[Any], bytes]:
@@ -258,8 +273,9 @@ _WRITERS_5: Final[dict[type, Callable[[Any], bytes]]] = {
 _WRITERS_4: Final[dict[type, Callable[[Any], bytes]]] = {
     p.Connect: _connect_4, p.ConnAck: lambda packet: bytes((0x20, 2, packet.session_present, packet.reason_code)),
     p.Subscribe: _subscribe_4, p.SubAck: _suback_4, p.Unsubscribe: _unsubscribe_4,
-    p.PubAck: _id_4(0x40), p.PubRec: _id_4(0x50), p.PubRel: _id_4(0x62), p.PubComp: _id_4(0x70), p.UnsubAck: _id_4(0xB0),
-    p.PingReq: lambda _packet: b"\xc0\0", p.PingResp: lambda _packet: b"\xd0\0", p.Disconnect: lambda _packet: b"\xe0\0",
+    p.PubAck: _id_4(0x40), p.PubRec: _id_4(0x50), p.PubRel: _id_4(0x62), p.PubComp: _id_4(0x70),
+    p.UnsubAck: _id_4(0xB0), p.PingReq: lambda _packet: b"\xc0\0", p.PingResp: lambda _packet: b"\xd0\0",
+    p.Disconnect: lambda _packet: b"\xe0\0",
 }  # fmt: skip
 
 
