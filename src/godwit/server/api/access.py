@@ -1,0 +1,55 @@
+"""Who asks: a bearer token, everywhere but health and the documents about the API."""
+
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.ids import DeviceId, parse_device_id
+from godwit.server.platform import Platform
+from godwit.server.registry.model import Principal
+
+
+class TokenDoor(Protocol):
+    """What the API asks of the accounts room."""
+
+    def principal(self, token: str) -> Principal | None:
+        """Return whose token it is."""
+        ...
+
+
+_bearer = HTTPBearer(auto_error=False, description="The administrator's token is in DATA_DIR/admin-token.")
+
+
+def require_principal(
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Return who asks. Raises RejectedError (`unauthorized`)."""
+    tokens: TokenDoor = request.app.state.tokens
+    who = tokens.principal(given.credentials) if given is not None else None
+    if who is None:
+        raise RejectedError(
+            "a bearer token is needed: Authorization: Bearer <token>; the first is in DATA_DIR/admin-token",
+            code="unauthorized",
+        )
+    return who
+
+
+def the_platform(request: Request) -> Platform:
+    """Return the rooms."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+def device_id_of(device_id: str) -> DeviceId:
+    """Return the path's device id. An impossible one is answered like one that is not there."""
+    try:
+        return parse_device_id(device_id)
+    except MalformedError:
+        raise RejectedError(f"no device {device_id[:64]!r}", code="not-found") from None
+
+
+Who = Annotated[Principal, Depends(require_principal)]
+Rooms = Annotated[Platform, Depends(the_platform)]
+Id = Annotated[DeviceId, Depends(device_id_of)]

@@ -1,0 +1,36 @@
+"""Answers in JSON, encoded by msgspec: structs and columns go out without a model in between."""
+
+from typing import Any
+
+import msgspec
+from fastapi import Response
+
+from godwit.contract.times import format_time
+from godwit.server.registry.model import Device, Presence
+
+_encoder = msgspec.json.Encoder()
+
+
+def answer(content: Any, status: int = 200) -> Response:
+    """Return `content` as JSON."""
+    return Response(_encoder.encode(content), status, media_type="application/json")
+
+
+def time_or_none(time: int) -> str | None:
+    """Return ns UTC as RFC 3339; 0 means never."""
+    return format_time(time) if time else None
+
+
+def device_document(device: Device, presence: Presence | None) -> dict[str, Any]:
+    """Return a device as the API shows it."""
+    document: dict[str, Any] = msgspec.to_builtins(device)
+    document["created"], document["updated"] = time_or_none(device.created), time_or_none(device.updated)
+    if presence is not None:
+        document["presence"] = {
+            "online": presence.online,
+            "since": time_or_none(presence.since),
+            "lastSeen": time_or_none(presence.last_seen),
+            "reason": presence.reason,
+            "status": presence.status,
+        }
+    return document

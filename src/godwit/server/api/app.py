@@ -1,0 +1,39 @@
+"""The front application: routes, problems, OpenAPI. The console is mounted beside them by `main`."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from godwit import __version__
+from godwit.server.api import problems
+from godwit.server.api.access import TokenDoor
+from godwit.server.api.routes import devices, health, live, quarantine, telemetry, types
+from godwit.server.platform import Platform
+
+_ABOUT = (
+    "Devices, their telemetry and what became of it. Errors are problem documents (RFC 9457) with a stable `code`. "
+    "All routes but health need a bearer token; the administrator's is in DATA_DIR/admin-token."
+)
+
+
+def create_api(platform: Platform, tokens: TokenDoor) -> FastAPI:
+    """Return the application with all API routes."""
+    app = FastAPI(title="godwit", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
+    app.state.platform, app.state.tokens = platform, tokens
+    problems.install(app)
+    for each in (health, devices, telemetry, types, quarantine, live):
+        app.include_router(each.router)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+            schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(schema.pop("$defs", {}))
+            schemas["Problem"] = schema
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

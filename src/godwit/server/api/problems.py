@@ -1,0 +1,115 @@
+"""The one place that renders an error: RFC 9457 problem documents."""
+
+import logging
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from godwit.contract.errors import GodwitError, MalformedError, RejectedError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+_STATUS: Final = {
+    "not-found": 404,
+    "exists": 409,
+    "in-use": 409,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "payload-too-large": 413,
+    "not-acceptable": 406,
+    "not-supported": 501,
+}
+_CODES: Final = {
+    400: "malformed", 401: "unauthorized", 403: "forbidden", 404: "not-found", 405: "method-not-allowed",
+    406: "not-acceptable", 413: "payload-too-large", 415: "unknown-content-type",
+}  # fmt: skip
+_TITLES: Final = {
+    400: "Bad request", 401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+    406: "Not acceptable", 409: "Conflict", 413: "Too large", 415: "Unknown content type", 422: "Refused",
+    500: "A bug in the server", 501: "Not supported", 503: "Not available now",
+}  # fmt: skip
+
+
+class Field(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `code` is stable; `fields` names what is wrong in the request."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    fields: list[Field] | None = None
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of problems with these statuses, and those that every route may give."""
+    wanted = sorted({400, 401, 422, 503, *statuses})
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _TITLES[status], "content": content} for status in wanted}
+
+
+def problem(
+    status: int, code: str, detail: str, *, fields: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """Return a problem document."""
+    document: dict[str, Any] = {
+        "type": f"urn:godwit:problem:{code}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if fields:
+        document["fields"] = fields
+    return Response(msgspec.json.encode(document), status, headers, MEDIA_TYPE)
+
+
+def _of_godwit(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, GodwitError)
+    if isinstance(error, UnavailableError):
+        return problem(503, error.code, str(error), headers={"Retry-After": "2"})
+    status = _STATUS.get(error.code, 422 if isinstance(error, MalformedError | RejectedError) else 500)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return problem(status, error.code, str(error), headers=headers)
+
+
+def _of_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "error")
+    return problem(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+
+
+def _of_validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        {"field": ".".join(str(part) for part in each["loc"][1:]) or str(each["loc"][0]), "detail": str(each["msg"])}
+        for each in error.errors()
+    ]
+    named = "; ".join(f"{each['field']}: {each['detail']}" for each in fields[:3])
+    return problem(422, "invalid-request", named, fields=fields)
+
+
+def _of_bug(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "bug", "the server has a bug; its log says more")
+
+
+def install(app: FastAPI) -> None:
+    """Render all errors of `app` as problems."""
+    app.add_exception_handler(GodwitError, _of_godwit)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(Exception, _of_bug)

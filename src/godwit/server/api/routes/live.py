@@ -1,0 +1,97 @@
+"""`/api/v1/live`: committed readings and presence as they happen, over a WebSocket.
+
+The first message of the client says who it is and what it wants: `{"token": "...", "devices": ["a"], "readings": ["t"]}`;
+a program may send the token as a bearer header instead. A browser's Origin has to be this host.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from godwit.contract.times import format_time
+from godwit.server.telemetry.live import News, Reading
+
+router = APIRouter()
+
+HELLO_S_MAX = 10.0
+BATCH_S = 0.1
+
+
+class Hello(msgspec.Struct):
+    """What a client wants. Lists left out mean all."""
+
+    token: str = ""
+    devices: list[str] | None = None
+    readings: list[str] | None = None
+
+
+@router.websocket("/api/v1/live")
+async def live(socket: WebSocket) -> None:
+    """Serve one listener."""
+    origin = socket.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != socket.headers.get("host"):
+        await socket.close(1008, "a foreign origin")
+        return
+    await socket.accept()
+    try:
+        async with asyncio.timeout(HELLO_S_MAX):
+            hello = msgspec.json.decode(await socket.receive_text(), type=Hello)
+    except (TimeoutError, msgspec.DecodeError, KeyError):
+        await socket.close(1008, 'the first message is {"token": "...", "devices": [...]}')
+        return
+    except WebSocketDisconnect:
+        return
+    bearer = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    who = socket.app.state.tokens.principal(hello.token or bearer)
+    if who is None or who.tenants is not None:
+        await socket.close(1008, "unauthorized")
+        return
+    await _feed(socket, hello)
+
+
+async def _feed(socket: WebSocket, hello: Hello) -> None:
+    loop, news_there = asyncio.get_running_loop(), asyncio.Event()
+    devices = frozenset(hello.devices) if hello.devices is not None else None
+    readings = frozenset(hello.readings) if hello.readings is not None else None
+    gone = asyncio.create_task(_until_gone(socket))
+    with socket.app.state.platform.live.listen(lambda: loop.call_soon_threadsafe(news_there.set), devices) as listener:
+        await socket.send_text('{"type":"ready"}')
+        while not gone.done():
+            waiting = asyncio.create_task(news_there.wait())
+            await asyncio.wait([waiting, gone], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if gone.done():
+                return
+            news_there.clear()
+            items = [_document(each) for each in listener.take() if _is_wanted(each, readings)]
+            if items:
+                try:
+                    await socket.send_text(msgspec.json.encode({"type": "news", "items": items, "lost": listener.lost}).decode())
+                except (WebSocketDisconnect, RuntimeError):
+                    return
+            await asyncio.sleep(BATCH_S)  # batches, however fast it goes
+
+
+async def _until_gone(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def _is_wanted(news: News, readings: frozenset[str] | None) -> bool:
+    return readings is None or not isinstance(news, Reading) or news.name in readings
+
+
+def _document(news: News) -> dict[str, Any]:
+    if isinstance(news, Reading):
+        return {
+            "kind": "reading",
+            "deviceId": news.device_id,
+            "reading": news.name,
+            "unit": news.unit or None,
+            "time": format_time(news.time),
+            "value": news.value,
+            "quality": news.quality,
+        }
+    return {"kind": "presence", "deviceId": news.device_id, "online": news.online, "since": format_time(news.since)}

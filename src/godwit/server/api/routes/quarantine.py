@@ -1,0 +1,103 @@
+"""Quarantine: what was refused, whole, with its reason; send it down the road again, or let it go."""
+
+import base64
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from godwit.contract.errors import RejectedError
+from godwit.server.api.access import Rooms, Who
+from godwit.server.api.answers import answer, time_or_none
+from godwit.server.api.problems import documented
+from godwit.server.platform import Platform
+from godwit.server.registry.model import Principal
+from godwit.server.telemetry.model import Quarantined
+
+router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
+
+SHOWN_BYTES = 4_096
+Number = Annotated[int, Path(ge=1, le=2**62)]
+
+
+class Purge(BaseModel):
+    """What leaves: numbers, or all that a filter finds."""
+
+    model_config = ConfigDict(extra="forbid")
+    numbers: list[Annotated[int, Field(ge=1, le=2**62)]] | None = Field(None, max_length=100_000)
+    deviceId: str | None = Field(None, max_length=64)  # noqa: N815
+    code: str | None = Field(None, max_length=64)
+
+
+def _document(kept: Quarantined, *, whole: bool = False) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "number": kept.number,
+        "deviceId": kept.device_id,
+        "tenant": kept.tenant,
+        "topic": kept.topic,
+        "code": kept.code,
+        "detail": kept.detail,
+        "contentType": kept.content_type or None,
+        "received": time_or_none(kept.received),
+        "sample": kept.sample if kept.sample >= 0 else None,
+        "bytes": len(kept.payload),
+        "payload": kept.payload[:SHOWN_BYTES].decode("utf-8", "replace"),
+    }
+    if whole:
+        document["payloadBase64"] = base64.b64encode(kept.payload).decode()
+    return document
+
+
+def _visible(who: Principal, kept: Quarantined | None) -> bool:
+    return kept is not None and (who.tenants is None or kept.tenant in who.tenants)
+
+
+@router.get("", responses=documented(), summary="List quarantined messages")
+def list_quarantine(
+    who: Who,
+    rooms: Rooms,
+    deviceId: Annotated[str | None, Query(max_length=64)] = None,  # noqa: N803
+    code: Annotated[str | None, Query(max_length=64)] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**62, description="numbers below this one")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Return quarantined messages, newest first; payloads are cut at 4 KiB."""
+    found = rooms.store.quarantine(device_id=deviceId, code=code, before=before, limit=limit)
+    items = [_document(each) for each in found if _visible(who, each)]
+    return answer({"items": items, "before": found[-1].number if len(found) == limit else None})
+
+
+def _kept(rooms: Platform, who: Principal, number: int) -> Quarantined:
+    kept = rooms.store.quarantined(number)
+    if kept is None or not _visible(who, kept):
+        raise RejectedError(f"nothing in quarantine has number {number}", code="not-found")
+    return kept
+
+
+@router.get("/{number}", responses=documented(404), summary="Look at a quarantined message")
+def inspect(number: Number, who: Who, rooms: Rooms) -> Response:
+    """Return one message, its payload whole in Base64."""
+    return answer(_document(_kept(rooms, who, number), whole=True))
+
+
+@router.post("/{number}/replay", responses=documented(404), summary="Send a message down the road again")
+async def replay(number: Number, who: Who, rooms: Rooms) -> Response:
+    """Replay a message; it leaves quarantine when it is accepted now."""
+    from asyncio import to_thread  # noqa: PLC0415
+
+    await to_thread(_kept, rooms, who, number)
+    outcome = await rooms.ingest.replay(number)
+    return answer(outcome._asdict())
+
+
+@router.post("/purge", responses=documented(), summary="Remove quarantined messages")
+async def purge(body: Purge, who: Who, rooms: Rooms) -> Response:
+    """Remove messages by number, or all that a filter finds. Says how many there were."""
+    from asyncio import to_thread  # noqa: PLC0415
+
+    if body.numbers is None and body.deviceId is None and body.code is None:
+        raise RejectedError("numbers, deviceId or code says what is to leave", code="invalid-request")
+    found = await to_thread(rooms.store.quarantine, device_id=body.deviceId, code=body.code, limit=100_000)
+    wanted = None if body.numbers is None else set(body.numbers)
+    numbers = [each.number for each in found if _visible(who, each) and (wanted is None or each.number in wanted)]
+    return answer({"purged": await rooms.ingest.purge(numbers) if numbers else 0})

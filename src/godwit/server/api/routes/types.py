@@ -1,0 +1,127 @@
+"""Device types: what their readings are, with unit and range."""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from godwit.contract.ids import DEFAULT_TENANT, TenantId, TypeName
+from godwit.server.api.access import Rooms, Who
+from godwit.server.api.answers import answer
+from godwit.server.api.problems import documented
+from godwit.server.api.routes.devices import NAME
+from godwit.server.registry.model import DeviceType, Group
+
+router = APIRouter(prefix="/api/v1", tags=["types, groups, tenants"])
+
+Name = Annotated[str, Path(pattern=NAME)]
+Tenant = Annotated[str, Query(pattern=NAME)]
+
+
+class Declared(BaseModel):
+    """One reading of a type."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=128)
+    unit: str = Field("", max_length=64)
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = Field(None, gt=0)
+    outside: Literal["bad", "quarantine"] = "bad"
+    description: str = Field("", max_length=1024)
+
+
+class TypeBody(BaseModel):
+    """A device type."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"readings": [{"name": "temperature", "unit": "Cel", "minimum": -40, "maximum": 85}]}]
+        },
+    )
+    description: str = Field("", max_length=1024)
+    readings: list[Declared] = Field(default=[], max_length=256)
+    codec: Literal["json", "cbor", "protobuf", "senml+json", "senml+cbor"] | None = None
+    retentionDays: float | None = Field(None, gt=0, le=36_500)  # noqa: N815
+
+
+class GroupBody(BaseModel):
+    """A group."""
+
+    model_config = ConfigDict(extra="forbid")
+    description: str = Field("", max_length=1024)
+
+
+class Members(BaseModel):
+    """Devices of a group."""
+
+    model_config = ConfigDict(extra="forbid")
+    deviceIds: list[Annotated[str, Field(max_length=64)]] = Field(max_length=10_000)  # noqa: N815
+
+
+@router.get("/types", responses=documented(), summary="List device types")
+def types(who: Who, rooms: Rooms) -> Response:
+    """Return all device types."""
+    return answer({"items": rooms.registry.types(who)})
+
+
+@router.put("/types/{name}", responses=documented(404), summary="Declare a device type")
+def put_type(name: Name, body: TypeBody, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+    """Insert or replace a device type."""
+    document = body.model_dump(exclude_none=True) | {"name": name, "tenant": tenant}
+    return answer(rooms.registry.put_type(who, msgspec.convert(document, DeviceType)))
+
+
+@router.delete("/types/{name}", status_code=204, responses=documented(404, 409), summary="Remove a device type")
+def delete_type(name: Name, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+    """Remove a device type that no device has."""
+    rooms.registry.delete_type(who, TenantId(tenant), TypeName(name))
+    return Response(status_code=204)
+
+
+@router.get("/groups", responses=documented(), summary="List groups")
+def groups(who: Who, rooms: Rooms) -> Response:
+    """Return all groups with their sizes."""
+    return answer({"items": rooms.registry.groups(who)})
+
+
+@router.put("/groups/{name}", responses=documented(404), summary="Make or describe a group")
+def put_group(name: Name, body: GroupBody, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+    """Insert a group or change its description."""
+    return answer(rooms.registry.put_group(who, Group(name, TenantId(tenant), body.description)))
+
+
+@router.delete("/groups/{name}", status_code=204, responses=documented(404), summary="Remove a group")
+def delete_group(name: Name, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+    """Remove a group; its devices stay."""
+    rooms.registry.delete_group(who, TenantId(tenant), name)
+    return Response(status_code=204)
+
+
+@router.post("/groups/{name}/devices", responses=documented(404), summary="Add devices to a group")
+def add(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+    """Add devices; returns the group's size."""
+    devices = [each for each in body.deviceIds if re.fullmatch(r"\S+", each)]
+    return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant), name, devices)})  # type: ignore[arg-type]
+
+
+@router.post("/groups/{name}/devices/remove", responses=documented(404), summary="Take devices out of a group")
+def remove(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+    """Remove devices; returns the group's size."""
+    return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant), name, body.deviceIds)})  # type: ignore[arg-type]
+
+
+@router.get("/tenants", responses=documented(), summary="List tenants")
+def tenants(who: Who, rooms: Rooms) -> Response:
+    """Return the tenants that the token may see."""
+    return answer({"items": rooms.registry.tenants(who)})
+
+
+@router.put("/tenants/{name}", status_code=204, responses=documented(403), summary="Add a tenant")
+def put_tenant(name: Name, who: Who, rooms: Rooms) -> Response:
+    """Add a tenant."""
+    rooms.registry.put_tenant(who, TenantId(name))
+    return Response(status_code=204)

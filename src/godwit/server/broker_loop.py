@@ -1,0 +1,39 @@
+"""The thread on which broker, ingest and group commit live: one uvloop, nothing else on it."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final
+
+import uvloop
+
+STOP_S_MAX: Final = 10.0
+
+
+class BrokerLoop:
+    """A thread that runs a uvloop until it is stopped."""
+
+    def __init__(self) -> None:
+        self.loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the loop and wait for its result."""
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.loop)
+        return future.result()
+
+    def soon(self, work: Callable[..., object], *arguments: object) -> None:
+        """Have the loop call `work`; from any thread."""
+        self.loop.call_soon_threadsafe(work, *arguments)
+
+    def stop(self) -> None:
+        """End the loop and its thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(STOP_S_MAX)

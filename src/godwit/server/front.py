@@ -1,0 +1,68 @@
+"""API and console on a thread of their own: HTTP on loopback, HTTPS anywhere else."""
+
+import logging
+import threading
+from ipaddress import ip_address
+from time import monotonic, sleep
+from typing import Any, Final
+
+import uvicorn
+
+from godwit.contract.errors import UnavailableError
+from godwit.server.identity.authority import ServerCertificate
+
+log = logging.getLogger(__name__)
+
+START_S_MAX: Final = 20.0
+STOP_S_MAX: Final = 1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Front:
+    """The web server's thread."""
+
+    def __init__(self, app: Any, host: str, port: int, certificate: ServerCertificate) -> None:
+        is_plain = is_loopback(host)
+        tls = {} if is_plain else {"ssl_certfile": certificate.certificate, "ssl_keyfile": certificate.key}
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_S_MAX,
+            **tls,  # type: ignore[arg-type]
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="front", daemon=True)
+        shown = "127.0.0.1" if host == "localhost" else "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104
+        self.url = f"{'http' if is_plain else 'https'}://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+    def start(self) -> None:
+        """Start serving; returns when connections are accepted. Raises UnavailableError when it does not come up."""
+        self._thread.start()
+        until = monotonic() + START_S_MAX
+        while not self._server.started:
+            if not self._thread.is_alive() or monotonic() > until:
+                raise UnavailableError(
+                    f"the console cannot listen on {self.url}: is the port taken? (SERVER_PORT)", code="port-taken"
+                )
+            sleep(0.005)
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+        self._thread.join(STOP_S_MAX + 4)

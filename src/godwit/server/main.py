@@ -1,0 +1,260 @@
+"""The composition root: builds the rooms, wires their events, runs them on two loops, takes them down in order.
+
+The broker loop (a thread of its own) has sockets, sessions, ingest and the group commit; the front thread serves API and
+console. Nothing here decides anything.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import sys
+import threading
+from time import monotonic, time_ns
+from typing import Final, NamedTuple
+
+from godwit import __version__
+from godwit.contract.errors import RejectedError
+from godwit.contract.heartbeat import SystemHeartbeat, encode
+from godwit.contract.times import format_time
+from godwit.contract.topics import HEARTBEAT_TOPIC, topics_for
+from godwit.mqtt.packets import Publish
+from godwit.mqtt.server_connection import Limits
+from godwit.runtime.supervise import supervise
+from godwit.server.accounts.tokens import Tokens
+from godwit.server.api.app import create_api
+from godwit.server.broker.broker import Broker
+from godwit.server.broker.door import ThreadSafeDoor
+from godwit.server.broker.journal import Journal
+from godwit.server.broker.listener import Server as MqttServer
+from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker_loop import BrokerLoop
+from godwit.server.console.app import mount
+from godwit.server.front import Front, is_loopback
+from godwit.server.housekeeping import Housekeeping
+from godwit.server.identity.authority import ensure_server_certificate, server_context
+from godwit.server.ingest.commit import GroupCommit
+from godwit.server.ingest.directory import Directory
+from godwit.server.ingest.registration import Registration
+from godwit.server.ingest.service import Ingest
+from godwit.server.logs import configure_logs
+from godwit.server.platform import Platform
+from godwit.server.registry.model import Device, DeviceType
+from godwit.server.registry.presence import PresenceBoard
+from godwit.server.registry.service import Change, Registry
+from godwit.server.settings import Settings
+from godwit.server.storage.engine import open_engine
+from godwit.server.storage.lock import DataDirLock
+from godwit.server.telemetry.duckdb import DuckDBStore
+from godwit.server.telemetry.live import LiveFeed
+
+log = logging.getLogger(__name__)
+
+SWITCH_S: Final = 0.001
+"""How long a thread keeps the interpreter while another waits: the broker is not to wait 5 ms behind a page."""
+
+
+class Running(NamedTuple):
+    """Where a started server is, and how long it took."""
+
+    console_url: str
+    sign_in_url: str
+    mqtt_address: str
+    mqtts_address: str
+    seconds: float
+
+
+class Server:
+    """One platform in this process. `start`, `wait`, `stop` are called from one thread; `stop` also from a signal."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stopping = threading.Event()
+        self._is_waiting = False
+        self._is_down = True
+        self._failed = ""
+
+    # --- up -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Running:
+        """Open everything; returns when it is ready. Raises RejectedError or UnavailableError saying what to do."""
+        began = monotonic()
+        settings = self.settings
+        if settings.mqtt_broker != "embedded":
+            raise RejectedError(
+                "MQTT_BROKER=external is not there yet; use MQTT_BROKER=embedded", code="invalid-setting"
+            )
+        configure_logs(settings.log_level)
+        sys.setswitchinterval(SWITCH_S)
+        self._lock = DataDirLock(settings.data_dir)
+        self._is_down = False
+        self._open_rooms()
+        self._certificate = ensure_server_certificate(
+            settings.data_dir, dt.datetime.now(dt.UTC), certificate=settings.tls_certificate, key=settings.tls_key
+        )
+        self._loop = BrokerLoop()
+        try:
+            self._loop.call(self._start_broker())
+            self._start_front()
+        except BaseException:
+            self.stop()
+            raise
+        addresses = self._mqtt.addresses
+        base = self._front.url
+        return Running(
+            base,
+            f"{base}/sign-in?token={self._platform.sign_in_token}",
+            addresses.get("local", ""),
+            addresses.get("tls", ""),
+            monotonic() - began,
+        )
+
+    def _open_rooms(self) -> None:
+        settings = self.settings
+        self._tokens = Tokens(settings.data_dir / "admin-token")
+        self._registry = Registry(open_engine(settings.database_url, settings.data_dir))
+        self._store = DuckDBStore(
+            settings.data_dir / "telemetry",
+            memory=settings.store_memory,
+            query_memory=settings.query_memory,
+            hot_rows_max=settings.hot_rows_max,
+            seal_after_s=settings.seal_after_s,
+            disk_free_bytes_min=settings.disk_free_bytes_min,
+        )
+        self._topics = topics_for(settings.topic_layout)
+        self._board = PresenceBoard(self._registry.load_presence(), time_ns())
+        self._live = LiveFeed()
+        self._directory = Directory()
+        self._ingest = Ingest(self._store, self._directory, self._topics, self._board, self._live)
+        self._ingest.recover()
+        devices, types = self._registry.load_all()
+        for changed in (*types, *devices):
+            self._directory.learn(changed)
+        self._registry.on_change(self._on_registry_change)
+        self._started = time_ns()
+
+    def _on_registry_change(self, changed: Change) -> None:
+        def follow() -> None:
+            self._directory.learn(changed)
+            if not isinstance(changed, Device | DeviceType):
+                self._board.forget(changed)
+
+        self._loop.soon(follow)
+
+    async def _start_broker(self) -> None:
+        settings, loop = self.settings, asyncio.get_running_loop()
+        self._journal = Journal(settings.data_dir / "broker.sqlite")
+        self._group = GroupCommit([Registration(self._directory, self._registry), self._ingest, self._journal])
+        self._ingest.attach(loop, self._group)
+        # The device learns from CONNACK that PUBACK means stored here (design, contract).
+        limits = Limits(
+            packet_bytes_max=settings.payload_bytes_max + 65_536, user_properties=(("godwit-ack", "stored"),)
+        )
+        self._broker = Broker(
+            self._topics,
+            self._ingest,
+            self._group,
+            self._journal,
+            PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
+            limits=limits,
+            now=time_ns(),
+        )
+        self._broker.presence = self._board
+        self._ingest.stored.send = lambda topic, payload: self._broker.announce(topic, payload, time_ns())
+        self._ingest.forward = lambda publish: self._broker.announce(publish.topic, publish.payload, time_ns())
+        self._mqtt = MqttServer(self._broker)
+        self._housekeeping = Housekeeping(
+            self._ingest, self._board, self._registry, self._store, self._live, self._beat
+        )
+        self._tasks = [
+            supervise(self._group.run(), "group commit", self._on_failure),
+            supervise(self._housekeeping.run(), "housekeeping", self._on_failure),
+        ]
+        if settings.local_listener:
+            if not is_loopback(settings.mqtt_host):
+                raise RejectedError(
+                    f"MQTT_HOST={settings.mqtt_host}: the plaintext listener is for loopback only; fleets use the TLS "
+                    "listener (MQTTS_HOST, MQTTS_PORT)",
+                    code="invalid-setting",
+                )
+            await self._mqtt.listen("local", settings.mqtt_host, settings.mqtt_port)
+        await self._mqtt.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+
+    def _start_front(self) -> None:
+        settings = self.settings
+        self._platform = Platform(
+            settings=settings,
+            registry=self._registry,
+            store=self._store,
+            ingest=self._ingest,
+            live=self._live,
+            broker=ThreadSafeDoor(self._broker, self._mqtt, self._loop.loop),
+            started=self._started,
+            admin_token=self._tokens.admin_token,
+            sign_in_token=self._tokens.issue_sign_in(),
+        )
+        app = create_api(self._platform, self._tokens)
+        mount(app, self._platform, self._tokens)
+        self._front = Front(app, settings.server_host, settings.server_port, self._certificate)
+        self._front.start()
+
+    def _beat(self, now: int) -> None:
+        trouble = [self._group.stalled] if self._group.stalled else []
+        beat = SystemHeartbeat(
+            timestamp=format_time(now),
+            status="degraded" if trouble else "healthy",
+            version=__version__,
+            uptime=(now - self._started) / 1e9,
+            connected_devices=self._broker.connections,
+            messages_per_second=round(self._ingest.stats().messages_per_s, 3),
+            trouble=trouble,
+        )
+        self._broker.post(Publish(HEARTBEAT_TOPIC, encode(beat), 0, retain=True), now)
+
+    def _on_failure(self, name: str, error: BaseException) -> None:
+        """A bug ends the process loudly: what runs on without its group commit would acknowledge nothing."""
+        self._failed = f"{name} ended: {error!r}"
+        self._stopping.set()
+
+    # --- down -----------------------------------------------------------------------------------------------------
+
+    def wait(self) -> None:
+        """Block until `stop` is called or a room fails; then take everything down. Raises RuntimeError after a failure."""
+        self._is_waiting = True
+        self._stopping.wait()
+        self._is_waiting = False
+        self._take_down()
+        if self._failed:
+            raise RuntimeError(self._failed)
+
+    def stop(self) -> None:
+        """Stop; safe to call again, and from a signal handler while another frame waits."""
+        self._stopping.set()
+        if not self._is_waiting:
+            self._take_down()
+
+    def _take_down(self) -> None:
+        if self._is_down:
+            return
+        self._is_down = True
+        if hasattr(self, "_front"):
+            self._front.stop()
+        if hasattr(self, "_loop"):
+            self._loop.call(self._stop_broker())
+            self._loop.stop()
+        self._store.close()
+        self._lock.release()
+
+    async def _stop_broker(self) -> None:
+        if hasattr(self, "_mqtt"):
+            await self._mqtt.close()
+        if not hasattr(self, "_tasks"):
+            return
+        committing, housekeeping = self._tasks
+        housekeeping.cancel()
+        await self._group.close()
+        await asyncio.wait([committing], timeout=3)
+        committing.cancel()
+        self._housekeeping.close()
+        await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
+        self._group.shut()
+        self._journal.close()
