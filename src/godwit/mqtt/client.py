@@ -6,7 +6,7 @@ Raises UnavailableError when there is no connection (or no more), `refused` with
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.mqtt import packets as p
@@ -66,9 +66,8 @@ class MqttClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send CONNECT."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.session.open(self._loop.time())
         self._flush()
 

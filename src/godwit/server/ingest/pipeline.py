@@ -277,8 +277,9 @@ class Pipeline:
         """Append a sample's readings; returns how many."""
         batch, values, known = self.batch, sample.values, entry.series
         if not values.keys() <= known.keys():
-            for name in values.keys() - known.keys():
-                self.directory.series_no(entry, name, "")
+            for name in values:
+                if name not in known:
+                    self.directory.series_no(entry, name, "")
         if sample.units or sample.qualities:
             self._note_extras(entry, sample)
         batch.series.extend(map(known.__getitem__, values))

@@ -7,6 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from godwit.contract.errors import UnavailableError
+from godwit.server.storage.tables import metadata
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,14 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
+def _create(engine: sa.Engine) -> None:
+    """Make a new database as the migrations would; a test compares the two."""
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+
+
 def migrate(engine: sa.Engine) -> None:
     """Bring the schema to HEAD."""
     with engine.connect() as connection:
@@ -51,10 +60,13 @@ def migrate(engine: sa.Engine) -> None:
             current = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     if current == HEAD:
         return
+    if current is None:
+        _create(engine)
+        return
     from alembic import command  # noqa: PLC0415 - 12 MB that a running platform does without
     from alembic.config import Config  # noqa: PLC0415
 
-    log.info("migrating the registry from %s to %s", current or "nothing", HEAD)
+    log.info("migrating the registry from %s to %s", current, HEAD)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
