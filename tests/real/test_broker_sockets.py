@@ -19,6 +19,7 @@ from godwit.server.broker.rights import PasswordAuthenticator
 
 pytestmark = pytest.mark.real
 WAIT_S = 10
+STORY_S = 40
 
 
 class NoContract:
@@ -96,12 +97,14 @@ def play(tmp_path):
             )
             server = Server(broker)
             port = await server.listen("local", "127.0.0.1", 0)
-            await story(broker, group, port)
-            await server.close()
-            for writer in Client.writers:
-                writer.close()
-            await asyncio.sleep(0.05)
-            Client.writers.clear()
+            try:
+                await asyncio.wait_for(story(broker, group, port), STORY_S)
+            finally:
+                await server.close()
+                for writer in Client.writers:
+                    writer.transport.abort()
+                await asyncio.sleep(0.05)
+                Client.writers.clear()
             journal.close()
 
         uvloop.run(main())

@@ -43,7 +43,11 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "sensors": {"temperature": 23.5, "humidity": 65.2},
         "location": {"latitude": 37.7749, "longitude": -122.4194},
     },
-    "DeviceStatus": {"deviceId": "sensor001", "status": "online", "health": {"cpu": 45.2, "memory": 67.8, "uptime": 86400}},
+    "DeviceStatus": {
+        "deviceId": "sensor001",
+        "status": "online",
+        "health": {"cpu": 45.2, "memory": 67.8, "uptime": 86400},
+    },
     "DeviceCommand": {
         "commandId": "0b7d0f0e-0c3a-4a53-9a43-6a3f4c2f9d11",
         "deviceId": "sensor001",

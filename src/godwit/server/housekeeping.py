@@ -14,8 +14,8 @@ from godwit.contract.errors import UnavailableError
 from godwit.contract.ids import DeviceId
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.service import Ingest
-from godwit.server.registry.model import DeviceType, Presence
 from godwit.server.registry.door import RegistryDoor
+from godwit.server.registry.model import DeviceType, Presence
 from godwit.server.telemetry.live import LiveFeed, News
 from godwit.server.telemetry.live import Presence as PresenceNews
 from godwit.server.telemetry.model import Retention

@@ -4,26 +4,14 @@ from typing import Protocol
 
 import msgspec
 
+from godwit.server.broker.stats import BrokerStats
 from godwit.server.ingest.door import IngestDoor
 from godwit.server.registry.door import RegistryDoor
 from godwit.server.settings import Settings
 from godwit.server.telemetry.live import LiveFeed
 from godwit.server.telemetry.store import TelemetryStore
 
-
-class BrokerStats(msgspec.Struct, frozen=True):
-    """What the broker says of itself."""
-
-    connections: int
-    sessions: int
-    subscriptions: int
-    retained: int
-    messages_in: int
-    messages_out: int
-    bytes_in: int
-    bytes_out: int
-    listeners: dict[str, str]
-    """Name -> address, such as `local` -> `127.0.0.1:1883`."""
+__all__ = ["BrokerDoor", "BrokerStats", "Platform"]
 
 
 class BrokerDoor(Protocol):

@@ -20,7 +20,9 @@ def duration_ns(text: str, name: str) -> int:
     """Return `5m` and the like in ns. Raises RejectedError (`invalid-duration`)."""
     found = _DURATION.fullmatch(text)
     if found is None or int(found.group(1)) == 0:
-        raise RejectedError(f"{name}={text[:40]!r}: a number and ms, s, m, h, d or w, such as 5m", code="invalid-duration")
+        raise RejectedError(
+            f"{name}={text[:40]!r}: a number and ms, s, m, h, d or w, such as 5m", code="invalid-duration"
+        )
     return int(found.group(1)) * _UNITS_NS[found.group(2)]
 
 

@@ -8,7 +8,7 @@ from godwit.contract.errors import UnavailableError
 from godwit.mqtt.packets import Publish
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.listener import Server
-from godwit.server.platform import BrokerStats
+from godwit.server.broker.stats import BrokerStats
 
 
 class ThreadSafeDoor:

@@ -11,10 +11,20 @@ class RegistryDoor(Protocol):
     """What API, console and ingest ask of the registry. Raises RejectedError (codes not-found, exists, invalid-...)."""
 
     def devices(
-        self, who: Principal, *, search: str = "", tenant: TenantId | None = None, device_type: TypeName | None = None,
-        lifecycle: str | None = None, group: str | None = None, online: bool | None = None,
-        tags: dict[str, str] | None = None, sort: str = "deviceId", descending: bool = False,
-        cursor: str | None = None, limit: int = 100,
+        self,
+        who: Principal,
+        *,
+        search: str = "",
+        tenant: TenantId | None = None,
+        device_type: TypeName | None = None,
+        lifecycle: str | None = None,
+        group: str | None = None,
+        online: bool | None = None,
+        tags: dict[str, str] | None = None,
+        sort: str = "deviceId",
+        descending: bool = False,
+        cursor: str | None = None,
+        limit: int = 100,
     ) -> DevicePage: ...
     def device(self, who: Principal, device_id: DeviceId) -> Device: ...
     def presence(self, who: Principal, device_id: DeviceId) -> Presence: ...
@@ -25,9 +35,11 @@ class RegistryDoor(Protocol):
     def counts(self, who: Principal) -> dict[str, int]:
         """Return fleet numbers: total, online, unclaimed, active, suspended, retired."""
         ...
+
     def positions(self, who: Principal, limit: int = 10_000) -> list[tuple[DeviceId, float, float, bool]]:
         """Return (device, latitude, longitude, online) of devices with a known place, for the map."""
         ...
+
     def types(self, who: Principal) -> list[DeviceType]: ...
     def put_type(self, who: Principal, device_type: DeviceType) -> DeviceType: ...
     def delete_type(self, who: Principal, tenant: TenantId, name: TypeName) -> None: ...
@@ -43,15 +55,19 @@ class RegistryDoor(Protocol):
     def load_all(self) -> tuple[list[Device], list[DeviceType]]:
         """Return all devices and types, for the directory on the hot path, at start."""
         ...
+
     def register_unclaimed(self, devices: Iterable[DeviceId], now: int) -> None:
         """Insert devices as unclaimed, keeping those that exist. Durable on return."""
         ...
+
     def write_presence(self, rows: Sequence[Presence]) -> None:
         """Upsert presence where `number` is higher than the stored one."""
         ...
+
     def write_places(self, rows: Sequence[tuple[DeviceId, float, float, float | None]]) -> None:
         """Keep the last reported position of devices (latitude, longitude, altitude)."""
         ...
+
     def load_presence(self) -> list[Presence]: ...
     def on_change(self, listener: Callable[[Device | DeviceType | DeviceId], None]) -> None:
         """Call `listener` (from the writing thread, after commit) with what changed; a bare id was erased."""

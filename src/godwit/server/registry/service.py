@@ -111,7 +111,9 @@ class Registry:
             members = sa.select(t.group_members.c.device_id).where(t.group_members.c.name == group)
             conditions.append(t.devices.c.device_id.in_(members))
         for key, value in (tags or {}).items():
-            tagged = sa.select(t.device_tags.c.device_id).where(t.device_tags.c.key == key, t.device_tags.c.value == value)
+            tagged = sa.select(t.device_tags.c.device_id).where(
+                t.device_tags.c.key == key, t.device_tags.c.value == value
+            )
             conditions.append(t.devices.c.device_id.in_(tagged))
         condition = sa.and_(*conditions)
         limit = max(1, min(limit, PAGE_MAX))
@@ -197,9 +199,7 @@ class Registry:
     def counts(self, who: Principal) -> dict[str, int]:
         """Return fleet numbers."""
         total, online = sa.func.count(), sa.func.sum(sa.case((t.devices.c.online, 1), else_=0))
-        statement = (
-            sa.select(t.devices.c.lifecycle, total, online).where(visible(who)).group_by(t.devices.c.lifecycle)
-        )
+        statement = sa.select(t.devices.c.lifecycle, total, online).where(visible(who)).group_by(t.devices.c.lifecycle)
         with self._read() as connection:
             rows = connection.execute(statement).all()
         found = {str(each): 0 for each in Lifecycle} | {str(row[0]): int(row[1]) for row in rows}
@@ -237,9 +237,7 @@ class Registry:
         device_type = msgspec.structs.replace(device_type, tenant=require_tenant(who, device_type.tenant))
         with self._write() as connection:
             self._require_tenant_row(connection, device_type.tenant)
-            where = sa.and_(
-                t.device_types.c.tenant == device_type.tenant, t.device_types.c.name == device_type.name
-            )
+            where = sa.and_(t.device_types.c.tenant == device_type.tenant, t.device_types.c.name == device_type.name)
             before = connection.execute(sa.select(t.device_types).where(where)).one_or_none()
             document = msgspec.to_builtins(device_type)
             if before is None:
@@ -248,7 +246,13 @@ class Registry:
             else:
                 connection.execute(t.device_types.update().where(where), {"document": document})
             store.record(
-                connection, time_ns(), who.name, "type.put", device_type.name, before.document if before else None, document
+                connection,
+                time_ns(),
+                who.name,
+                "type.put",
+                device_type.name,
+                before.document if before else None,
+                document,
             )
         self._tell(device_type)
         return device_type
@@ -270,7 +274,9 @@ class Registry:
         """Return the groups that `who` may see, with their sizes."""
         g, m = t.groups.c, t.group_members.c
         size = sa.select(sa.func.count()).where(m.tenant == g.tenant, m.name == g.name).scalar_subquery()
-        statement = sa.select(g.tenant, g.name, g.description, size).where(visible(who, g.tenant)).order_by(g.tenant, g.name)
+        statement = (
+            sa.select(g.tenant, g.name, g.description, size).where(visible(who, g.tenant)).order_by(g.tenant, g.name)
+        )
         with self._read() as connection:
             return [Group(row[1], TenantId(row[0]), row[2], row[3]) for row in connection.execute(statement)]
 
@@ -361,7 +367,9 @@ class Registry:
     def register_unclaimed(self, devices: Iterable[DeviceId], now: int) -> None:
         """Insert devices as unclaimed, keeping those that exist."""
         rows = [
-            store.row_of(Device(each, device_type=DEFAULT_TYPE, lifecycle=Lifecycle.UNCLAIMED, created=now, updated=now))
+            store.row_of(
+                Device(each, device_type=DEFAULT_TYPE, lifecycle=Lifecycle.UNCLAIMED, created=now, updated=now)
+            )
             | store.ABSENT
             for each in devices
         ]

@@ -69,7 +69,14 @@ def row_of(device: Device) -> dict[str, Any]:
     }
 
 
-ABSENT: Final = {"online": False, "since": 0, "last_seen": 0, "presence_number": 0, "presence_reason": "", "status": None}
+ABSENT: Final = {
+    "online": False,
+    "since": 0,
+    "last_seen": 0,
+    "presence_number": 0,
+    "presence_reason": "",
+    "status": None,
+}
 
 
 def insert_or_keep(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

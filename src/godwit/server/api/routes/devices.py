@@ -169,7 +169,11 @@ def events(
     number = rooms.ingest.device_no(device_id)
     found = rooms.store.documents(number, [channel], limit) if number is not None else []
     items = [
-        {"received": time_or_none(each.received), "channel": each.channel, "payload": each.payload.decode("utf-8", "replace")}
+        {
+            "received": time_or_none(each.received),
+            "channel": each.channel,
+            "payload": each.payload.decode("utf-8", "replace"),
+        }
         for each in found
     ]
     return answer({"items": items})

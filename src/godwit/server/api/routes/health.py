@@ -22,7 +22,9 @@ def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/health/ready", tags=["health"], summary="Does it store?", responses={503: {"description": "Not ready, and why"}})
+@router.get(
+    "/health/ready", tags=["health"], summary="Does it store?", responses={503: {"description": "Not ready, and why"}}
+)
 def ready(rooms: Rooms) -> Response:
     """Answer 200 while messages are stored and acknowledged; 503 with the reasons while they are not."""
     trouble = rooms.trouble()

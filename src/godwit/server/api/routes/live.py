@@ -68,7 +68,9 @@ async def _feed(socket: WebSocket, hello: Hello) -> None:
             items = [_document(each) for each in listener.take() if _is_wanted(each, readings)]
             if items:
                 try:
-                    await socket.send_text(msgspec.json.encode({"type": "news", "items": items, "lost": listener.lost}).decode())
+                    await socket.send_text(
+                        msgspec.json.encode({"type": "news", "items": items, "lost": listener.lost}).decode()
+                    )
                 except (WebSocketDisconnect, RuntimeError):
                     return
             await asyncio.sleep(BATCH_S)  # batches, however fast it goes

@@ -43,7 +43,9 @@ def _aggregates(text: str) -> list[Aggregate]:
 def _every(text: str, start: int, end: int) -> int:
     every = duration_ns(text, "every")
     if (end - start) // every > BUCKETS_MAX:
-        raise RejectedError(f"more than {BUCKETS_MAX} buckets: a shorter range or wider buckets", code="query-too-large")
+        raise RejectedError(
+            f"more than {BUCKETS_MAX} buckets: a shorter range or wider buckets", code="query-too-large"
+        )
     return every
 
 
@@ -84,7 +86,11 @@ def read(  # noqa: PLR0917
     about = {"deviceId": device_id, "from": time_or_none(begins), "to": time_or_none(ends)}
     wanted = list(names)
     if every is not None:
-        found = rooms.store.buckets(wanted, begins, ends, _every(every, begins, ends), _aggregates(aggregate)) if wanted else None
+        found = (
+            rooms.store.buckets(wanted, begins, ends, _every(every, begins, ends), _aggregates(aggregate))
+            if wanted
+            else None
+        )
         if found is None:
             return respond(Table({"time": _no_times(), "reading": []}), media_type, about)
         columns = {"time": found.time, "reading": [names[each] for each in found.series.tolist()], **found.columns}

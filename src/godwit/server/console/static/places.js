@@ -39,7 +39,7 @@ export default {
       const c = godwit.colour;
       if (!this.list.length) return this.chart.clear();
       const { south, north, west, east } = this.fit();
-      const step = STEPS.find((s) => (north - south) / s <= 5 && (east - west) / s <= this.$el.clientWidth / 72) ?? 60;
+      const step = STEPS.find((s) => (north - south) / s <= 5 && (east - west) / s <= this.$el.clientWidth / 56) ?? 60;
       const axis = (min, max) => ({ type: "value", min, max, show: false });
       // an axis would count from its own end; meridians and parallels stand at round degrees
       const lines = [];
