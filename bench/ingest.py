@@ -71,9 +71,9 @@ def _stations(target: Target) -> list[dict[str, object]]:
     """Return the CPU per message of each station of the pipeline, as /metrics has it."""
     found = []
     for line in target.get("/metrics", "text/plain").decode().splitlines():
-        if line.startswith("godwit_ingest_station") and "{" in line:
+        if line.startswith("godwit_station_seconds{"):
             name = line.split('"')[1]
-            found.append({"station": name, "us_per_message": float(line.rsplit(" ", 1)[1])})
+            found.append({"station": name, "us_per_message": float(line.rsplit(" ", 1)[1]) * 1e6})
     return found
 
 

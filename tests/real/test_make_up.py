@@ -60,13 +60,13 @@ def test_the_demo_shows_twelve_devices_and_ends_cleanly_at_ctrl_c(demo: Any, eve
 
     counts = eventually(lambda: (c := where.json("/api/v1/devices?limit=100"))["total"] >= 12 and c, within_s=15)
     assert counts["total"] == 12
-    eventually(lambda: len(where.json("/api/v1/devices/weather-1/telemetry/latest")["items"]) >= 4, within_s=15)
+    eventually(lambda: len(where.json("/api/v1/devices/weather-1/telemetry/latest")["readings"]) >= 4, within_s=15)
 
     line = re.search(r"mosquitto_pub.*$", box, re.MULTILINE)
     assert line
     subprocess.run(shlex.split(line.group().rstrip(" |")), check=True, timeout=10)
-    (latest,) = eventually(lambda: where.json("/api/v1/devices/my-first-device/telemetry/latest")["items"], within_s=1)
-    assert (latest["name"], latest["value"]) == ("temperature", 21.5)
+    latest = eventually(lambda: where.json("/api/v1/devices/my-first-device/telemetry/latest")["readings"], within_s=1)
+    assert latest["temperature"]["value"] == 21.5
 
     children = children_of(process.pid)
     assert children

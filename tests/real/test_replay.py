@@ -24,14 +24,9 @@ def totals(platform: Any) -> tuple[int, float, float, float]:
     answer = platform.json(
         f"/api/v1/devices/machine-1/telemetry?readings=temperature&{WHOLE}&every=3650d&aggregate=count,min,max,sum"
     )
-    rows = answer["items"]
-    count = sum(row["count"] for row in rows)
-    return (
-        count,
-        min(row["min"] for row in rows),
-        max(row["max"] for row in rows),
-        sum(row["sum"] for row in rows) / count,
-    )
+    columns = answer["columns"]
+    count = sum(columns["count"])
+    return count, min(columns["min"]), max(columns["max"]), sum(columns["sum"]) / count
 
 
 def test_count_min_max_and_mean_equal_those_of_the_file(platform: Any, shared: Path) -> None:
@@ -59,5 +54,5 @@ def test_a_shifted_replay_ends_now(platform: Any, tmp_path: Path) -> None:
     file = tmp_path / "short.csv"
     file.write_text("timestamp,value\n2014-01-01 00:00:00,1\n2014-01-01 00:10:00,2\n2014-01-01 00:05:00,3\n")
     assert "3 of 3 samples stored" in replay(platform, file, "--shift", "--unit", "Cel")
-    (latest,) = platform.json("/api/v1/devices/machine-1/telemetry/latest")["items"]
+    latest = platform.json("/api/v1/devices/machine-1/telemetry/latest")["readings"]["temperature"]
     assert (latest["value"], latest["unit"]) == (2, "Cel")

@@ -57,8 +57,8 @@ def test_both_publish_commands_appear_in_the_api_within_a_second(platform: Any, 
     subprocess.run(words(STATUS, platform.mqtt), check=True, timeout=10)
 
     def latest() -> dict[str, float]:
-        rows = platform.json("/api/v1/devices/sensor001/telemetry/latest")
-        return {row["name"]: row["value"] for row in rows["items"]}
+        readings = platform.json("/api/v1/devices/sensor001/telemetry/latest")["readings"]
+        return {name: reading["value"] for name, reading in readings.items()}
 
     expected = {"temperature": 23.5, "humidity": 65.2, "pressure": 1013.25, "battery": 87.3}
     assert eventually(lambda: latest() == expected and latest(), within_s=1.0) == expected
@@ -71,7 +71,8 @@ def test_both_publish_commands_appear_in_the_api_within_a_second(platform: Any, 
     points = platform.json(
         "/api/v1/devices/sensor001/telemetry?readings=temperature&from=2024-01-15T10:00:00Z&to=2024-01-15T11:00:00Z"
     )
-    assert [point["value"] for point in points["items"]] == [23.5]
+    assert points["columns"]["value"] == [23.5]
+    assert points["columns"]["time"][0].startswith("2024-01-15T10:30:00")
 
 
 def test_the_listen_command_receives_commands(platform: Any) -> None:
