@@ -53,9 +53,9 @@ _PUT_SUBSCRIPTION: Final = "INSERT OR REPLACE INTO subscription VALUES (?, ?, ?,
 _DROP_SUBSCRIPTION: Final = "DELETE FROM subscription WHERE client_id = ? AND topic_filter = ?"
 _PUT_RECEIVED: Final = "INSERT OR IGNORE INTO received VALUES (?, ?)"
 _DROP_RECEIVED: Final = "DELETE FROM received WHERE client_id = ? AND packet_id = ?"
-_PUT_MESSAGE: Final = "INSERT INTO message VALUES (?, ?, ?)"
+_PUT_MESSAGE: Final = "INSERT OR REPLACE INTO message VALUES (?, ?, ?)"
 _DROP_MESSAGE: Final = "DELETE FROM message WHERE number = ?"
-_PUT_QUEUED: Final = "INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT_QUEUED: Final = "INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DROP_QUEUED: Final = "DELETE FROM queue WHERE client_id = ? AND position = ?"
 _PUT_RETAINED: Final = "INSERT OR REPLACE INTO retained VALUES (?, ?, ?)"
 _DROP_RETAINED: Final = "DELETE FROM retained WHERE topic = ?"
@@ -186,7 +186,10 @@ class Journal:
         return changes
 
     def write(self, work: object) -> None:
-        """Write sealed changes in one transaction. Raises UnavailableError; the same work may be given again."""
+        """Write sealed changes in one transaction. Raises UnavailableError; the same work may be given again.
+
+        Every change can be made twice: a COMMIT that raised may be durable all the same (a full disk does that).
+        """
         changes: list[Change] = work  # type: ignore[assignment]
         try:
             db = self._connect()

@@ -15,6 +15,7 @@ from typing import Final, cast
 from godwit.mqtt import reasons
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.client import Client
+from godwit.server.broker.sys_topics import SysTopics
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,7 @@ class Server:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.addresses: dict[str, str] = {}
+        self._sys_topics = SysTopics(broker, time_ns())
         self._servers: list[asyncio.Server] = []
         self._awake: list[Connection] = []
         self._unread: deque[Connection] = deque()
@@ -266,4 +268,6 @@ class Server:
                 due = connection.check(now)
                 if due is not None:
                     self.watch(connection, due)
-        self.broker.tick(time_ns())
+        now_ns = time_ns()
+        self.broker.tick(now_ns)
+        self._sys_topics.tick(now_ns)

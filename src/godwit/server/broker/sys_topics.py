@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
+from godwit import __version__
 from godwit.server.broker.broker import NS, Broker
 
 EVERY_S: Final = 10
-VERSION: Final = "godwit"
+VERSION: Final = f"godwit {__version__}"
 
 
 class SysTopics:
