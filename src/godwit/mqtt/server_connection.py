@@ -10,15 +10,16 @@ clock: `now` is ns UTC.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import msgspec
-
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.codec import Decoder, encode, puback_success
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.reasons import ProtocolViolation
+from godwit.mqtt.server_limits import Closed, Limits
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Session
+
+__all__ = ["Closed", "Limits", "ServerConnection"]
 
 BURST_BYTES: Final = 1_048_576
 """Messages at QoS 1 and 2 that are put out at once; more follow when the shell has taken these."""
@@ -36,33 +37,6 @@ def _protocol(data: bytes) -> tuple[bytes, int]:
     if data[:1] != b"\x10" or at > 4 or level_at >= len(data):
         return b"", 0
     return data[name_at:level_at], data[level_at]
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server bears of one client. The first three are announced in CONNACK (MQTT 5, 3.2.2.3)."""
-
-    packet_bytes_max: int = 1_048_576 + 65_536
-    receive_maximum: int = 512
-    topic_alias_maximum: int = 32
-    inflight_max: int = 256
-    """Messages sent to a client and not acknowledged, unless it asks for less."""
-    queued_messages_max: int = 10_000
-    queued_bytes_max: int = 16_777_216
-    session_expiry_s_max: int = 0xFFFF_FFFF
-    keep_alive_s_max: int = 65_535
-    """A client that asks for more, or for none, is told this one (Server Keep Alive); 65,535: whatever it asks."""
-    user_properties: p.UserProperties = ()
-    """Told to every MQTT 5 client in CONNACK."""
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """Why the connection is over."""
-
-    reason_code: int
-    text: str
-    is_by_client: bool = False
-    keeps_will: bool = True
-    """False only after a DISCONNECT that discards the will (3.1.2.5)."""
 
 
 class ServerConnection:

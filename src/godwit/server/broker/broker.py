@@ -21,6 +21,7 @@ from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import NEVER_EXPIRES, Session
 from godwit.server.broker.client import Client, Socket
 from godwit.server.broker.journal import Journal
+from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.rights import Authenticator, is_reserved
@@ -47,36 +48,6 @@ REFUSALS: Final = {
 """What MQTT 5 is told of a refused message; everything else is 0x99, payload format invalid."""
 
 SERVER: Final = Peer("$godwit", "internal", identity="$godwit")
-
-
-class Posting:
-    """A message of the server's own, and who waits for it."""
-
-    __slots__ = ("_broker", "_done")
-
-    def __init__(self, broker: "Broker", done: Callable[[], None] | None) -> None:
-        self._broker = broker
-        self._done = done
-
-    def settle(self, arrival: Arrival) -> None:
-        """Serve the message, which is durable."""
-        self._broker.settle_posting(arrival)
-        if self._done is not None:
-            self._done()
-
-
-class Barrier:
-    """Nothing but a place in the group commit: `done` is called when all before it is durable."""
-
-    __slots__ = ("_done",)
-
-    def __init__(self, done: Callable[[], None]) -> None:
-        self._done = done
-
-    def settle(self, arrival: Arrival) -> None:
-        """Say that all before it is durable."""
-        del arrival
-        self._done()
 
 
 class Held(msgspec.Struct):
