@@ -1,20 +1,27 @@
 """An asyncio shell around the client session: one connection. Reconnecting, and when, is its user's business.
 
-Raises UnavailableError when there is no connection (or no more), `refused` with the server's reason when it says no.
+To go on with a session after a lost connection, connect again with the same `ClientSession`: what was not acknowledged
+is sent again, in its order. Raises UnavailableError where there is no connection (any more), ReasonError where the
+server says no.
 """
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
-from godwit.contract.errors import RejectedError, UnavailableError
+from godwit.contract.errors import UnavailableError
 from godwit.mqtt import packets as p
-from godwit.mqtt.client_session import ClientSession, Closed, Connected, Delivered, Message, raise_for
-from godwit.mqtt.reasons import reason_name
+from godwit.mqtt import reasons
+from godwit.mqtt.client_session import ClientSession, Closed, Connected, Delivered, Event, Message, raise_for
+from godwit.mqtt.reasons import ReasonError, reason_name
 
 CONNECT_S_MAX: Final = 10.0
+CLOSE_S_MAX: Final = 5.0
 WRITE_BUFFER_BYTES: Final = 1_048_576
+UNREAD_MESSAGES_MAX: Final = 1_000
+"""Messages that wait for `messages`; with more, the socket is not read."""
 
 
 class MqttClient(asyncio.Protocol):
@@ -22,16 +29,19 @@ class MqttClient(asyncio.Protocol):
 
     def __init__(self, session: ClientSession) -> None:
         self.session = session
+        self.why_closed = ""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[p.ConnAck] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[Delivered]] = {}
-        self._messages: asyncio.Queue[p.Publish | None] = asyncio.Queue()
+        self._messages: deque[p.Publish] = deque()
+        self._has_news = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._can_write = asyncio.Event()
         self._can_write.set()
-        self.why_closed = ""
+        self._is_unread = False
 
     @classmethod
     async def connect(
@@ -46,33 +56,39 @@ class MqttClient(asyncio.Protocol):
     ) -> Self:
         """Connect and wait for CONNACK. A `session` from an earlier connection is gone on with.
 
-        Raises OSError when there is no way to the host, UnavailableError when nothing answers, RejectedError (`refused`)
-        when the server says no.
+        Raises OSError when there is no way to the host, UnavailableError when nothing answers, ReasonError when the
+        server says no.
         """
         client = cls(session or ClientSession(connect))
+        is_accepted = False
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.get_running_loop().create_connection(lambda: client, host, port, ssl=tls)
                 await asyncio.shield(client._accepted)
+            is_accepted = True
         except TimeoutError:
-            client._end("the broker does not answer")
             raise UnavailableError(f"{host}:{port} does not answer within {timeout_s:g} s") from None
-        except (UnavailableError, RejectedError):
-            client._end("refused")
-            raise
+        finally:
+            if not is_accepted:
+                client._end("the connection was not accepted")
         return client
 
-    # --- asyncio's side -------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------------ asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send CONNECT."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        if self._closed.done():
+            self._transport.abort()
+            return
         self.session.open(self._loop.time())
         self._flush()
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the session and act on what happened."""
+        if self._closed.done():
+            return
         for event in self.session.receive(data, self._loop.time()):
             self._act(event)
         self._flush()
@@ -80,78 +96,92 @@ class MqttClient(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell everybody who waits."""
         self._end(str(error) if error else "the connection is closed")
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def pause_writing(self) -> None:
-        """The socket takes no more for now."""
+        """Note that the socket takes no more for now."""
         self._can_write.clear()
 
     def resume_writing(self) -> None:
-        """It takes more again."""
+        """Note that it takes more again."""
         self._can_write.set()
 
-    def _act(self, event: Connected | Message | Delivered | Closed) -> None:
+    def _act(self, event: Event) -> None:
         if isinstance(event, Delivered):
             waiting = self._answers.pop(event.packet_id, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(event)
         elif isinstance(event, Message):
-            self._messages.put_nowait(event.publish)
+            self._messages.append(event.publish)
+            self._has_news.set()
+            if len(self._messages) >= UNREAD_MESSAGES_MAX and not self._is_unread and self._transport is not None:
+                self._is_unread = True
+                self._transport.pause_reading()
         elif isinstance(event, Connected):
             if not self._accepted.done():
                 self._accepted.set_result(event.ack)
         else:
-            said = reason_name(event.reason_code) if self.session.version == 5 else f"code {event.reason_code}"
-            text = f"{said}: {event.reason_string}" if event.reason_string else said
-            if not self._accepted.done():
-                self._accepted.set_exception(RejectedError(f"the broker refuses: {text}", code="refused"))
-            self._flush()
-            self._end(text)
+            self._refused(event)
+
+    def _refused(self, event: Closed) -> None:
+        """End: the server said so, or broke the protocol."""
+        said = reason_name(event.reason_code)
+        if not self._accepted.done() and event.reason_code >= reasons.UNSPECIFIED_ERROR:
+            self._accepted.set_exception(ReasonError(event.reason_code, event.reason_string))
+        self._flush()
+        self._end(f"{said}: {event.reason_string}" if event.reason_string else said)
 
     def _flush(self) -> None:
         transport = self._transport
         data = self.session.take_output(self._loop.time())
         if data and transport is not None and not transport.is_closing():
             transport.write(data)
-        due = self.session.next_timer()
-        if due is not None and self._timer is None:
-            self._timer = self._loop.call_at(due, self._tick)
+        if self._timer is None and not self._closed.done():
+            due = self.session.next_timer()
+            if due is not None:
+                self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         for event in self.session.handle_timer(self._loop.time()):
             self._act(event)
-        if not self._closed.done():
-            self._flush()
+        self._flush()
 
     def _end(self, why: str) -> None:
         if self._closed.done():
             return
         self.why_closed = why
         self._closed.set_result(None)
-        self.session.is_connected = False
+        self.session.lose()
         self._can_write.set()
+        self._has_news.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._accepted.done():
-            self._accepted.set_exception(UnavailableError(why))
-        if not self._accepted.cancelled():
-            self._accepted.exception()  # seen, also where nobody asked
-        for waiting in self._answers.values():
+        unanswered: list[asyncio.Future[Any]] = [self._accepted, *self._answers.values()]
+        for waiting in unanswered:
             if not waiting.done():
                 waiting.set_exception(UnavailableError(why))
-                waiting.exception()
+            if not waiting.cancelled():
+                waiting.exception()  # seen, also where nobody asks
         self._answers.clear()
-        self._messages.put_nowait(None)
-        if self._transport is not None:
+        if self._transport is None:
+            self._gone.set_result(None)
+        else:
             self._transport.close()
 
-    # --- its user's side ------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------------ its user's side
 
     @property
     def ack(self) -> p.ConnAck:
         """What the server said to CONNECT."""
         return self._accepted.result()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return not self._closed.done()
 
     def _require_open(self) -> None:
         if self._closed.done():
@@ -166,54 +196,86 @@ class MqttClient(asyncio.Protocol):
         retain: bool = False,
         properties: p.PublishProperties = p.NO_PROPERTIES,
     ) -> int:
-        """Publish; at QoS 1 and 2 return the reason code once the server has acknowledged.
+        """Publish; at QoS 1 and 2 return the reason code once the server has acknowledged (0x80 and above: refused).
 
         The packet is written before the first wait, so calls keep their order. Raises UnavailableError when the
-        connection ends first.
+        connection ends first; the session then still holds the message and sends it at the next connection.
         """
         self._require_open()
         packet_id = self.session.publish(p.Publish(topic, payload, qos, retain, properties=properties))
-        self._flush()
         if not packet_id:
+            self._flush()
             await self._can_write.wait()
             return 0
         return (await self._answer(packet_id)).reason_codes[0]
 
-    async def _answer(self, packet_id: int) -> Delivered:
+    def _answer(self, packet_id: int) -> asyncio.Future[Delivered]:
+        """Send, and return what will be the answer."""
         waiting: asyncio.Future[Delivered] = self._loop.create_future()
         self._answers[packet_id] = waiting
-        return await waiting
-
-    async def subscribe(self, *filters: str, qos: int = 1) -> None:
-        """Subscribe. Raises ReasonError when the server refuses any filter."""
-        self._require_open()
-        packet_id = self.session.subscribe(tuple(p.Subscription(each, qos) for each in filters))
         self._flush()
-        answer = await self._answer(packet_id)
+        return waiting
+
+    async def subscribe(self, *filters: str | p.Subscription, qos: int = 1) -> tuple[int, ...]:
+        """Subscribe; returns what was granted, one code a filter. Raises ReasonError when the server refuses any."""
+        self._require_open()
+        wanted = tuple(each if isinstance(each, p.Subscription) else p.Subscription(each, qos) for each in filters)
+        answer = await self._answer(self.session.subscribe(wanted))
+        raise_for(answer.reason_codes, answer.reason_string)
+        return answer.reason_codes
+
+    async def unsubscribe(self, *filters: str) -> None:
+        """Unsubscribe. Raises ReasonError when the server refuses any."""
+        self._require_open()
+        answer = await self._answer(self.session.unsubscribe(filters))
         raise_for(answer.reason_codes, answer.reason_string)
 
     async def messages(self, *, acknowledge: bool = True) -> AsyncIterator[p.Publish]:
-        """Yield messages until the connection ends; each is acknowledged when the next one is asked for."""
+        """Yield messages until the connection ends; each is acknowledged when the next one is asked for.
+
+        With `acknowledge` false the caller does that itself, when the message is safe.
+        """
         while True:
-            publish = await self._messages.get()
-            if publish is None:
-                return
+            while not self._messages:
+                if self._closed.done():
+                    return
+                self._has_news.clear()
+                await self._has_news.wait()
+            publish = self._messages.popleft()
+            self._read_on()
             yield publish
             if acknowledge:
                 self.acknowledge(publish)
 
+    def _read_on(self) -> None:
+        if self._is_unread and len(self._messages) < UNREAD_MESSAGES_MAX // 2 and self._transport is not None:
+            self._is_unread = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
     def acknowledge(self, publish: p.Publish, reason_code: int = 0) -> None:
         """Tell the server that a message is safe."""
         self.session.acknowledge(publish, reason_code)
-        self._flush()
+        if not self._closed.done():
+            self._flush()
 
     async def wait_closed(self) -> None:
         """Wait until the connection ends."""
         await asyncio.shield(self._closed)
 
     async def disconnect(self) -> None:
-        """Say goodbye and close."""
+        """Say goodbye and close; returns when everything written has left."""
         if not self._closed.done():
             self.session.disconnect()
             self._flush()
             self._end("disconnected")
+        try:
+            await asyncio.wait_for(asyncio.shield(self._gone), CLOSE_S_MAX)
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Hang up without a word, as a lost network would."""
+        self._end("aborted")
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,11 +1,12 @@
-"""The client's side of a session, without I/O: packet ids, redelivery, quotas, keep-alive. `now` is in seconds, monotonic.
+"""The client's side of a session, without I/O: packet ids, redelivery, quotas, keep-alive.
 
-Outbound messages stay until the server has acknowledged them and are sent again after a reconnect (MQTT 5, 4.4), in their
-order. Inbound ones are acknowledged when the application says so (`acknowledge`), so that a crash in between loses none.
+Outbound messages stay until the server has acknowledged them and are sent again after a reconnect (MQTT 5, 4.4), in
+their order. Inbound ones are acknowledged when the application says so (`acknowledge`), so that a crash in between
+loses none. `now` is in seconds of any clock that never goes back.
 """
 
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -13,6 +14,7 @@ from godwit.contract.errors import UnavailableError
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.codec import Decoder, encode
+from godwit.mqtt.inbound import Inbound
 from godwit.mqtt.reasons import ProtocolViolation, ReasonError
 
 _PACKET_ID_MAX: Final = 65_535
@@ -40,101 +42,129 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """The server ends the connection, or broke the protocol."""
+    """The server ends the connection, or broke the protocol. `reason_code` is MQTT 5's, whatever the version."""
 
     reason_code: int
     reason_string: str | None = None
     server_reference: str | None = None
 
 
-Event = Connected | Message | Delivered | Closed
+Event: TypeAlias = Connected | Message | Delivered | Closed
 
 
 class ClientSession:
-    """One session; `open` begins a connection of it, `receive` takes its bytes, `take_output` has what is to be sent."""
+    """One session; `open` begins a connection of it, `receive` takes its bytes, `take_output` has what is to leave.
 
-    def __init__(self, connect: p.Connect) -> None:
+    `aliases_max`: how many topics may be sent by number (MQTT 5 topic aliases), if the server takes them.
+    """
+
+    def __init__(self, connect: p.Connect, *, aliases_max: int = 0) -> None:
         self.connect = connect
         self.version = connect.version
         self.is_connected = False
+        self.server = p.ConnAck()
+        """What the server said of itself at the last CONNACK."""
         self._decoder = Decoder("client", version=self.version)
         self._out: list[bytes] = []
         self._packet_id = 0
         self._inflight: dict[int, p.Publish | p.PubRel] = {}
         self._waiting: deque[p.Publish] = deque()
         self._requests: set[int] = set()
-        self._received: set[int] = set()
-        self._aliases: dict[int, str] = {}
-        self._quota = _PACKET_ID_MAX
+        self._inbound = Inbound(connect.receive_maximum if connect.version == 5 else _PACKET_ID_MAX)
+        self._aliases_max = aliases_max
+        self._aliases: dict[str, int] = {}
+        self._quota = self._quota_max = _PACKET_ID_MAX
         self._keep_alive = connect.keep_alive
-        self._sent_at = self._heard_at = 0.0
+        self._sent_at = self._heard_at = self._pinged_at = 0.0
         self._is_pinging = False
+        self._is_kept = False
 
-    # --- connection ----------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------------ the connection
 
     def open(self, now: float) -> None:
-        """Begin a connection: CONNECT is the first to leave."""
+        """Begin a connection: CONNECT is the first to leave. A session that the server keeps is gone on with."""
         self._decoder = Decoder("client", version=self.version)
-        self._out = [encode(self.connect, self.version)]
+        connect = self.connect
+        if self._is_kept and connect.clean_start:
+            connect = msgspec.structs.replace(connect, clean_start=False)
+        self._out = [encode(connect, self.version)]
         self._aliases = {}
+        self._inbound.part()
         self._requests = set()
         self.is_connected = self._is_pinging = False
         self._sent_at = self._heard_at = now
 
+    def lose(self) -> None:
+        """Note that the connection is gone: from now on messages wait for the next one."""
+        self.is_connected = self._is_pinging = False
+        self._out = []
+
     def take_output(self, now: float) -> bytes:
         """Return the bytes that are to be sent now."""
-        if not self._out:
+        out = self._out
+        if not out:
             return b""
-        data = b"".join(self._out)
-        self._out.clear()
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
         self._sent_at = now
         return data
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """Take bytes from the server; return what happened."""
         self._heard_at = now
+        self._is_pinging = False
         events: list[Event] = []
-        for packet in self._decoder.feed(data):
-            try:
+        try:
+            for packet in self._decoder.feed(data):
                 self._take(packet, events)
-            except ProtocolViolation as violation:
-                events.append(self._violated(violation))
-                return events
-        if self._decoder.error is not None:
-            events.append(self._violated(self._decoder.error))
+            if self._decoder.error is not None:
+                raise self._decoder.error
+        except ProtocolViolation as violation:
+            events.append(self._violated(violation))
         return events
 
     def _violated(self, violation: ProtocolViolation) -> Closed:
         if self.is_connected and self.version == 5:
             self._put(p.Disconnect(violation.reason_code))
+        self.is_connected = False
         return Closed(violation.reason_code, violation.text)
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` wants to be called; None: never."""
-        if not self._keep_alive or not self.is_connected:
+        keep_alive = self._keep_alive
+        if not keep_alive or not self.is_connected:
             return None
-        return self._heard_at + 1.5 * self._keep_alive if self._is_pinging else self._sent_at + self._keep_alive
+        if self._is_pinging:
+            return self._pinged_at + keep_alive / 2
+        return min(self._sent_at, self._heard_at) + keep_alive
 
     def handle_timer(self, now: float) -> list[Event]:
-        """Send a PINGREQ when nothing was sent for the keep-alive time; give up when nothing comes back."""
+        """Send a PINGREQ after a keep-alive of silence on either side; give up when half of one brings no answer."""
         due = self.next_timer()
         if due is None or now < due:
             return []
         if self._is_pinging:
+            self.is_connected = False
             return [Closed(reasons.KEEP_ALIVE_TIMEOUT, "the server does not answer")]
         self._is_pinging = True
+        self._pinged_at = now
         self._put(p.PingReq())
         return []
 
-    def disconnect(self, reason_code: int = 0) -> None:
+    def disconnect(self, reason_code: int = 0, session_expiry_interval: int | None = None) -> None:
         """Say goodbye."""
-        self._put(p.Disconnect(reason_code))
+        self._put(p.Disconnect(reason_code, session_expiry_interval))
         self.is_connected = False
 
     def _put(self, packet: p.Packet) -> None:
         self._out.append(encode(packet, self.version))
 
-    # --- outbound ------------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------------ out
+
+    @property
+    def inflight(self) -> int:
+        """How many messages wait for their acknowledgement."""
+        return len(self._inflight)
 
     def _next_id(self) -> int:
         for _try in range(_PACKET_ID_MAX):
@@ -144,18 +174,51 @@ class ClientSession:
         raise UnavailableError("all packet ids are in use", code="inflight-full")
 
     def publish(self, publish: p.Publish) -> int:
-        """Send a message; returns the packet id of its `Delivered` (0 at QoS 0). Waits in order beyond the quota."""
+        """Send a message; returns the packet id of its `Delivered` (0 at QoS 0). Waits in order beyond the quota.
+
+        At QoS 0 it is gone where there is no connection.
+
+        Raises ReasonError where the server said that it takes no such message.
+        """
+        self._check(publish)
         if publish.qos == 0:
-            self._put(publish)
+            if self.is_connected:
+                self._send(publish)
             return 0
         publish.packet_id = self._next_id()
         self._inflight[publish.packet_id] = publish
         if self.is_connected and self._quota > 0 and not self._waiting:
             self._quota -= 1
-            self._put(publish)
+            self._send(publish)
         else:
             self._waiting.append(publish)
         return publish.packet_id
+
+    def _check(self, publish: p.Publish) -> None:
+        """Refuse here what the server would disconnect us for (MQTT 5, 3.2.2.3)."""
+        server = self.server
+        if server.maximum_qos is not None and publish.qos > server.maximum_qos:
+            raise ReasonError(reasons.QOS_NOT_SUPPORTED, f"the server takes QoS {server.maximum_qos} at most")
+        if publish.retain and not server.retain_available:
+            raise ReasonError(reasons.RETAIN_NOT_SUPPORTED)
+        size_max = server.maximum_packet_size
+        # The length of a packet needs no more than 12 bytes around topic, payload and properties.
+        if size_max is not None and len(publish.topic) + len(publish.payload) + 12 > size_max:
+            size = len(encode(publish, self.version))
+            if size > size_max:
+                raise ReasonError(reasons.PACKET_TOO_LARGE, f"{size} bytes, the server takes {size_max}")
+
+    def _send(self, publish: p.Publish) -> None:
+        """Write a message, with its topic as a number where that was agreed on (3.3.2.3.4)."""
+        aliases_max = self._aliases_max and min(self._aliases_max, self.server.topic_alias_maximum)
+        if aliases_max:
+            alias = self._aliases.get(publish.topic)
+            if alias is not None:
+                publish = msgspec.structs.replace(publish, topic="", topic_alias=alias)
+            elif len(self._aliases) < aliases_max:
+                alias = self._aliases[publish.topic] = len(self._aliases) + 1
+                publish = msgspec.structs.replace(publish, topic_alias=alias)
+        self._out.append(encode(publish, self.version))
 
     def subscribe(self, subscriptions: tuple[p.Subscription, ...]) -> int:
         """Subscribe; returns the packet id of its `Delivered`."""
@@ -172,99 +235,121 @@ class ClientSession:
         return packet_id
 
     def acknowledge(self, publish: p.Publish, reason_code: int = 0) -> None:
-        """Tell the server that an inbound message is safe."""
-        if publish.qos == 1:
-            self._put(p.PubAck(publish.packet_id, reason_code))
-        elif publish.qos == 2:
-            if reason_code >= _REFUSED:
-                self._received.discard(publish.packet_id)
-            self._put(p.PubRec(publish.packet_id, reason_code))
+        """Tell the server that an inbound message is safe; without effect where it has forgotten the message."""
+        answer = self._inbound.acknowledge(publish, reason_code)
+        if answer is not None and self.is_connected:
+            self._put(answer)
 
-    # --- inbound -------------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------------ in
 
     def _take(self, packet: p.Packet, events: list[Event]) -> None:
         kind = type(packet)
-        if not self.is_connected and kind is not p.ConnAck and kind is not p.Auth:
+        if not self.is_connected and kind is not p.ConnAck:
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, "the server did not answer CONNECT first")
         handler = _HANDLERS.get(kind)
-        if handler is None:
+        if handler is None or (self.is_connected and kind is p.ConnAck):
             raise ProtocolViolation(reasons.PROTOCOL_ERROR, f"the server sent {kind.__name__}")
         handler(self, packet, events)
 
     def _take_connack(self, ack: p.ConnAck, events: list[Event]) -> None:
         if ack.reason_code:
-            events.append(Closed(ack.reason_code, ack.reason_string, ack.server_reference))
+            code = ack.reason_code if self.version == 5 else reasons.connack_reason(ack.reason_code)
+            events.append(Closed(code, ack.reason_string, ack.server_reference))
             return
         self.is_connected = True
-        self._quota = ack.receive_maximum or _PACKET_ID_MAX
-        if ack.server_keep_alive is not None:
-            self._keep_alive = ack.server_keep_alive
+        self.server = ack
+        self._quota = self._quota_max = ack.receive_maximum or _PACKET_ID_MAX
+        self._keep_alive = self.connect.keep_alive if ack.server_keep_alive is None else ack.server_keep_alive
+        self._keep(ack)
+        events.append(Connected(ack))
+        unsent = {publish.packet_id for publish in self._waiting}
         self._waiting.clear()
         if not ack.session_present:
-            self._received.clear()
+            self._inbound.forget()
         for packet_id, held in list(self._inflight.items()):
-            if isinstance(held, p.PubRel) and not ack.session_present:
-                # The server has forgotten the exchange, which it had stored: it is done.
-                del self._inflight[packet_id]
-                events.append(Delivered(packet_id, (0,)))
-            elif isinstance(held, p.PubRel):
+            if isinstance(held, p.Publish):
+                held.dup = ack.session_present and (held.dup or packet_id not in unsent)
+                self._waiting.append(held)
+            elif ack.session_present:
                 self._put(held)
             else:
-                held.dup = ack.session_present
-                self._waiting.append(held)
-        self._release()
-        events.insert(0, Connected(ack))
+                # The server has forgotten the exchange, but it had stored the message: it is done.
+                del self._inflight[packet_id]
+                events.append(Delivered(packet_id, (0,)))
+        self._release(events)
 
-    def _release(self) -> None:
+    def _keep(self, ack: p.ConnAck) -> None:
+        """Note whether the server keeps the session when the connection ends, and under which name."""
+        expiry_s = self.connect.session_expiry_interval
+        if ack.session_expiry_interval is not None:
+            expiry_s = ack.session_expiry_interval
+        self._is_kept = self.version == 5 and expiry_s > 0
+        if ack.assigned_client_id:
+            self.connect = msgspec.structs.replace(self.connect, client_id=ack.assigned_client_id)
+
+    def _release(self, events: list[Event]) -> None:
+        """Send what waits, as far as the server's receive maximum goes (4.9)."""
         while self._waiting and self._quota > 0:
-            self._quota -= 1
-            self._put(self._waiting.popleft())
+            publish = self._waiting.popleft()
+            try:
+                self._check(publish)
+            except ReasonError as refusal:  # it was taken in before this server said what it bears
+                del self._inflight[publish.packet_id]
+                events.append(Delivered(publish.packet_id, (refusal.reason_code,), refusal.reason_string))
+            else:
+                self._quota -= 1
+                self._send(publish)
 
     def _take_publish(self, publish: p.Publish, events: list[Event]) -> None:
-        if publish.topic_alias is not None:
-            if publish.topic:
-                self._aliases[publish.topic_alias] = publish.topic
-            elif publish.topic_alias in self._aliases:
-                publish.topic = self._aliases[publish.topic_alias]
-            else:
-                raise ProtocolViolation(reasons.TOPIC_ALIAS_INVALID, "unknown topic alias")
-        if publish.qos == 2:
-            if publish.packet_id in self._received:
-                self._put(p.PubRec(publish.packet_id))
-                return
-            self._received.add(publish.packet_id)
-        events.append(Message(publish))
+        is_new, answer = self._inbound.receive(publish)
+        if is_new:
+            events.append(Message(publish))
+        if answer is not None:
+            self._put(answer)
 
     def _done(self, packet_id: int, code: int, text: str | None, events: list[Event]) -> None:
-        if self._inflight.pop(packet_id, None) is not None:
-            self._quota += 1
-            events.append(Delivered(packet_id, (code,), text))
-            self._release()
+        del self._inflight[packet_id]
+        self._quota = min(self._quota + 1, self._quota_max)
+        events.append(Delivered(packet_id, (code,), text))
+        self._release(events)
 
-    def _take_puback(self, ack: p.PubAck | p.PubComp, events: list[Event]) -> None:
-        self._done(ack.packet_id, ack.reason_code, ack.reason_string, events)
+    def _take_puback(self, ack: p.PubAck, events: list[Event]) -> None:
+        held = self._inflight.get(ack.packet_id)
+        if isinstance(held, p.Publish) and held.qos == 1:
+            self._done(ack.packet_id, ack.reason_code, ack.reason_string, events)
+        elif held is not None:
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBACK for a message at QoS 2")
+
+    def _take_pubcomp(self, ack: p.PubComp, events: list[Event]) -> None:
+        held = self._inflight.get(ack.packet_id)
+        if isinstance(held, p.PubRel):
+            # 0x92: the server has no such message any more, which it had acknowledged by PUBREC.
+            self._done(ack.packet_id, 0, ack.reason_string, events)
+        elif held is not None:
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBCOMP before PUBREC")
 
     def _take_pubrec(self, ack: p.PubRec, events: list[Event]) -> None:
+        held = self._inflight.get(ack.packet_id)
+        if isinstance(held, p.Publish) and held.qos == 1:
+            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "PUBREC for a message at QoS 1")
         if ack.reason_code >= _REFUSED:
-            self._done(ack.packet_id, ack.reason_code, ack.reason_string, events)
+            if held is not None:
+                self._done(ack.packet_id, ack.reason_code, ack.reason_string, events)
             return
-        is_known = ack.packet_id in self._inflight
-        release = p.PubRel(ack.packet_id, 0 if is_known else reasons.PACKET_IDENTIFIER_NOT_FOUND)
-        if is_known:
+        release = p.PubRel(ack.packet_id, 0 if held is not None else reasons.PACKET_IDENTIFIER_NOT_FOUND)
+        if held is not None:
             self._inflight[ack.packet_id] = release
         self._put(release)
 
     def _take_pubrel(self, release: p.PubRel, _events: list[Event]) -> None:
-        code = 0 if release.packet_id in self._received else reasons.PACKET_IDENTIFIER_NOT_FOUND
-        self._received.discard(release.packet_id)
-        self._put(p.PubComp(release.packet_id, code))
+        self._put(self._inbound.release(release))
 
     def _take_suback(self, ack: p.SubAck | p.UnsubAck, events: list[Event]) -> None:
         self._requests.discard(ack.packet_id)
         events.append(Delivered(ack.packet_id, ack.reason_codes or (0,), ack.reason_string))
 
     def _take_pong(self, _pong: p.PingResp, _events: list[Event]) -> None:
-        self._is_pinging = False
+        """Nothing: whatever is heard ends the waiting for it."""
 
     def _take_disconnect(self, said: p.Disconnect, events: list[Event]) -> None:
         self.is_connected = False
@@ -277,7 +362,7 @@ _HANDLERS: Final[dict[type, Any]] = {
     p.PubAck: ClientSession._take_puback,  # noqa: SLF001
     p.PubRec: ClientSession._take_pubrec,  # noqa: SLF001
     p.PubRel: ClientSession._take_pubrel,  # noqa: SLF001
-    p.PubComp: ClientSession._take_puback,  # noqa: SLF001
+    p.PubComp: ClientSession._take_pubcomp,  # noqa: SLF001
     p.SubAck: ClientSession._take_suback,  # noqa: SLF001
     p.UnsubAck: ClientSession._take_suback,  # noqa: SLF001
     p.PingResp: ClientSession._take_pong,  # noqa: SLF001

@@ -72,7 +72,12 @@ _FLAGS_ARE_FORBIDDEN: Final = frozenset({PUBREL, DISCONNECT, AUTH})
 """Where wrong flags are a protocol error instead of malformed."""
 _ONLY_SERVERS_SEND: Final = frozenset({CONNACK, SUBACK, UNSUBACK, PINGRESP})
 _ONLY_CLIENTS_SEND: Final = frozenset({CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ})
-_ANSWER_TYPES: Final = {PUBACK: PubAck, PUBREC: PubRec, PUBREL: PubRel, PUBCOMP: PubComp}
+_ANSWER_TYPES: Final[dict[int, Callable[..., Packet]]] = {
+    PUBACK: PubAck,
+    PUBREC: PubRec,
+    PUBREL: PubRel,
+    PUBCOMP: PubComp,
+}
 _PUBLISH_REASONS: Final = frozenset({0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99})
 _RELEASE_REASONS: Final = frozenset({0x00, 0x92})
 _ANSWER_REASONS: Final = {
@@ -309,7 +314,7 @@ def _read_auth(cursor: Cursor, _version: int, _kind: int) -> Auth:
     return Auth(reason, **found)
 
 
-_READERS: Final = {
+_READERS: Final[dict[int, Callable[[Cursor, int, int], Packet]]] = {
     CONNECT: _read_connect, CONNACK: _read_connack, PUBACK: _read_answer, PUBREC: _read_answer, PUBREL: _read_answer,
     PUBCOMP: _read_answer, SUBSCRIBE: _read_subscribe, SUBACK: _read_suback, UNSUBSCRIBE: _read_unsubscribe,
     UNSUBACK: _read_suback, PINGREQ: _read_ping, PINGRESP: _read_ping, DISCONNECT: _read_disconnect, AUTH: _read_auth,

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from godwit.contract.errors import RejectedError
+
 SUCCESS: Final = 0x00
 GRANTED_QOS_1: Final = 0x01
 GRANTED_QOS_2: Final = 0x02
@@ -62,9 +64,24 @@ _CONNACK_311: Final = {
 }
 
 
+_RETURN_CODES_311: Final = {
+    0: SUCCESS,
+    1: UNSUPPORTED_PROTOCOL_VERSION,
+    2: CLIENT_IDENTIFIER_NOT_VALID,
+    3: SERVER_UNAVAILABLE,
+    4: BAD_USER_NAME_OR_PASSWORD,
+    5: NOT_AUTHORIZED,
+}
+
+
 def connack_return_code(reason_code: int) -> int:
     """Return what CONNACK says in MQTT 3.1.1 (3.2.2.3) for a reason code of MQTT 5."""
     return _CONNACK_311.get(reason_code, 5)
+
+
+def connack_reason(return_code: int) -> int:
+    """Return the reason code of MQTT 5 for what CONNACK says in MQTT 3.1.1."""
+    return _RETURN_CODES_311.get(return_code, UNSPECIFIED_ERROR)
 
 
 def reason_name(code: int) -> str:
@@ -81,8 +98,10 @@ class ProtocolViolation(Exception):  # noqa: N818 - it is the peer's violation, 
         self.text = text
 
 
-class ReasonError(Exception):
+class ReasonError(RejectedError):
     """The other side refused with a reason code of 0x80 or above."""
+
+    code = "refused"
 
     def __init__(self, reason_code: int, reason_string: str | None = None) -> None:
         said = reason_name(reason_code)

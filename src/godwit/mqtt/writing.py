@@ -157,12 +157,13 @@ def _connack_5(packet: p.ConnAck) -> bytes:
 
 def _answer_5(kind: Callable[..., Any], reasons: Callable[[int], Any]) -> Callable[[Any], bytes]:
     def write(packet: p.PubAck | p.PubRec | p.PubRel | p.PubComp) -> bytes:
-        return kind(
+        data: bytes = kind(
             packet.packet_id,
             reason_code=reasons(packet.reason_code),
             reason_str=packet.reason_string,
             user_properties=list(packet.user_properties),
-        ).write()  # type: ignore[no-any-return]
+        ).write()
+        return data
 
     return write
 

@@ -1,4 +1,7 @@
-"""Exponential backoff with full jitter (Brooker 2015, "Exponential Backoff and Jitter"). Pure: chance is an argument."""
+"""Exponential backoff with full jitter (Brooker 2015, "Exponential Backoff and Jitter").
+
+Pure: chance is an argument.
+"""
 
 
 class Backoff:
