@@ -117,9 +117,13 @@ class PlatformProcess:
             f"http://127.0.0.1:{self.http}{quote(path, safe='/?&=%,:+')}",
             headers={"Authorization": f"Bearer {self.token}", "Accept": accept},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            data: bytes = answer.read()
-            return data
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                data: bytes = answer.read()
+                return data
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"{path} answers {error.code}: {error.read().decode()}") from None
 
     def json(self, path: str) -> object:
         """Ask the API; returns the document."""

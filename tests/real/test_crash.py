@@ -19,8 +19,8 @@ ROWS = 20_000
 
 def count_of(platform: Any, device: str, reading: str) -> int:
     answer = platform.json(
-        f"/api/v1/devices/{device}/telemetry?readings={reading}&from=2013-01-01T00:00:00Z&to=2100-01-01T00:00:00Z"
-        "&every=36500d&aggregate=count"
+        f"/api/v1/devices/{device}/telemetry?readings={reading}&from=2013-01-01T00:00:00Z&to=2090-01-01T00:00:00Z"
+        "&every=3650d&aggregate=count"
     )
     return int(sum(answer["columns"]["count"]))
 
@@ -97,7 +97,7 @@ class Publisher:
 
 def numbers_of(platform: Any, device: str) -> list[int]:
     answer = platform.json(
-        f"/api/v1/devices/{device}/telemetry?readings=number&from=2013-01-01T00:00:00Z&to=2100-01-01T00:00:00Z"
+        f"/api/v1/devices/{device}/telemetry?readings=number&from=2013-01-01T00:00:00Z&to=2090-01-01T00:00:00Z"
         "&limit=1000000"
     )
     return [int(value) for value in answer["columns"]["value"]]
