@@ -104,7 +104,7 @@ def asyncapi_document() -> dict[str, Any]:
                 operations[f"{action}{name[0].upper()}{name[1:]}"] = _operation(
                     action, name, kind.__name__, rule.summary, rule.qos, is_retained=rule.is_retained
                 )
-    severity = {"severity": {"description": "critical, warning or info", "examples": ["critical"]}}
+    severity: dict[str, Any] = {"severity": {"description": "critical, warning or info", "examples": ["critical"]}}
     for name, address, kind, summary, parameters in (
         ("alerts", "alerts/{severity}", CriticalAlert, "Alerts that fire or are resolved", severity),
         ("systemHeartbeat", HEARTBEAT_TOPIC, SystemHeartbeat, "The platform's sign of life", {}),
@@ -119,7 +119,7 @@ def asyncapi_document() -> dict[str, Any]:
         "info": {
             "title": "godwit: devices",
             "version": __version__,
-            "description": "What devices and the platform say to each other over MQTT. An acknowledgement means stored.",
+            "description": "What devices and the platform say to each other. An acknowledgement means stored.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -133,9 +133,10 @@ def _components(used: dict[str, type[msgspec.Struct]]) -> dict[str, Any]:
     refs, schemas = msgspec.json.schema_components(list(used.values()), ref_template="#/components/schemas/{name}")
     messages = {}
     for (name, _kind), ref in zip(used.items(), refs, strict=True):
-        messages[name] = {"name": name, "contentType": "application/json", "payload": ref}
+        message: dict[str, Any] = {"name": name, "contentType": "application/json", "payload": ref}
+        messages[name] = message
         if name in _EXAMPLES:
-            messages[name]["examples"] = [{"name": f"{name}Example", "payload": _EXAMPLES[name]}]
+            message["examples"] = [{"name": f"{name}Example", "payload": _EXAMPLES[name]}]
     return {"messages": messages, "schemas": schemas}
 
 
@@ -144,15 +145,16 @@ _STYLE: Final = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6eeec;--soft:#93a5a1;--line:#26322f;--page:#0e1413;--card:#151d1b;
 --tint:#5eead4}}
 *{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 system-ui,sans-serif}
-main{max-width:960px;margin:0 auto;padding:40px 20px 80px}h1{font-size:26px;margin:0 0 4px}p{margin:0 0 24px;color:var(--soft)}
+main{max-width:960px;margin:0 auto;padding:40px 20px 80px}h1{font-size:26px;margin:0 0 4px}
+p{margin:0 0 24px;color:var(--soft)}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin:16px 0}
 h2{font:600 15px/1.4 ui-monospace,monospace;margin:0 0 4px;color:var(--tint);overflow-wrap:anywhere}
 section p{margin:0 0 12px}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:6px 12px 6px 0;border-top:1px solid var(--line);vertical-align:top}
 th{font-weight:500;color:var(--soft)}code,pre{font:13px/1.5 ui-monospace,monospace}
 pre{overflow:auto;background:var(--page);border-radius:8px;padding:12px;margin:12px 0 0}
-.tag{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 10px;font-size:12px;margin-right:6px;
-color:var(--soft)}a{color:var(--tint)}
+.tag{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 10px;font-size:12px;
+margin-right:6px;color:var(--soft)}a{color:var(--tint)}
 """
 
 

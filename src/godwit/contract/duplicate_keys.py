@@ -1,7 +1,8 @@
 """Refuses JSON objects with the same key twice, at nearly no cost (RFC 8259, 4: such objects are unpredictable).
 
 A device sends the same shape all its life; only digits change. So a payload is reduced to its *skeleton*, all digits,
-signs, dots and hexadecimal letters deleted. A skeleton whose own keys, as they stand in it, are unique in each object is
+signs, dots and hexadecimal letters deleted. A skeleton whose own keys, as they stand in it, are unique in each object
+is
 remembered: keys that differ after the deletion differed before, so no payload with that skeleton holds a duplicate.
 """
 

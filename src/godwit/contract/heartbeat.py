@@ -1,4 +1,7 @@
-"""The platform's heartbeat: retained on `system/heartbeat`, every 10 s. Who reads an old one knows that it stands still."""
+"""The platform's heartbeat: retained on `system/heartbeat`, every 10 s.
+
+Who reads an old one knows that it stands still.
+"""
 
 import msgspec
 

@@ -1,4 +1,7 @@
-"""Encodings of payloads: how they are told apart, and their way into plain trees. JSON, CBOR, SenML of both, Protobuf."""
+"""Encodings of payloads: how they are told apart, and their way into plain trees.
+
+JSON, CBOR, SenML of both, Protobuf.
+"""
 
 import json
 from enum import StrEnum

@@ -4,6 +4,7 @@ A pack is resolved (RFC 8428, 4.6): base name, time, unit, value and sum are app
 become one sample. A name `urn:dev:...:reading` or `device/reading` keeps its last part as the reading's name.
 """
 
+from math import isnan
 from typing import Any, Final
 
 from godwit.contract import codes
@@ -30,7 +31,7 @@ def _refuse(text: str) -> MalformedError:
 
 def _number(record: dict[str, Any], label: str) -> float | int:
     value = record.get(label, 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value):
         raise _refuse(f"{label} is a number")
     return value
 
@@ -53,7 +54,7 @@ def decode_senml(pack: object, now: int) -> Telemetry:
     for each in pack:
         if not isinstance(each, dict):
             raise _refuse("a SenML record is an object")
-        record = {_LABELS.get(label, label): value for label, value in each.items()}
+        record: dict[str, Any] = {str(_LABELS.get(label, label)): value for label, value in each.items()}
         _check_record(record)
         base.update({label: record[label] for label in ("bn", "bt", "bu", "bv", "bs") if label in record})
         if any(label in record for label in _VALUES):

@@ -1,4 +1,7 @@
-"""`telemetry/stored`: up to which sample a stream is stored, and four times from which both sides know clock and delay."""
+"""`telemetry/stored`: up to which sample a stream is stored.
+
+And four times from which both sides know clock and delay.
+"""
 
 import msgspec
 

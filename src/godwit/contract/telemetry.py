@@ -150,7 +150,7 @@ def _decode_json(payload: bytes) -> Telemetry:
 
 
 def _decode_second(payload: bytes, error: msgspec.ValidationError) -> Telemetry:
-    """A message whose first decoding did not fit: SenML without a content type, or a wrong type, which is named."""
+    """Tell why a first decoding did not fit: SenML without a content type, or a wrong type, which is named."""
     tree = load(payload, Encoding.JSON)
     if isinstance(tree, list):
         from godwit.contract.senml import decode_senml  # noqa: PLC0415
@@ -201,14 +201,17 @@ def _from_wire(wire: TelemetryData) -> Telemetry:
             sample, is_local = _wire_sample(each, time)
             samples.append(sample)
             is_zoneless |= is_local
-    if len(samples) == 1:
-        # Nothing else could be stored of the message: refuse it as a whole.
-        only = samples[0]
-        if only.code:
-            raise MalformedError(only.detail, code=only.code)
-    elif not samples:
-        raise MalformedError("the message holds no sample", code=codes.NO_READINGS)
+    _require_something(samples)
     return _telemetry(wire, samples, is_zoneless)
+
+
+def _require_something(samples: list[Sample]) -> None:
+    """Refuse a message as a whole when nothing of it could be stored."""
+    if not samples:
+        raise MalformedError("the message holds no sample", code=codes.NO_READINGS)
+    only = samples[0]
+    if len(samples) == 1 and only.code:
+        raise MalformedError(only.detail, code=only.code)
 
 
 def lift(wire: TelemetryData) -> None:

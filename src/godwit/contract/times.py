@@ -6,6 +6,7 @@ Numbers are told apart by decade, so that a date from 2001 to 2286 is read right
 
 import re
 from calendar import timegm
+from math import isfinite
 from typing import Final
 
 from godwit.contract import codes
@@ -61,7 +62,7 @@ def _scale_integer(value: int) -> int:
 
 
 def _scale_float(value: float) -> int:
-    if value != value or value in (float("inf"), float("-inf")):
+    if not isfinite(value):
         raise MalformedError("a time is a finite number", code=codes.TIME_MALFORMED)
     whole = int(value)
     scale = _scale_integer(whole) // whole if whole else NS

@@ -1,9 +1,12 @@
 """The one topic schema, both ways. No other module writes a `/`.
 
 Two layouts: *native*, `devices/{deviceId}/{channel}`, with the aliases of older devices (`device/{id}/telemetry`,
-`device/commands/#`), and *placed*, `{tenant}/{location}/{deviceType}/{deviceId}/{channel}`. A server in the placed layout
+`device/commands/#`), and *placed*, `{tenant}/{location}/{deviceType}/{deviceId}/{channel}`. A server in the placed
+layout
 still understands the native one.
 """
+
+# ruff: noqa: FBT003 - the table of channels is a table of flags
 
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol

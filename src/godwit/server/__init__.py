@@ -1,1 +1,4 @@
-"""The owner's side: accept, store, show. One process by default; behind each seam an engine for those who outgrow it."""
+"""The owner's side: accept, store, show.
+
+One process by default; behind each seam an engine for those who outgrow it.
+"""

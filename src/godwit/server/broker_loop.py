@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, Final
 
 import uvloop
@@ -26,8 +25,7 @@ class BrokerLoop:
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the loop and wait for its result."""
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def soon(self, work: Callable[..., object], *arguments: object) -> None:
         """Have the loop call `work`; from any thread."""

@@ -40,7 +40,7 @@ class Board(Protocol):
 class Housekeeping:
     """The clockwork of one server."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the rooms it looks after
         self,
         ingest: Ingest,
         board: Board,
@@ -80,10 +80,16 @@ class Housekeeping:
         rows = self._board.due(now)
         places = self._moved(self._ingest.directory)
         if rows or places:
-            await self._in_thread(lambda: (self._registry.write_presence(rows), self._registry.write_places(places)))
+            await self._in_thread(lambda: self._write_rows(rows, places))
         if rows and self._live.has_listeners:
             news: list[News] = [PresenceNews(row.device_id, row.online, row.since) for row in rows]
             self._live.publish(news)
+
+    def _write_rows(
+        self, rows: Sequence[Presence], places: Sequence[tuple[DeviceId, float, float, float | None]]
+    ) -> None:
+        self._registry.write_presence(rows)
+        self._registry.write_places(places)
 
     def _moved(self, directory: Directory) -> Sequence[tuple[DeviceId, float, float, float | None]]:
         moved = []

@@ -1,6 +1,7 @@
 """The composition root: builds the rooms, wires their events, runs them on two loops, takes them down in order.
 
-The broker loop (a thread of its own) has sockets, sessions, ingest and the group commit; the front thread serves API and
+The broker loop (a thread of its own) has sockets, sessions, ingest and the group commit; the front thread serves API
+and
 console. Nothing here decides anything.
 """
 
@@ -127,8 +128,10 @@ class Server:
         self._ingest = Ingest(self._store, self._directory, self._topics, self._board, self._live)
         self._ingest.recover()
         devices, types = self._registry.load_all()
-        for changed in (*types, *devices):
-            self._directory.learn(changed)
+        for device_type in types:
+            self._directory.learn(device_type)
+        for device in devices:
+            self._directory.learn(device)
         self._registry.on_change(self._on_registry_change)
         self._started = time_ns()
 
@@ -211,14 +214,17 @@ class Server:
         self._broker.post(Publish(HEARTBEAT_TOPIC, encode(beat), 0, retain=True), now)
 
     def _on_failure(self, name: str, error: BaseException) -> None:
-        """A bug ends the process loudly: what runs on without its group commit would acknowledge nothing."""
+        """End the process loudly: what runs on without its group commit would acknowledge nothing."""
         self._failed = f"{name} ended: {error!r}"
         self._stopping.set()
 
     # --- down -----------------------------------------------------------------------------------------------------
 
     def wait(self) -> None:
-        """Block until `stop` is called or a room fails; then take everything down. Raises RuntimeError after a failure."""
+        """Block until `stop` is called or a room fails; then take everything down.
+
+        Raises RuntimeError after a failure.
+        """
         self._is_waiting = True
         self._stopping.wait()
         self._is_waiting = False

@@ -1,11 +1,12 @@
 """Settings: what is in force, and where each value came from.
 
-Each field is an environment variable and a line of `.env`, in upper case. Flags win over the environment, the environment
+Each field is an environment variable and a line of `.env`, in upper case. Flags win over the environment, the
+environment
 over `.env`, that over the default. An empty value means unset.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
@@ -126,11 +127,7 @@ def _parse(variable: str, text: str, kind: Any, source: str) -> Any:
             raise refuse("true or false")
         return text.lower() in _TRUE
     if kind is int:
-        if not text.isascii() or not text.isdigit():
-            raise refuse("a whole number")
-        if field in _PORTS and not 0 < int(text) < 65_536:
-            raise refuse("a port, 1 to 65535")
-        return int(text)
+        return _whole_number(field, text, refuse)
     if kind is Path:
         return Path(text).expanduser()
     if field == "database_url":
@@ -138,7 +135,15 @@ def _parse(variable: str, text: str, kind: Any, source: str) -> Any:
     return text
 
 
-def _database_url(text: str, refuse: Any) -> str:
+def _whole_number(field: str, text: str, refuse: Callable[[str], RejectedError]) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise refuse("a whole number")
+    if field in _PORTS and not 0 < int(text) < 65_536:
+        raise refuse("a port, 1 to 65535")
+    return int(text)
+
+
+def _database_url(text: str, refuse: Callable[[str], RejectedError]) -> str:
     """Accept every usual spelling of the scheme; SQLAlchemy gets the driver that is installed."""
     scheme, colon, _rest = text.partition("://")
     name = scheme.partition("+")[0].lower()

@@ -1,4 +1,6 @@
-"""Bearer tokens and sessions. The first token, an administrator's, is made at first start, in a file only its owner reads.
+"""Bearer tokens and sessions.
+
+The first token, an administrator's, is made at first start, in a file only its owner reads.
 
 Sessions live in memory: a restart signs people out, and nothing has to be kept secret on disk for them.
 """

@@ -1,6 +1,7 @@
 """Telemetry columns as JSON, CSV, Arrow or Parquet. Columns stay columns up to the socket."""
 
 from collections.abc import Iterator
+from math import isnan
 from typing import Any, Final
 
 import msgspec
@@ -88,7 +89,7 @@ def _json_column(name: str, column: Any) -> list[Any]:
         return [format_time(each) for each in column.tolist()]
     if isinstance(column, np.ndarray):
         listed: list[Any] = column.tolist()
-        return [None if each != each else each for each in listed] if column.dtype.kind == "f" else listed
+        return [None if isnan(each) else each for each in listed] if column.dtype.kind == "f" else listed
     return column  # type: ignore[no-any-return]
 
 

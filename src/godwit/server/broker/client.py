@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from godwit.contract.topics import DeviceTopic  # noqa: TC001 - at runtime, as everywhere
+from godwit.contract.topics import DeviceTopic
 from godwit.mqtt.server_connection import Closed, Limits, ServerConnection
-from godwit.server.broker.rights import Rights  # noqa: TC001
+from godwit.server.broker.rights import Rights
 from godwit.server.ingest.arrival import Arrival, Peer
 
 DEVICES_MAX = 10_000

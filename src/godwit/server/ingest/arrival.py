@@ -9,7 +9,10 @@ from godwit.mqtt.packets import Publish
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who handed a message in. `identity` is proven (certificate, token) or None; the loopback listener trusts names."""
+    """Who handed a message in.
+
+    `identity` is proven (certificate, token) or None; the loopback listener trusts names.
+    """
 
     client_id: str
     listener: str
@@ -23,7 +26,7 @@ class Settles(Protocol):
     """Whoever waits for arrivals to be durable: a connection, an HTTP request."""
 
     def settle(self, arrival: "Arrival") -> None:
-        """Called on the broker loop once the arrival is durable, in the order in which they came."""
+        """Go on, on the broker loop, once the arrival is durable, in the order in which they came."""
         ...
 
 
@@ -60,7 +63,10 @@ class Participant(Protocol):
         ...
 
     def write(self, work: object) -> None:
-        """Make it durable. Called in the commit thread; raises UnavailableError to be tried again with the same work."""
+        """Make it durable. Called in the commit thread.
+
+        Raises UnavailableError to be tried again with the same work.
+        """
         ...
 
 

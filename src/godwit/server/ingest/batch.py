@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from godwit.server.telemetry.model import Document, Kind, Points, Quarantined
 
@@ -14,8 +15,8 @@ class Batch:
     """Gathers one group. Per reading: series, value. Per sample: the rest, repeated over its readings when sealed."""
 
     __slots__ = (
-        "counts", "documents", "duplicates", "id_devices", "id_hashes", "id_seconds", "kinds", "late", "message_devices",
-        "messages_accepted", "messages_duplicate", "messages_late", "messages_readings", "numbers", "offsets",
+        "counts", "documents", "duplicates", "id_devices", "id_hashes", "id_seconds", "kinds",
+        "message_devices",        "messages_accepted", "messages_duplicate", "messages_late", "messages_readings", "numbers", "offsets",
         "print_devices", "prints", "qualities", "quarantined", "received", "refusals", "released", "seqs", "series",
         "taken_counts", "taken_firsts", "taken_tracks", "times", "track_nos", "values",
     )  # fmt: skip
@@ -62,7 +63,7 @@ class Batch:
             self.message_devices or self.documents or self.quarantined or self.released or self.prints or self.refusals
         )
 
-    def odd_value(self, value: int | bool | str) -> None:
+    def odd_value(self, value: float | str) -> None:
         """Append a value that is no float."""
         at = len(self.values)
         if isinstance(value, bool):
@@ -72,8 +73,9 @@ class Batch:
             self.kinds.append((at, Kind.TEXT, value))
             self.values.append(float("nan"))
         else:
-            is_exact = -EXACT_IN_FLOAT <= value <= EXACT_IN_FLOAT
-            self.kinds.append((at, Kind.INTEGER, None if is_exact else value))
+            whole = int(value)
+            is_exact = -EXACT_IN_FLOAT <= whole <= EXACT_IN_FLOAT
+            self.kinds.append((at, Kind.INTEGER, None if is_exact else whole))
             self.values.append(float(value))
 
     def points(self) -> Points | None:
@@ -87,11 +89,12 @@ class Batch:
         for at, code in self.qualities:
             quality[at] = code
         values = np.array(self.values, np.float64)
-        integer, text = None, None
+        integer: NDArray[np.int64] | None = None
+        text: list[str | None] | None = None
         for at, code, exact in self.kinds:
             kind[at] = code
             if isinstance(exact, str):
-                text = text if text is not None else [None] * n
+                text = text if text is not None else [None for _ in range(n)]
                 text[at] = exact
             elif exact is not None:
                 integer = integer if integer is not None else np.zeros(n, np.int64)

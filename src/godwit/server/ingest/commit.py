@@ -1,6 +1,7 @@
 """Group commit: the point of acknowledgement. Commits at once when idle, else whatever arrived meanwhile.
 
-Every publish joins the open group. The participants (telemetry, registry, the broker's journal) hand over what gathered,
+Every publish joins the open group. The participants (telemetry, registry, the broker's journal) hand over what
+gathered,
 one thread makes it durable in their order, then the arrivals are settled in the order in which they came. A participant
 that cannot write stalls the road: acknowledgements wait, publishers are slowed, nothing is lost.
 """
@@ -95,7 +96,7 @@ class GroupCommit:
                 await loop.run_in_executor(self._executor, self._write_in_thread, works)
             except UnavailableError as error:
                 if not self._stalled:
-                    log.error("nothing can be stored: %s", error)
+                    log.warning("nothing can be stored: %s", error)
                 self._stalled = str(error)
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1

@@ -118,7 +118,7 @@ class Directory:
         entry.declared = declared or None
 
     def forget(self, device_id: str) -> None:
-        """An erased device: its numbers are not given again, its name is free."""
+        """Drop an erased device: its numbers are not given again, its name is free."""
         entry = self.entries.pop(device_id, None)
         if entry is not None:
             entry.is_known = False

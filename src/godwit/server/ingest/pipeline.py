@@ -1,6 +1,7 @@
 """The datum's road: Received -> Decoded -> Admitted -> Fresh -> laid into the open group, or Quarantined.
 
-Each station takes the type that the one before returns, so that storing a reading which nobody authorised, or twice, does
+Each station takes the type that the one before returns, so that storing a reading which nobody authorised, or twice,
+does
 not type-check. Pure but for the state it keeps (directory, open batch): no I/O, no clock; `arrival.received` is now.
 """
 

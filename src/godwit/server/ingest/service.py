@@ -1,4 +1,6 @@
-"""Ingest as other rooms use it: the first station for the broker, a participant of the group commit, a door for the API.
+"""Ingest as other rooms use it.
+
+The first station for the broker, a participant of the group commit, a door for the API.
 
 The pipeline decides; this shell gives it arrivals, hands its columns to the store and tells the news afterwards.
 """
@@ -122,8 +124,10 @@ class Ingest:
     def receive(self, arrival: Arrival) -> None:
         """Take a message of the contract down the road; sets code, detail, accepted and duplicate."""
         topic = arrival.topic
-        assert topic is not None
         self._messages += 1
+        if arrival.code or topic is None:  # refused at the door: a topic with an impossible device id
+            self.pipeline.quarantine(arrival, arrival.code or codes.INVALID_DEVICE_ID, arrival.detail, None)
+            return
         try:
             entry = self.pipeline.walk(arrival) if topic.channel is Channel.TELEMETRY else self._receive_other(arrival)
         except (MalformedError, RejectedError) as error:
@@ -219,7 +223,10 @@ class Ingest:
         return self.ledger_book.dump() + self.latest_values.dump() + self._dirty.dump(self.directory)
 
     async def fold(self) -> None:
-        """Fold now; returns once durable. Sealing wants it: latest values of hot rows are found by looking, of sealed not."""
+        """Fold now; returns once durable.
+
+        Sealing wants it: latest values of hot rows are found by looking, of sealed not.
+        """
         self._is_fold_wanted = True
         await self._purge([])
 
@@ -243,7 +250,8 @@ class Ingest:
         self, device_id: str, channel: Channel, payload: bytes, *, content_type: str | None = None, peer: str = "http"
     ) -> Outcome:
         """Ingest one message; returns after the commit. Raises UnavailableError when the store does not take it."""
-        return await self._on_loop(self._submit(device_id, channel, payload, content_type, peer))
+        outcome: Outcome = await self._on_loop(self._submit(device_id, channel, payload, content_type, peer))
+        return outcome
 
     async def _submit(
         self, device_id: str, channel: Channel, payload: bytes, content_type: str | None, peer: str
@@ -261,7 +269,8 @@ class Ingest:
 
     async def replay(self, number: int) -> Outcome:
         """Send a quarantined message down the road again; it leaves quarantine if it is accepted now."""
-        return await self._on_loop(self._replay(number))
+        outcome: Outcome = await self._on_loop(self._replay(number))
+        return outcome
 
     async def _replay(self, number: int) -> Outcome:
         assert self.group is not None
@@ -289,7 +298,8 @@ class Ingest:
 
     async def purge(self, numbers: list[int]) -> int:
         """Remove quarantined messages; returns how many there were."""
-        return await self._on_loop(self._purge(numbers))
+        purged: int = await self._on_loop(self._purge(numbers))
+        return purged
 
     async def _purge(self, numbers: list[int]) -> int:
         assert self.group is not None
@@ -301,7 +311,8 @@ class Ingest:
 
     async def erase(self, device_id: str) -> int:
         """Remove all telemetry, state and quarantine of a device; returns the points removed."""
-        return await self._on_loop(self._erase(device_id))
+        erased: int = await self._on_loop(self._erase(device_id))
+        return erased
 
     async def _erase(self, device_id: str) -> int:
         entry = self.directory.entries.get(device_id)

@@ -1,4 +1,6 @@
-"""`telemetry/stored`: tells a device up to which number its stream is stored. Coalesced to one message a track and flush.
+"""`telemetry/stored`: tells a device up to which number its stream is stored.
+
+Coalesced to one message a track and flush.
 
 Sent for QoS 0 streams and after `online`; at QoS 1 the acknowledgement says the same.
 """

@@ -8,9 +8,18 @@ from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName
 from godwit.server.accounts.principal import Principal
 
 __all__ = [
-    "DEFAULT_TYPE", "DeclaredReading", "Device", "DevicePage", "DeviceType", "Group", "Lifecycle", "Location", "Outside",
-    "Presence", "Principal",
-]  # fmt: skip
+    "DEFAULT_TYPE",
+    "DeclaredReading",
+    "Device",
+    "DevicePage",
+    "DeviceType",
+    "Group",
+    "Lifecycle",
+    "Location",
+    "Outside",
+    "Presence",
+    "Principal",
+]
 
 DEFAULT_TYPE = TypeName("default")
 

@@ -1,4 +1,6 @@
-"""Who is there. Pure: told what happens on the broker loop, drained by housekeeping, ordered by a number that only grows.
+"""Who is there. Pure: told what happens on the broker loop.
+
+Drained by housekeeping, ordered by a number that only grows.
 
 A device is online while a connection speaks for it, or for a while after its last message where it has none of its own
 (a script that connects, sends and leaves). Its own status document has the last word on both.

@@ -169,7 +169,7 @@ class Registry:
         """Change some fields (camelCase). Raises RejectedError (`not-found`, `invalid-field`)."""
         unknown = set(changes) - _CHANGEABLE
         if unknown:
-            raise RejectedError(f"{sorted(unknown)[0]!r} cannot be changed", code="invalid-field")
+            raise RejectedError(f"{min(unknown)!r} cannot be changed", code="invalid-field")
         with self._write() as connection:
             before = store.device_of(self._row(connection, who, device_id))
             document = {**msgspec.to_builtins(before), **changes, "updated": time_ns()}

@@ -111,7 +111,9 @@ def select_devices(
     return chosen.order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit)
 
 
-def record(connection: sa.Connection, at: int, who: str, what: str, about: str, before: Any, after: Any) -> None:
+def record(  # noqa: PLR0917 - the columns of the log, in their order
+    connection: sa.Connection, at: int, who: str, what: str, about: str, before: Any, after: Any
+) -> None:
     """Write who changed what into the audit log, in the change's own transaction."""
     connection.execute(
         t.audit.insert(),

@@ -1,4 +1,7 @@
-"""The SQLAlchemy engine: SQLite (WAL) in the data directory, or PostgreSQL by DATABASE_URL; migrated when it is opened."""
+"""The SQLAlchemy engine.
+
+SQLite (WAL) in the data directory, or PostgreSQL by DATABASE_URL; migrated when it is opened.
+"""
 
 import logging
 from pathlib import Path

@@ -1,7 +1,8 @@
 """The embedded store: DuckDB for hot rows and the server's state, sealed by time into Parquet.
 
 One connection writes, in one transaction a commit; its COMMIT is the point of acknowledgement. Reading takes a snapshot
-of the manifest and the hot rows it needs, and works on it in a second DuckDB instance (`query`), so that no query, however
+of the manifest and the hot rows it needs, and works on it in a second DuckDB instance (`query`), so that no query,
+however
 greedy, can hurt a commit.
 """
 
@@ -80,7 +81,11 @@ class DuckDBStore:
     # --- opening ------------------------------------------------------------------------------------------------
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        config = {"memory_limit": self._memory, "threads": "2", "temp_directory": str(self._directory / "tmp")}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": self._memory,
+            "threads": "2",
+            "temp_directory": str(self._directory / "tmp"),
+        }
         try:
             con = duckdb.connect(str(self._directory / "telemetry.duckdb"), config=config)
             con.execute("SET checkpoint_threshold='128MB'")
@@ -125,7 +130,8 @@ class DuckDBStore:
         with self._snapshot() as (con, tables):
             union = " UNION ALL ".join(f"SELECT * FROM {table}" for table in tables)
             found = con.execute(
-                f"SELECT * FROM ({union}) QUALIFY row_number() OVER (PARTITION BY series ORDER BY time DESC, seq DESC) = 1"  # noqa: S608
+                f"SELECT * FROM ({union}) "
+                "QUALIFY row_number() OVER (PARTITION BY series ORDER BY time DESC, seq DESC) = 1"
             ).fetchnumpy()
         return points_of(found)
 
@@ -177,7 +183,7 @@ class DuckDBStore:
         if points.text is not None:
             batch["text"], text = np.array(points.text, dtype=object), "text"
         self._con.execute(
-            f'INSERT INTO {self.sealing.active} SELECT series, time, value, kind, quality, seq, track, "offset", '  # noqa: S608
+            f'INSERT INTO {self.sealing.active} SELECT series, time, value, kind, quality, seq, track, "offset", '
             f"received, {integer}, {text} FROM batch"
         )
 
@@ -185,16 +191,16 @@ class DuckDBStore:
         if len(rows) <= 8:
             marks = ", ".join("?" * len(rows[0]))
             for row in rows:
-                self._con.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608
+                self._con.execute(f"INSERT INTO {table} VALUES ({marks})", row)
             return
         columns: dict[str, NDArray[Any]] = {}
         for at, values in enumerate(zip(*rows, strict=True)):
             is_number = isinstance(values[0], int)
             columns[f"c{at}"] = np.array(values, dtype=np.int64) if is_number else _objects(values)
-        self._con.execute(f"INSERT INTO {table} SELECT * FROM columns")  # noqa: S608
+        self._con.execute(f"INSERT INTO {table} SELECT * FROM columns")
 
     def _after_trouble(self, number: int, error: duckdb.Error) -> None:
-        """A failed COMMIT may be durable all the same: open anew, look, and tell."""
+        """Open anew, look whether the failed COMMIT is durable all the same, and tell."""
         log.warning("commit %d failed, opening the store anew: %s", number, error)
         try:
             self._con.close()
@@ -251,7 +257,7 @@ class DuckDBStore:
 
     @contextmanager
     def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
-        """A read transaction of its own on the owner, and the hot tables there are at that moment."""
+        """Yield a read transaction of its own on the owner, and the hot tables there are at that moment."""
         with self._lock:
             con = self._con.cursor()
             con.execute("BEGIN")
@@ -310,7 +316,8 @@ class DuckDBStore:
         with self._source(series, start, end) as source:
             with self._snapshot() as (con, _tables):
                 names = con.execute(
-                    "SELECT s.series, d.device_id AS device, s.name AS reading FROM series s JOIN devices d USING (device) "
+                    "SELECT s.series, d.device_id AS device, s.name AS reading FROM series s "
+                    "JOIN devices d USING (device) "
                     "QUALIFY row_number() OVER (PARTITION BY s.series ORDER BY s.rowid DESC, d.rowid DESC) = 1"
                 ).fetchnumpy()
             return self._query.export(source, names, path)
@@ -340,7 +347,7 @@ class DuckDBStore:
         where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
         with self._snapshot() as (con, _tables):
             rows = con.execute(
-                f"SELECT * FROM quarantine {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
+                f"SELECT * FROM quarantine {where} ORDER BY number DESC LIMIT ?",
                 [*chosen.values(), limit],
             ).fetchall()
         return [Quarantined(*row) for row in rows]
@@ -365,7 +372,7 @@ class DuckDBStore:
             retired = self.sealing.rotate(self._con, now)
             con = self._con.cursor()
         try:
-            written = self.sealing.write(con, retired, now)
+            written = self.sealing.write(con, retired)
         except _TROUBLE as error:
             raise UnavailableError(f"sealing failed: {error}", code="store-unavailable") from error
         finally:
@@ -405,9 +412,9 @@ class DuckDBStore:
                 self.sealing.strike(self._con, [old for old, _new in replaced])
                 self.sealing.enlist(self._con, [new for _old, new in replaced if new is not None], None)
                 for table in self.sealing.tables:
-                    self._con.execute(f"DELETE FROM {table} WHERE series IN (SELECT unnest(?::INTEGER[]))", [series])  # noqa: S608
+                    self._con.execute(f"DELETE FROM {table} WHERE series IN (SELECT unnest(?::INTEGER[]))", [series])
                 for table in ("documents", "tracks", "series"):
-                    self._con.execute(f"DELETE FROM {table} WHERE device = ?", [device_no])  # noqa: S608
+                    self._con.execute(f"DELETE FROM {table} WHERE device = ?", [device_no])
                 self._con.execute("UPDATE devices SET device_id = '' WHERE device = ?", [device_no])
                 for device_id, _tenant, _type in name:
                     self._con.execute("DELETE FROM quarantine WHERE device_id = ?", [device_id])
@@ -442,8 +449,7 @@ def _hot_rows(
         is_one = len(series) == 1
         chosen = f" AND series = {int(series[0])}" if is_one else " AND series IN (SELECT series FROM wanted)"
     union = " UNION ALL ".join(
-        f"SELECT * FROM {table} WHERE time >= {int(start)} AND time < {int(end)}{chosen}"  # noqa: S608
-        for table in tables
+        f"SELECT * FROM {table} WHERE time >= {int(start)} AND time < {int(end)}{chosen}" for table in tables
     )
     found = con.execute(union).fetchnumpy()
     del wanted

@@ -93,8 +93,14 @@ class LatestValues:
         for at in self._dirty:
             part = slice(at * CHUNK, (at + 1) * CHUNK)
             exact = {n: self._exact[n] for n in range(part.start, part.stop) if n in self._exact} if self._exact else {}
-            columns = (self.time, self.value, self.kind, self.quality, self.received)
-            chunk = _Chunk(*(column[part].tobytes() for column in columns), exact)
+            chunk = _Chunk(
+                self.time[part].tobytes(),
+                self.value[part].tobytes(),
+                self.kind[part].tobytes(),
+                self.quality[part].tobytes(),
+                self.received[part].tobytes(),
+                exact,
+            )
             rows.append(StateRow(KIND, at, msgspec.msgpack.encode(chunk)))
         self._dirty.clear()
         return rows

@@ -66,7 +66,8 @@ class Ledger:
 
     def totals(self) -> list[int]:
         """Return the sums over all devices, in the order of `Account`."""
-        return self._counts.sum(axis=0).tolist()
+        sums: list[int] = self._counts.sum(axis=0).tolist()
+        return sums
 
     def quarantined_total(self) -> int:
         """Return how much was ever quarantined."""

@@ -153,7 +153,7 @@ class MemoryStore:
         good = (points.quality < 2) & (points.kind < 3)
         return largest_triangles(points.time[good], points.value[good], points_max)
 
-    def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:
+    def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:  # noqa: ARG002
         """Write nothing but the header: memory holds no files. Returns the number of rows there would be."""
         raise UnavailableError("the memory store writes no files", code="not-supported")
 

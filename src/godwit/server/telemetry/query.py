@@ -56,7 +56,11 @@ class QueryEngine:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._con is None:  # made at the first query: an idle platform does not pay for it
-                config = {"memory_limit": self._memory, "threads": "2", "temp_directory": str(self._temp)}
+                config: dict[str, str | bool | int | float | list[str]] = {
+                    "memory_limit": self._memory,
+                    "threads": "2",
+                    "temp_directory": str(self._temp),
+                }
                 self._con = duckdb.connect(":memory:", config=config)
                 self._con.execute("SET parquet_metadata_cache=true")
             return self._con.cursor()
@@ -90,7 +94,7 @@ class QueryEngine:
                 chosen = " AND series IN (SELECT series FROM wanted)"
         files = ", ".join("'" + name.replace("'", "''") + "'" for name in source.files)
         return (
-            f"{union} UNION ALL SELECT {_SEALED_COLUMNS} FROM read_parquet([{files}]) "  # noqa: S608
+            f"{union} UNION ALL SELECT {_SEALED_COLUMNS} FROM read_parquet([{files}]) "
             f"WHERE time >= {int(source.start)} AND time < {int(source.end)}{chosen}"
         )
 
@@ -98,7 +102,7 @@ class QueryEngine:
         """Return points by time, then seq."""
         way = "DESC" if newest_first else "ASC"
         ending = f" LIMIT {int(limit)}" if limit is not None else ""
-        return self._run(source, f"SELECT * FROM points ORDER BY time {way}, seq {way}, series{ending}")  # noqa: S608
+        return self._run(source, f"SELECT * FROM points ORDER BY time {way}, seq {way}, series{ending}")
 
     def buckets(self, source: Source, every_ns: int, aggregates: Sequence[Aggregate], *, by_series: bool) -> Buckets:
         """Aggregate per bucket, and per series where wanted."""
@@ -106,7 +110,7 @@ class QueryEngine:
         key = "series" if by_series else "-1"
         found = self._run(
             source,
-            f"SELECT {key} AS series, time - time % {int(every_ns)} AS bucket, {asked} FROM points "  # noqa: S608
+            f"SELECT {key} AS series, time - time % {int(every_ns)} AS bucket, {asked} FROM points "
             "WHERE quality < 2 AND kind < 3 GROUP BY ALL ORDER BY 1, 2",
         )
         return Buckets(
@@ -126,7 +130,7 @@ class QueryEngine:
                 f"unnest([arg_min(value, time), min(value), max(value), arg_max(value, time)]) AS value {good} "
                 f"GROUP BY time // {width}"
             )
-            found = self._run(source, f"SELECT DISTINCT time, value FROM ({select}) ORDER BY time")  # noqa: S608
+            found = self._run(source, f"SELECT DISTINCT time, value FROM ({select}) ORDER BY time")
         else:
             found = self._run(source, f"SELECT time, value {good} ORDER BY time, seq")
         return largest_triangles(found["time"].astype(np.int64), found["value"].astype(np.float64), points_max)
@@ -138,9 +142,10 @@ class QueryEngine:
         try:
             con.register("names", names)
             row = con.execute(
-                f"COPY (WITH points AS ({self._points(con, source)}) SELECT device, reading, "  # noqa: S608
+                f"COPY (WITH points AS ({self._points(con, source)}) SELECT device, reading, "
                 'make_timestamp_ns(time) AS time, value, "integer", text, quality, seq FROM points '
-                f"JOIN names USING (series) ORDER BY device, reading, time, seq) TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)"
+                f"JOIN names USING (series) ORDER BY device, reading, time, seq) TO '{quoted}' "
+                "(FORMAT parquet, COMPRESSION zstd)"
             ).fetchone()
         except duckdb.OutOfMemoryException as error:
             raise RejectedError(

@@ -17,8 +17,8 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS journal(number BIGINT, delta BLOB)",
     "CREATE TABLE IF NOT EXISTS state(kind VARCHAR, key BIGINT, data BLOB)",
     "CREATE TABLE IF NOT EXISTS documents(device INTEGER, channel VARCHAR, time BIGINT, received BIGINT, payload BLOB)",
-    "CREATE TABLE IF NOT EXISTS quarantine(number BIGINT, device_id VARCHAR, tenant VARCHAR, topic VARCHAR, code VARCHAR, "
-    "detail VARCHAR, content_type VARCHAR, received BIGINT, payload BLOB, sample INTEGER)",
+    "CREATE TABLE IF NOT EXISTS quarantine(number BIGINT, device_id VARCHAR, tenant VARCHAR, topic VARCHAR, "
+    "code VARCHAR, detail VARCHAR, content_type VARCHAR, received BIGINT, payload BLOB, sample INTEGER)",
     # The manifest: only what stands here is data; other files are orphans.
     "CREATE TABLE IF NOT EXISTS files(name VARCHAR, tenant VARCHAR, type VARCHAR, time_min BIGINT, time_max BIGINT, "
     "rows BIGINT, bytes BIGINT)",

@@ -1,8 +1,9 @@
-"""Sealing: hot rows leave DuckDB by time, as Parquet files that anyone can open. The manifest says which files are data.
+"""Sealing: hot rows leave DuckDB by time, as Parquet files that anyone can open.
 
-The hot table is rotated, so that a seal moves whole tables: rows go to files by tenant and device type, backlog apart
-(its times would spoil the others' ranges). File and directory are synced, then one transaction puts the manifest rows in
-and drops the table. What a crash leaves in between is an orphan and is swept at start.
+The manifest says which files are data. The hot table is rotated, so that a seal moves whole tables: rows go to files by
+tenant and device type, backlog apart (its times would spoil the others' ranges). File and directory are synced, then one
+transaction puts the manifest rows in and drops the table. What a crash leaves in between is an orphan and is swept at
+start.
 """
 
 import threading
@@ -70,7 +71,7 @@ class Sealing:
         if not self.tables:
             self._create(con)
         for table in self.tables:
-            row = con.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+            row = con.execute(f"SELECT count(*) FROM {table}").fetchone()
             self._active_rows = int(row[0]) if row else 0
             self.hot_rows += self._active_rows
         for path in self.folder.iterdir():
@@ -103,14 +104,16 @@ class Sealing:
         self._active_rows, self._since = 0, now
         return retired
 
-    def write(self, con: duckdb.DuckDBPyConnection, tables: list[str], now: int) -> list[SealedFile]:
+    def write(self, con: duckdb.DuckDBPyConnection, tables: list[str]) -> list[SealedFile]:
         """Write the rows of retired tables to files, synced. Runs beside commits."""
-        union = " UNION ALL ".join(f"SELECT * FROM {table}" for table in tables)  # noqa: S608
+        union = " UNION ALL ".join(f"SELECT * FROM {table}" for table in tables)
         con.execute(
-            f"CREATE TEMP VIEW sealing AS SELECT h.*, d.tenant, d.type, d.device_id AS device, s.name AS reading, "  # noqa: S608
+            f"CREATE TEMP VIEW sealing AS SELECT h.*, d.tenant, d.type, d.device_id AS device, s.name AS reading, "
             f"h.received - h.time > {BACKLOG_NS} AS is_backlog FROM ({union}) h "
-            "JOIN (SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1) s USING (series) "
-            "JOIN (SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1) d USING (device)"
+            "JOIN (SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1) s "
+            "USING (series) "
+            "JOIN (SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1) d "
+            "USING (device)"
         )
         groups = con.execute("SELECT DISTINCT tenant, type, is_backlog FROM sealing ORDER BY ALL").fetchall()
         written = [self._write_file(con, *group) for group in groups]
@@ -125,7 +128,8 @@ class Sealing:
         is_backlog: bool,  # noqa: FBT001
     ) -> SealedFile:
         con.execute(
-            "CREATE OR REPLACE TEMP TABLE chosen AS SELECT * FROM sealing WHERE tenant = ? AND type = ? AND is_backlog = ?",
+            "CREATE OR REPLACE TEMP TABLE chosen AS SELECT * FROM sealing "
+            "WHERE tenant = ? AND type = ? AND is_backlog = ?",
             [tenant, device_type, is_backlog],
         )
         return self._copy(con, tenant, device_type)
@@ -183,7 +187,7 @@ class Sealing:
         numbers = ", ".join(str(int(each)) for each in series)
         for each in [SealedFile(*row) for row in con.execute("SELECT * FROM files").fetchall()]:
             quoted = str(self.folder / each.name).replace("'", "''")
-            row = con.execute(f"SELECT count(*) FROM '{quoted}' WHERE series IN ({numbers})").fetchone()  # noqa: S608
+            row = con.execute(f"SELECT count(*) FROM '{quoted}' WHERE series IN ({numbers})").fetchone()
             count = int(row[0]) if row else 0
             if not count:
                 continue
@@ -192,7 +196,8 @@ class Sealing:
                 replaced.append((each, None))
                 continue
             con.execute(
-                f"CREATE OR REPLACE TEMP TABLE chosen AS SELECT *, time + delay_s::BIGINT * {NS} AS received FROM '{quoted}' "  # noqa: S608
+                f"CREATE OR REPLACE TEMP TABLE chosen AS SELECT *, "
+                f"time + delay_s::BIGINT * {NS} AS received FROM '{quoted}' "
                 f"WHERE series NOT IN ({numbers})"
             )
             replaced.append((each, self._copy(con, each.tenant, each.device_type)))

@@ -20,7 +20,8 @@ Aggregate = Literal["avg", "min", "max", "sum", "count", "first", "last", "p50",
 class Buckets(msgspec.Struct, frozen=True):
     """Aggregates per series and bucket, sorted by series, then time; empty buckets are left out.
 
-    `time` is the bucket's start (ns, aligned to multiples of the bucket's width since 1970). Text and bad-quality points
+    `time` is the bucket's start (ns, aligned to multiples of the bucket's width since 1970). Text and bad-quality
+    points
     do not count.
     """
 

@@ -13,16 +13,15 @@ from godwit.server.api.columns import ARROW, CSV, JSON, PARQUET, Table, chosen_f
 from godwit.server.api.problems import documented
 from godwit.server.api.spans import duration_ns, span
 from godwit.server.platform import Platform
-from godwit.server.telemetry.store import Aggregate
+from godwit.server.telemetry.store import Aggregate, Buckets
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"])
 
 AGGREGATES: Final[tuple[Aggregate, ...]] = ("avg", "min", "max", "sum", "count", "first", "last", "p50", "p95")
 ROWS_MAX: Final = 1_000_000
 BUCKETS_MAX: Final = 200_000
-_FORMATS: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "Columns", "content": {JSON: {}, CSV: {}, ARROW: {}, PARQUET: {}}}
-}
+_CONTENT: Final[dict[str, Any]] = {JSON: {}, CSV: {}, ARROW: {}, PARQUET: {}}
+_FORMATS: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "Columns", "content": _CONTENT}}
 
 From = Annotated[str | None, Query(alias="from", max_length=64, description="RFC 3339, or a number since 1970")]
 To = Annotated[str | None, Query(alias="to", max_length=64, description="exclusive")]
@@ -62,7 +61,7 @@ def _series(rooms: Platform, device_id: str, readings: str | None) -> dict[int, 
 
 
 @router.get("/devices/{device_id}/telemetry", responses={**_FORMATS, **documented(404, 406)}, summary="Read telemetry")
-def read(  # noqa: PLR0917
+def read(
     device_id: Id,
     request: Request,
     who: Who,
@@ -93,7 +92,7 @@ def read(  # noqa: PLR0917
         )
         if found is None:
             return respond(Table({"time": _no_times(), "reading": []}), media_type, about)
-        columns = {"time": found.time, "reading": [names[each] for each in found.series.tolist()], **found.columns}
+        columns = {"time": found.time, "reading": [names[each] for each in found.series.tolist()], **_by_name(found)}
         return respond(Table(columns), media_type, {**about, "every": every})
     if points is not None:
         return respond(_chart(rooms, names, begins, ends, points), media_type, about)
@@ -103,6 +102,10 @@ def read(  # noqa: PLR0917
     if is_cut:
         table = Table({name: column[:limit] for name, column in table.columns.items()})
     return respond(table, media_type, {**about, "isCut": is_cut})
+
+
+def _by_name(found: Buckets) -> dict[str, Any]:
+    return {str(name): column for name, column in found.columns.items()}
 
 
 def _no_times() -> Any:
@@ -208,4 +211,4 @@ def fleet(
     width = _every(every, begins, ends)
     wanted = _aggregates(aggregate)
     found = rooms.store.fleet_buckets(list(series.values()) or [-1], begins, ends, width, wanted)
-    return respond(Table({"time": found.time, **found.columns}), media_type, about)
+    return respond(Table({"time": found.time, **_by_name(found)}), media_type, about)
