@@ -149,7 +149,7 @@ main{max-width:960px;margin:0 auto;padding:40px 20px 80px}h1{font-size:26px;marg
 p{margin:0 0 24px;color:var(--soft)}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin:16px 0}
 h2{font:600 15px/1.4 ui-monospace,monospace;margin:0 0 4px;color:var(--tint);overflow-wrap:anywhere}
-section p{margin:0 0 12px}table{border-collapse:collapse;width:100%}
+section p{margin:0 0 12px}table{margin-top:12px;border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:6px 12px 6px 0;border-top:1px solid var(--line);vertical-align:top}
 th{font-weight:500;color:var(--soft)}code,pre{font:13px/1.5 ui-monospace,monospace}
 pre{overflow:auto;background:var(--page);border-radius:8px;padding:12px;margin:12px 0 0}
@@ -195,7 +195,7 @@ def _section(document: dict[str, Any], name: str) -> str:
     )
     return (
         f"<section id={escape(name)}><h2>{escape(channel['address'])}</h2><p>{escape(channel['title'])}</p>{tags}"
-        f"<table style='margin-top:12px'><tr><th>{escape(message)}</th><th>type</th></tr>{rows}</table>{shown}</section>"
+        f"<table><tr><th>{escape(message)}</th><th>type</th></tr>{rows}</table>{shown}</section>"
     )
 
 

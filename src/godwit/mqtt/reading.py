@@ -53,7 +53,7 @@ from godwit.mqtt.properties import (
     read_properties,
 )
 from godwit.mqtt.reasons import ProtocolViolation
-from godwit.mqtt.topics import is_topic_filter
+from godwit.mqtt.topics import LEVELS_MAX, is_topic_filter
 
 Role = Literal["server", "client"]
 
@@ -254,6 +254,8 @@ def _read_subscribe(cursor: Cursor, version: int, _kind: int) -> Subscribe:
         options = cursor.u8()
         if not is_topic_filter(text):
             raise malformed("this is no topic filter")
+        if text.count("/") >= LEVELS_MAX:
+            raise ProtocolViolation(reasons.TOPIC_FILTER_INVALID, f"a topic filter of more than {LEVELS_MAX} levels")
         subscriptions.append(_read_options(text, options, version))
     if not subscriptions:
         raise malformed("no topic filter") if version == 5 else protocol_error("no topic filter")

@@ -1,7 +1,9 @@
 """Topic names and topic filters (MQTT 5, 4.7). Levels are not parsed recursively: 10,000 of them are only long."""
 
-LEVELS_MAX = 128
-"""More levels than this no subscription may have; a name may (it only matches by `#`)."""
+from typing import Final
+
+LEVELS_MAX: Final = 128
+"""More levels than this no subscription may have: each costs memory. A name may have them (only `#` matches it)."""
 
 
 def is_topic_name(topic: str) -> bool:

@@ -15,10 +15,10 @@ class Batch:
     """Gathers one group. Per reading: series, value. Per sample: the rest, repeated over its readings when sealed."""
 
     __slots__ = (
-        "counts", "documents", "duplicates", "id_devices", "id_hashes", "id_seconds", "kinds",
-        "message_devices",        "messages_accepted", "messages_duplicate", "messages_late", "messages_readings", "numbers", "offsets",
-        "print_devices", "prints", "qualities", "quarantined", "received", "refusals", "released", "seqs", "series",
-        "taken_counts", "taken_firsts", "taken_tracks", "times", "track_nos", "values",
+        "counts", "documents", "id_devices", "id_hashes", "id_seconds", "kinds", "message_devices",
+        "messages_accepted", "messages_duplicate", "messages_late", "messages_readings", "print_devices", "prints",
+        "qualities", "quarantined", "received", "refusals", "released", "seqs", "series", "taken_counts",
+        "taken_firsts", "taken_tracks", "times", "track_nos", "values",
     )  # fmt: skip
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """Sealing: hot rows leave DuckDB by time, as Parquet files that anyone can open.
 
-The manifest says which files are data. The hot table is rotated, so that a seal moves whole tables: rows go to files by
-tenant and device type, backlog apart (its times would spoil the others' ranges). File and directory are synced, then one
-transaction puts the manifest rows in and drops the table. What a crash leaves in between is an orphan and is swept at
-start.
+The manifest says which files are data. The hot table is rotated, so that a seal moves whole tables: rows go to files
+by tenant and device type, backlog apart (its times would spoil the others' ranges). File and directory are synced,
+then one transaction puts the manifest rows in and drops the table. What a crash leaves in between is an orphan and is
+swept at start.
 """
 
 import threading

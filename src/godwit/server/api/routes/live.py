@@ -1,8 +1,8 @@
 """`/api/v1/live`: committed readings and presence as they happen, over a WebSocket.
 
-The first message of the client says who it is and what it wants, as JSON with `token`, `devices` and `readings`, the last
-two lists that may be left out. A program may send the token as a bearer header instead. A browser's Origin has to be this
-host.
+The first message of the client says who it is and what it wants, as JSON with `token`, `devices` and `readings`, the
+last two lists that may be left out. A program may send the token as a bearer header instead. A browser's Origin has
+to be this host.
 """
 
 import asyncio
