@@ -20,7 +20,7 @@ class FleetProcess:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 
     def stop(self) -> None:
-        """Close its input, wait a moment, insist."""
+        """Close its input, wait a moment, insist. Safe to call again."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

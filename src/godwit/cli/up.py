@@ -91,13 +91,15 @@ def serve(settings: "Settings", devices: int) -> int:
     from godwit.server.main import Server  # noqa: PLC0415
 
     server = Server(settings)
+    fleet: FleetProcess | None = None
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        if fleet is not None:
+            fleet.stop()  # first: devices say goodbye while somebody listens
         server.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    fleet = None
     running = server.start()
     try:
         print(announcement(running, settings), flush=True)
