@@ -272,6 +272,7 @@ class ClientSession:
                 self._waiting.append(held)
             elif ack.session_present:
                 self._put(held)
+                self._quota -= 1  # 4.9 does not ask for it, but a server may count what it still remembers
             else:
                 # The server has forgotten the exchange, but it had stored the message: it is done.
                 del self._inflight[packet_id]

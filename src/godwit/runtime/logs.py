@@ -22,8 +22,8 @@ def log_to(stream: TextIO | None = None, level: str = "INFO") -> logging.Handler
     handler.setFormatter(formatter)
     handler.set_name("godwit")
     root = logging.getLogger()
+    root.setLevel(level.upper())
     for before in [each for each in root.handlers if each.get_name() == "godwit"]:
         root.removeHandler(before)
     root.addHandler(handler)
-    root.setLevel(level.upper())
     return handler

@@ -298,3 +298,14 @@ def test_packet_ids_in_use_are_passed_over_and_may_run_out():
         session.publish(p.Publish("t", b"", 1))
     with pytest.raises(UnavailableError):
         session.publish(p.Publish("t", b"", 1))
+
+
+def test_exchanges_that_go_on_count_against_the_servers_receive_maximum():
+    line = Line(session_expiry_interval=60)
+    for _ in range(4):
+        line.publish(qos=2)
+    line.say(p.PubRec(1), p.PubRec(2))
+    line.open(session_present=True, receive_maximum=3)
+    assert [(type(each), each.packet_id) for each in line.first] == [(p.PubRel, 1), (p.PubRel, 2), (p.Publish, 3)]
+    line.say(p.PubComp(1))
+    assert ids(line.get()) == [4]

@@ -263,3 +263,21 @@ def test_a_message_larger_than_mqtt_can_say_is_not_written(monkeypatch):
 def test_every_packet_type_is_covered():
     types = {type(each) for each, _version, _role in ALL}
     assert types == set(packets.Packet.__args__)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "32 09 00 01 61 00 00 00 70 70 70",  # packet id 0, not as the first of its topic
+        "36 09 00 01 61 00 01 00 70 70 70",  # QoS 3
+        "38 06 00 01 61 00 70 70",  # DUP at QoS 0
+        "30 06 00 01 61 03 23 00",  # properties that go beyond the packet, into a place where they would be known
+        "30 03 00 00 00",
+    ],
+)
+def test_a_known_topic_does_not_excuse_a_flaw(said):
+    known = p.Publish("a", b"", properties=p.PublishProperties(payload_format_indicator=1))
+    decoder = Decoder("server", version=5)
+    decoder.feed(encode(known, 5) + encode(p.Publish("a", topic_alias=3), 5))
+    assert decoder.feed(bytes.fromhex(said) + b"\x03" + b"\0" * 8) == []
+    assert decoder.error.reason_code in (reasons.MALFORMED_PACKET, reasons.PROTOCOL_ERROR)
