@@ -29,11 +29,10 @@ CASES = (Case(50, 20, 200_000), Case(2_000, 1, 200_000), Case(5_000, 1, 200_000)
 QUICK = (Case(50, 20, 30_000), Case(500, 1, 20_000))
 
 
-def measure(target: Target, case: Case, *, tls: bool, run: int) -> dict[str, object]:
+def measure(target: Target, case: Case, *, tls: bool) -> dict[str, object]:
     """Run one case against one target."""
     load = Load(
         target, "closed", tls=tls, connections=case.connections, in_flight=case.in_flight, messages=case.messages,
-        prefix=f"b{run}-",
     )  # fmt: skip
     before = target.cpu_s()
     found = load.run()
@@ -54,11 +53,11 @@ def cases(directory: Path, *, quick: bool) -> list[dict[str, object]]:
     chosen = [(case, tls) for tls in (False, True) for case in (QUICK if quick else CASES)]
     with godwit(directory / "ingest") as target:
         _warm(target)
-        rows += [measure(target, case, tls=tls, run=run) for run, (case, tls) in enumerate(chosen)]
+        rows += [measure(target, case, tls=tls) for case, tls in chosen]
         stations = _stations(target)
     with mosquitto(directory / "mosquitto") as target:
         _warm(target)
-        rows += [measure(target, case, tls=tls, run=run) for run, (case, tls) in enumerate(chosen)]
+        rows += [measure(target, case, tls=tls) for case, tls in chosen]
     rows.sort(key=lambda row: (row["tls"], row["connections"], row["target"]))
     return [*rows, *stations]
 
@@ -96,7 +95,7 @@ def idle(directory: Path, connections: int) -> list[dict[str, object]]:
     for make in (godwit, mosquitto):
         for tls in (False, True):
             with make(directory / f"idle-{make.__name__}-{tls}") as target:
-                Load(target, "idle", tls=tls, connections=200, prefix="first").run()
+                Load(target, "idle", tls=tls, connections=max(20, connections // 15), prefix="first").run()
                 time.sleep(1)
                 before = target.rss_bytes()
                 load = Load(target, "idle", tls=tls, connections=connections, prefix="idle")

@@ -9,6 +9,7 @@ flight on each connection until the total is acknowledged; `paced` publishes at 
 import argparse
 import asyncio
 import json
+import os
 import resource
 import ssl
 import sys
@@ -19,6 +20,7 @@ import uvloop
 
 CONNACK, PUBACK = 0x20, 0x40
 LATENCIES_MAX = 200_000
+USERNAME, PASSWORD = "bench", "bench"
 
 
 def variable_length(number: int) -> bytes:
@@ -38,8 +40,8 @@ def text(value: str) -> bytes:
 
 
 def connect_packet(client_id: str) -> bytes:
-    """Return a CONNECT: clean start, no keep-alive."""
-    body = text("MQTT") + b"\x05\x02\x00\x00\x00" + text(client_id)
+    """Return a CONNECT: clean start, no keep-alive, a name and a password, which the TLS listener asks for."""
+    body = text("MQTT") + b"\x05\xc2\x00\x00\x00" + text(client_id) + text(USERNAME) + text(PASSWORD)
     return b"\x10" + variable_length(len(body)) + body
 
 
@@ -162,7 +164,8 @@ class Publisher(asyncio.Protocol):
             self.load.note(time.perf_counter() - started, body[2] if len(body) > 2 else 0)
         elif kind == CONNACK:
             if body[1]:
-                sys.exit(f"refused: {body.hex()}")
+                print(f"refused: {body!r}", file=sys.stderr, flush=True)
+                os._exit(1)  # from a callback, an exception would only be logged
             self.load.connected += 1
             if self.load.connected == self.load.options.connections:
                 self.load.all_connected.set()

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import getpass
 import ipaddress
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.load import PASSWORD, USERNAME
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -105,7 +107,7 @@ def godwit(data_dir: Path, **settings: str) -> Iterator[Target]:
     http, mqtt, mqtts = free_ports(3)
     environment = os.environ | {
         "DATA_DIR": str(data_dir), "SERVER_PORT": str(http), "MQTT_PORT": str(mqtt), "MQTTS_PORT": str(mqtts),
-        "LOG_LEVEL": "warning",
+        "LOG_LEVEL": "warning", "MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD,
     } | settings  # fmt: skip
     begin = time.perf_counter()
     with (
@@ -156,13 +158,11 @@ def write_certificate(directory: Path) -> tuple[Path, Path]:
 def mosquitto(directory: Path) -> Iterator[Target]:
     """Run the baseline: Mosquitto, and a subscriber that writes everything to nowhere. Both are counted."""
     directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o755)
     port, tls_port = free_ports(2)
     certificate, key = write_certificate(directory)
-    key.chmod(0o644)  # started as root, Mosquitto reads it as its own user
     settings = directory / "mosquitto.conf"
     settings.write_text(
-        f"per_listener_settings false\nallow_anonymous true\nlistener {port} 127.0.0.1\n"
+        f"user {getpass.getuser()}\nallow_anonymous true\nlistener {port} 127.0.0.1\n"
         f"listener {tls_port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
         "max_queued_messages 0\nmax_inflight_messages 1000\nlog_type error\n"
     )
