@@ -112,6 +112,9 @@ class TelemetryData(msgspec.Struct, gc=False, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(TelemetryData)
+GOOD_NAMES_MAX: Final = 10_000
+_good_names: set[str] = set()
+"""Names that were checked: a fleet has few. Bounded, whatever names peers make up."""
 _BODY: Final = frozenset(("readings", "samples", "sensors", "data"))
 _NOT_READINGS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TelemetryData))
 
@@ -262,11 +265,8 @@ def _sample(time: int | None, readings: dict[str, Any]) -> Sample:
     for value in readings.values():
         if type(value) is not float or not isfinite(value):
             return _sift(sample, readings)
-    if not readings or len(readings) > READINGS_PER_SAMPLE_MAX:
+    if not readings or len(readings) > READINGS_PER_SAMPLE_MAX or not readings.keys() <= _good_names:
         return _sift(sample, readings)
-    for name in readings:
-        if not (0 < len(name) <= READING_NAME_CHARACTERS_MAX) or not name.isprintable():
-            return _sift(sample, readings)
     return sample
 
 
@@ -311,11 +311,16 @@ def _quality(name: str, quality: str) -> int:
 
 def check_name(name: str) -> None:
     """Raise MalformedError unless `name` can name a reading."""
+    if name in _good_names:
+        return
     if not 0 < len(name) <= READING_NAME_CHARACTERS_MAX or not name.isprintable():
         raise MalformedError(
             f"{name[:64]!r} names no reading: 1 to {READING_NAME_CHARACTERS_MAX} printable characters",
             code=codes.INVALID_NAME,
         )
+    if len(_good_names) >= GOOD_NAMES_MAX:
+        _good_names.clear()
+    _good_names.add(name)
 
 
 def check_value(name: str, value: object) -> Value:

@@ -32,10 +32,16 @@ def parse_time(value: object) -> tuple[int, bool]:
     Raises MalformedError with `time-malformed` or `time-implausible`.
     """
     if type(value) is str:
-        if len(value) == 20 and value[19] == "Z":  # by far the most common
+        # Whole seconds or milliseconds in UTC are by far the most common, and a fleet sends the same seconds.
+        size = len(value)
+        if size == 20 and value[19] == "Z":
             known = _seconds.get(value[:19])
             if known is not None:
                 return known, False
+        elif size == 24 and value[23] == "Z" and value[19] == ".":
+            known, fraction = _seconds.get(value[:19]), value[20:23]
+            if known is not None and fraction.isascii() and fraction.isdigit():
+                return known + int(fraction) * 1_000_000, False
         return _parse_text(value)
     if type(value) is int:
         return _plausible(_scale_integer(value), value), False
