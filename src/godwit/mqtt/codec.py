@@ -78,13 +78,15 @@ class Decoder:
         return at
 
     def _wanted(self) -> int:
-        """Return how many bytes the unfinished packet has in all, as far as can be told."""
+        """Return how many bytes the unfinished packet has in all, as far as can be told; 0 where it is refused now."""
         rest = self._rest
         remaining = shift = 0
         for at in range(1, min(len(rest), 5)):
             remaining |= (rest[at] & 0x7F) << shift
             if not rest[at] & 0x80:
-                return at + 1 + remaining
+                size = at + 1 + remaining
+                is_refused = size > self.packet_bytes_max or (shift and not rest[at])
+                return 0 if is_refused else size
             shift += 7
         return min(len(rest), 5)
 

@@ -204,6 +204,19 @@ def test_the_packets_before_a_violation_are_handed_out_and_nothing_after_it():
     assert decoder.feed(good) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [("30 e5 01", reasons.PACKET_TOO_LARGE), ("30 be 00", reasons.MALFORMED_PACKET), ("30 80 80 80 80", 0x81)],
+)
+def test_a_length_that_is_refused_is_refused_at_once_also_byte_by_byte(said, reason):
+    for size in (1, 2, 5):
+        data = bytes.fromhex(said)
+        decoder = Decoder("server", version=5, packet_bytes_max=100)
+        for at in range(0, len(data), size):
+            assert decoder.feed(data[at : at + size]) == []
+        assert decoder.error.reason_code == reason
+
+
 def test_a_packet_too_large_is_refused_at_its_first_bytes():
     decoder = Decoder("server", version=5, packet_bytes_max=100)
     assert decoder.feed(encode(p.Publish("t", b"x" * 90), 5)[:4]) == []
