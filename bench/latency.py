@@ -1,8 +1,8 @@
 """How long an acknowledgement takes, alone and while the rest of the platform is busy.
 
-Busy means: 20 device pages that follow the live feed (their WebSockets), 3 exports of a large series that never pause,
-and 1,000 TLS handshakes, all from processes of their own. The publishers pace themselves, so that both runs see the same
-load.
+Busy means: 20 device pages that follow the live feed (their WebSockets), 3 exports of a large series that never
+pause, and 1,000 TLS handshakes, all from processes of their own. The publishers pace themselves, so that both runs see
+the same load.
 """
 
 import subprocess
