@@ -32,7 +32,7 @@ class DeviceCommand(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
     command_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     device_id: str
-    command: CommandType | str
+    command: Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=[str(each) for each in CommandType])]
     created_at: str
     parameters: dict[str, Any] | None = None
     priority: Priority = Priority.NORMAL

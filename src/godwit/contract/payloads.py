@@ -6,14 +6,15 @@ JSON, CBOR, SenML of both, Protobuf.
 import json
 from enum import StrEnum
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import cbor2
+import msgspec
 
 from godwit.contract import codes
-from godwit.contract.duplicate_keys import check_duplicate_keys
+from godwit.contract.duplicate_keys import check_depth, check_duplicate_keys
 from godwit.contract.errors import MalformedError
-from godwit.contract.limits import PAYLOAD_BYTES_MAX
+from godwit.contract.limits import NESTING_MAX, PAYLOAD_BYTES_MAX
 
 
 class Encoding(StrEnum):
@@ -36,8 +37,8 @@ CONTENT_TYPES: Final = {
     "application/senml+json": Encoding.SENML_JSON,
     "application/senml+cbor": Encoding.SENML_CBOR,
 }
+_ENCODINGS: Final = {str(each): each for each in Encoding}
 _JSON_STARTS: Final = frozenset(b'{[ \t\r\n"-0123456789tfn')
-_NESTING_MAX: Final = 32
 
 
 def encoding_of(payload: bytes, content_type: str | None, codec: str | None) -> Encoding:
@@ -52,7 +53,10 @@ def encoding_of(payload: bytes, content_type: str | None, codec: str | None) -> 
             raise MalformedError(f"content type {content_type[:80]!r} is not known", code=codes.UNKNOWN_CONTENT_TYPE)
         return found
     if codec:
-        return Encoding(codec)
+        found = _ENCODINGS.get(codec)
+        if found is None:
+            raise MalformedError(f"codec {codec[:80]!r} is not known", code=codes.UNKNOWN_CONTENT_TYPE)
+        return found
     if payload and payload[0] not in _JSON_STARTS:
         # CBOR maps and arrays begin with 0x80 to 0xBF, a tag with 0xC0 and above (RFC 8949, 3).
         return Encoding.CBOR
@@ -60,57 +64,115 @@ def encoding_of(payload: bytes, content_type: str | None, codec: str | None) -> 
 
 
 def load(payload: bytes, encoding: Encoding) -> Any:
-    """Return the payload as a plain tree. Raises MalformedError only."""
+    """Return the payload as a plain tree of checked depth. Raises MalformedError only."""
     if encoding in (Encoding.JSON, Encoding.SENML_JSON):
         return _load_json(payload)
-    return _load_cbor(payload, codes.MALFORMED_SENML if encoding is Encoding.SENML_CBOR else codes.MALFORMED_CBOR)
+    if encoding is Encoding.SENML_CBOR:
+        return _load_cbor(payload, codes.MALFORMED_SENML)
+    return _load_cbor(payload, codes.MALFORMED_CBOR)
 
 
-def _refuse_constant(name: str) -> None:
-    raise MalformedError(f"{name} is no JSON number", code=codes.NOT_FINITE)
+def check_utf8(payload: bytes) -> None:
+    """Raise MalformedError (`invalid-utf8`) unless `payload` is UTF-8."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"byte {error.start} is not UTF-8", code=codes.INVALID_UTF8) from None
 
 
 def _load_json(payload: bytes) -> Any:
     try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"byte {error.start} is not UTF-8", code=codes.INVALID_UTF8) from None
-    try:
-        tree = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise MalformedError("objects are nested too deep", code=codes.NESTING_TOO_DEEP) from None
-    except ValueError as error:
-        raise MalformedError(f"not JSON: {error}"[:200], code=codes.MALFORMED_JSON) from None
-    check_depth(tree)
+        tree = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise fault_of(payload, error) from None
+    check_utf8(payload)
     check_duplicate_keys(payload)
     return tree
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedError(f"{name} is no JSON number", code=codes.NOT_FINITE)
+
+
+def fault_of(payload: bytes, error: Exception) -> MalformedError:
+    """Say what exactly is wrong with a JSON text that could not be read. `error` is what the decoder said."""
+    try:
+        check_utf8(payload)
+        json.loads(payload.decode(), parse_constant=_refuse_constant)
+    except MalformedError as fault:
+        return fault
+    except RecursionError:
+        return MalformedError("objects are nested too deep", code=codes.NESTING_TOO_DEEP)
+    except ValueError as fault:
+        return MalformedError(f"not JSON: {fault}"[:200], code=codes.MALFORMED_JSON)
+    if "out of range" in str(error):  # 1e999
+        return MalformedError("a number is too large for 64 bits", code=codes.NOT_FINITE)
+    return MalformedError(f"not JSON: {error}"[:200], code=codes.MALFORMED_JSON)  # half a surrogate pair
+
+
+def _untagged(decoder: cbor2.CBORDecoder) -> Any:
+    return decoder.decode()
+
+
+def _refuse_tag(_decoder: cbor2.CBORDecoder) -> NoReturn:
+    raise ValueError("a tag that has no place in a message")
+
+
+# Times (tags 0 and 1, RFC 8949, 3.4) are read as the text or number they hold, and so is what says that it is CBOR.
+# All other tags that the library would follow are refused: shared references build cycles and trees that explode.
+_TAGS: Final = dict.fromkeys(
+    (2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
+) | dict.fromkeys((0, 1, 55799), _untagged)
+_LEAVES: Final = frozenset((str, int, float, bool, bytes, type(None)))
+
+
 def _load_cbor(payload: bytes, code: str) -> Any:
     stream = BytesIO(payload)
+    decoder = cbor2.CBORDecoder(
+        stream,
+        tag_hook=lambda decoder, _tag: _refuse_tag(decoder),
+        semantic_decoders=_TAGS,
+        max_depth=2 * NESTING_MAX,
+        allow_duplicate_keys=False,
+    )
     try:
-        tree = cbor2.CBORDecoder(stream, object_hook=None, str_errors="strict").decode()
+        tree = decoder.decode()
     except RecursionError:
         raise MalformedError("maps are nested too deep", code=codes.NESTING_TOO_DEEP) from None
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, EOFError, OSError) as error:
-        raise MalformedError(f"not CBOR: {error}"[:200], code=code) from None
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, EOFError) as error:
+        raise _cbor_fault(error, code) from None
     if stream.tell() != len(payload):
         raise MalformedError("bytes follow the CBOR document", code=code)
     check_depth(tree)
+    _check_kinds(tree, code)
     return tree
 
 
-def check_depth(tree: object) -> None:
-    """Raise MalformedError (`nesting-too-deep`) for trees deeper than 32 levels. Iterative."""
-    level: list[object] = [tree]
-    for _depth in range(_NESTING_MAX):
-        inner: list[object] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner.extend(each.values())
-            elif isinstance(each, list | tuple):
-                inner.extend(each)
-        if not inner:
-            return
-        level = inner
-    raise MalformedError(f"nested deeper than {_NESTING_MAX} levels", code=codes.NESTING_TOO_DEEP)
+def _cbor_fault(error: Exception, code: str) -> MalformedError:
+    said = str(error)
+    if "duplicate" in said.lower():
+        return MalformedError("a map holds the same key twice", code=codes.DUPLICATE_KEY)
+    if "depth" in said.lower() or "nest" in said.lower():
+        return MalformedError("maps are nested too deep", code=codes.NESTING_TOO_DEEP)
+    if isinstance(error.__cause__, UnicodeDecodeError) or isinstance(error, UnicodeDecodeError):
+        return MalformedError("a text is not UTF-8", code=codes.INVALID_UTF8)
+    return MalformedError(f"not CBOR: {said}"[:200], code=code)
+
+
+def _check_kinds(tree: object, code: str) -> None:
+    """Refuse what JSON could not say either: `undefined`, simple values, keys that are no texts (SenML has labels)."""
+    kinds_of_keys = (str, int) if type(tree) is list else (str,)
+    pending = [tree]
+    while pending:
+        each = pending.pop()
+        kind = type(each)
+        if kind is dict:
+            for key, value in each.items():  # type: ignore[attr-defined]
+                if type(key) not in kinds_of_keys:
+                    raise MalformedError("a key is a text", code=code)
+                if type(value) not in _LEAVES:
+                    pending.append(value)
+        elif kind is list:
+            pending.extend(each)  # type: ignore[call-overload]
+        elif kind not in _LEAVES:
+            raise MalformedError(f"a {kind.__name__} has no place in a message", code=code)
