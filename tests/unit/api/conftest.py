@@ -1,0 +1,84 @@
+"""A platform without sockets: real rooms, a real group commit on its own loop, the API over ASGI."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import time_ns
+
+import pytest
+from starlette.testclient import TestClient
+
+from godwit.contract.topics import topics_for
+from godwit.server.accounts.tokens import Tokens
+from godwit.server.api.app import create_api
+from godwit.server.broker.broker import Broker
+from godwit.server.broker.door import ThreadSafeDoor
+from godwit.server.broker.journal import Journal
+from godwit.server.broker.listener import Server
+from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker_loop import BrokerLoop
+from godwit.server.ingest.commit import GroupCommit
+from godwit.server.ingest.directory import Directory
+from godwit.server.ingest.registration import Registration
+from godwit.server.ingest.service import Ingest
+from godwit.server.platform import Platform
+from godwit.server.registry.presence import PresenceBoard
+from godwit.server.registry.service import Registry
+from godwit.server.settings import Settings
+from godwit.server.storage.engine import open_engine
+from godwit.server.telemetry.duckdb import DuckDBStore
+from godwit.server.telemetry.live import LiveFeed
+
+
+class Rig:
+    """The rooms, wired as `godwit.server.main` wires them, less listeners and housekeeping."""
+
+    def __init__(self, directory: Path) -> None:
+        self.tokens = Tokens(directory / "admin-token")
+        self.registry = Registry(open_engine("", directory))
+        self.store = DuckDBStore(directory / "telemetry")
+        self.directory, topics, live = Directory(), topics_for("native"), LiveFeed()
+        self.ingest = Ingest(self.store, self.directory, topics, PresenceBoard([], time_ns()), live)
+        self.ingest.recover()
+        self.loop = BrokerLoop()
+        self.registry.on_change(lambda changed: self.loop.soon(self.directory.learn, changed))
+        self.journal = Journal(directory / "broker.sqlite")
+        self.loop.call(self._start(topics))
+        self.platform = Platform(
+            settings=Settings(data_dir=directory), registry=self.registry, store=self.store, ingest=self.ingest, live=live,
+            broker=ThreadSafeDoor(self.broker, self.server, self.loop.loop), started=time_ns(),
+            admin_token=self.tokens.admin_token, sign_in_token="",
+        )  # fmt: skip
+        self.app = create_api(self.platform, self.tokens)
+
+    async def _start(self, topics) -> None:
+        self.group = GroupCommit([Registration(self.directory, self.registry), self.ingest, self.journal])
+        self.ingest.attach(self.loop.loop, self.group)
+        self.broker = Broker(topics, self.ingest, self.group, self.journal, PasswordAuthenticator(), now=time_ns())
+        self.server = Server(self.broker)
+        self.task = self.loop.loop.create_task(self.group.run())
+
+    def stop(self) -> None:
+        async def end() -> None:
+            await self.server.close()
+            await self.group.close()
+            await self.task
+
+        self.loop.call(end())
+        self.loop.stop()
+        self.group.shut()
+        self.journal.close()
+        self.store.close()
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    rig = Rig(tmp_path_factory.mktemp("api"))
+    yield rig
+    rig.stop()
+
+
+@pytest.fixture
+def api(rig: Rig) -> TestClient:
+    return TestClient(
+        rig.app, headers={"Authorization": f"Bearer {rig.tokens.admin_token}"}, raise_server_exceptions=False
+    )
