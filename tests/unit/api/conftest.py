@@ -44,8 +44,8 @@ class Rig:
         self.journal = Journal(directory / "broker.sqlite")
         self.loop.call(self._start(topics))
         self.platform = Platform(
-            settings=Settings(data_dir=directory), registry=self.registry, store=self.store, ingest=self.ingest, live=live,
-            broker=ThreadSafeDoor(self.broker, self.server, self.loop.loop), started=time_ns(),
+            settings=Settings(data_dir=directory), registry=self.registry, store=self.store, ingest=self.ingest,
+            live=live, broker=ThreadSafeDoor(self.broker, self.server, self.loop.loop), started=time_ns(),
             admin_token=self.tokens.admin_token, sign_in_token="",
         )  # fmt: skip
         self.app = create_api(self.platform, self.tokens)

@@ -129,6 +129,7 @@ def test_telemetry_in_and_out_in_every_format(api: TestClient) -> None:
         ({"every": "1h", "aggregate": "median"}, "invalid-aggregate"),
         ({"limit": "0"}, "invalid-request"),
         ({"format": "xml"}, "invalid-request"),
+        ({"reading": "t"}, "unknown-parameter"),
     ],
 )
 def test_bad_queries_say_what_is_wrong(api: TestClient, query: dict, code: str) -> None:
@@ -231,7 +232,7 @@ def test_live_news(rig, api: TestClient) -> None:
         assert (item["deviceId"], item["reading"], item["value"]) == ("live-1", "t", 2.5)
     for headers, said in (({"origin": "http://evil.example"}, hello), ({}, {"token": "wrong"})):
         nobody = TestClient(rig.app, headers=headers)
-        with pytest.raises(WebSocketDisconnect), nobody.websocket_connect(f"{V1}/live") as socket:
+        with pytest.raises(WebSocketDisconnect), nobody.websocket_connect(f"{V1}/live") as socket:  # noqa: PT012
             socket.send_json(said)
             socket.receive_json()
 

@@ -36,6 +36,15 @@ def require_principal(
     return who
 
 
+def refuse_unknown_queries(request: Request) -> None:
+    """Refuse query parameters that the route does not have: a filter with a typo must not find everything."""
+    known = {each.alias for each in request.scope["route"].dependant.query_params}
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        told = f"known are {', '.join(sorted(known))}" if known else "there are none here"
+        raise RejectedError(f"no query parameter {unknown[0][:64]!r}; {told}", code="unknown-parameter")
+
+
 def the_platform(request: Request) -> Platform:
     """Return the rooms."""
     platform: Platform = request.app.state.platform

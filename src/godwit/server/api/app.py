@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from godwit import __version__
 from godwit.server.api import problems
-from godwit.server.api.access import TokenDoor
+from godwit.server.api.access import TokenDoor, refuse_unknown_queries
 from godwit.server.api.routes import devices, health, live, quarantine, telemetry, types
 from godwit.server.platform import Platform
 
@@ -22,8 +22,10 @@ def create_api(platform: Platform, tokens: TokenDoor) -> FastAPI:
     app = FastAPI(title="godwit", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     app.state.platform, app.state.tokens = platform, tokens
     problems.install(app)
-    for each in (health, devices, telemetry, types, quarantine, live):
-        app.include_router(each.router)
+    strict = [Depends(refuse_unknown_queries)]
+    for each in (health, devices, telemetry, types, quarantine):
+        app.include_router(each.router, dependencies=strict)
+    app.include_router(live.router)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

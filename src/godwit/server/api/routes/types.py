@@ -1,13 +1,12 @@
 """Device types: what their readings are, with unit and range."""
 
-import re
 from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from godwit.contract.ids import DEFAULT_TENANT, TenantId, TypeName
+from godwit.contract.ids import DEFAULT_TENANT, DEVICE_ID_PATTERN, DeviceId, TenantId, TypeName
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
@@ -59,7 +58,7 @@ class Members(BaseModel):
     """Devices of a group."""
 
     model_config = ConfigDict(extra="forbid")
-    deviceIds: list[Annotated[str, Field(max_length=64)]] = Field(max_length=10_000)  # noqa: N815
+    deviceIds: list[Annotated[str, Field(pattern=f"^{DEVICE_ID_PATTERN}$")]] = Field(max_length=10_000)  # noqa: N815
 
 
 @router.get("/types", responses=documented(), summary="List device types")
@@ -104,14 +103,15 @@ def delete_group(name: Name, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TE
 @router.post("/groups/{name}/devices", responses=documented(404), summary="Add devices to a group")
 def add(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
     """Add devices; returns the group's size."""
-    devices = [each for each in body.deviceIds if re.fullmatch(r"\S+", each)]
-    return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant), name, devices)})  # type: ignore[arg-type]
+    devices = [DeviceId(each) for each in body.deviceIds]
+    return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant), name, devices)})
 
 
 @router.post("/groups/{name}/devices/remove", responses=documented(404), summary="Take devices out of a group")
 def remove(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
     """Remove devices; returns the group's size."""
-    return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant), name, body.deviceIds)})  # type: ignore[arg-type]
+    devices = [DeviceId(each) for each in body.deviceIds]
+    return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant), name, devices)})
 
 
 @router.get("/tenants", responses=documented(), summary="List tenants")

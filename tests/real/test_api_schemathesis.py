@@ -1,0 +1,57 @@
+"""Does the API keep to its own OpenAPI document, whatever a client sends?"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "api"))
+from conftest import Rig
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+EXAMPLES = 15
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    rig = Rig(tmp_path_factory.mktemp("schemathesis"))
+    yield rig
+    rig.stop()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.filterwarnings("ignore")  # of the generator's own libraries
+def test_the_api_keeps_its_word(rig: Rig, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", rig.app)
+    headers = {"Authorization": f"Bearer {rig.tokens.admin_token}"}
+    checks = CHECKS if mode is GenerationMode.POSITIVE else [*CHECKS, negative_data_rejection]
+    failures = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @settings(
+            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+            suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate],
+        )  # fmt: skip
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def keeps_its_word(case) -> None:
+            case.call_and_validate(headers=headers, checks=checks)
+
+        try:
+            keeps_its_word()
+        except Exception as error:  # noqa: BLE001 - all of them are shown at once
+            if "Unsatisfiable" not in type(error).__name__:  # nothing can be wrong about a route without parameters
+                failures.append(f"{operation.method.upper()} {operation.path}: {error}"[:1500])
+    assert not failures, "\n\n".join(failures)
