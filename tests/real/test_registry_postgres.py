@@ -32,7 +32,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
     """A server of its own, which only this module knows. PostgreSQL does not run as root: its own user does it then."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
     directory = Path(tempfile.mkdtemp(prefix="godwit-postgres-", dir="/tmp"))
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if as_user:
