@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from godwit.contract.documents import decode_document
+from godwit.contract.documents import Time, check_times, decode_document
 
 
 class CommandType(StrEnum):
@@ -33,10 +33,10 @@ class DeviceCommand(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     command_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     device_id: str
     command: Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=[str(each) for each in CommandType])]
-    created_at: str
+    created_at: Time
     parameters: dict[str, Any] | None = None
     priority: Priority = Priority.NORMAL
-    expires_at: str | None = None
+    expires_at: Time | None = None
 
 
 class CommandResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -45,7 +45,7 @@ class CommandResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     command_id: str
     status: str
     device_id: str | None = None
-    timestamp: str | float | int | None = None
+    timestamp: Time | None = None
     progress: float | None = None
     message: str | None = None
     result: Any = None
@@ -53,4 +53,13 @@ class CommandResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
 def decode(payload: bytes, content_type: str | None = None) -> DeviceCommand:
     """Decode a command. Raises MalformedError only."""
-    return decode_document(payload, DeviceCommand, content_type)
+    command = decode_document(payload, DeviceCommand, content_type)
+    check_times(command.created_at, command.expires_at)
+    return command
+
+
+def decode_result(payload: bytes, content_type: str | None = None) -> CommandResult:
+    """Decode what a device answers to a command. Raises MalformedError only."""
+    result = decode_document(payload, CommandResult, content_type)
+    check_times(result.timestamp)
+    return result

@@ -7,8 +7,11 @@ import msgspec
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
 from godwit.contract.payloads import Encoding, encoding_of, load
+from godwit.contract.times import parse_time
 
 Document = TypeVar("Document", bound=msgspec.Struct)
+Time = str | float | int
+"""RFC 3339, or a number since 1970."""
 
 
 def decode_document(payload: bytes, kind: type[Document], content_type: str | None = None) -> Document:
@@ -21,5 +24,12 @@ def decode_document(payload: bytes, kind: type[Document], content_type: str | No
         raise MalformedError("the message is an object", code=codes.UNKNOWN_SHAPE)
     try:
         return msgspec.convert(tree, kind)
-    except (msgspec.ValidationError, TypeError, OverflowError) as error:
+    except msgspec.ValidationError as error:
         raise MalformedError(str(error)[:200], code=codes.WRONG_TYPE) from None
+
+
+def check_times(*times: Time | None) -> None:
+    """Raise MalformedError unless each time that is given can be read, and is plausible."""
+    for time in times:
+        if time is not None:
+            parse_time(time)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from godwit.contract.documents import decode_document
+from godwit.contract.documents import Time, check_times, decode_document
 
 
 class DeviceEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -13,7 +13,7 @@ class DeviceEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     event: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     device_id: str | None = None
     event_id: str | None = None
-    timestamp: str | float | int | None = None
+    timestamp: Time | None = None
     severity: str | None = None
     message: str | None = None
     details: dict[str, Any] | None = None
@@ -21,4 +21,6 @@ class DeviceEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
 def decode(payload: bytes, content_type: str | None = None) -> DeviceEvent:
     """Decode an event. Raises MalformedError only."""
-    return decode_document(payload, DeviceEvent, content_type)
+    event = decode_document(payload, DeviceEvent, content_type)
+    check_times(event.timestamp)
+    return event

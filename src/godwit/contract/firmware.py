@@ -1,6 +1,8 @@
-"""Firmware messages: an offer, and how an update gets on."""
+"""Firmware messages: an offer, how an update gets on, and requests for pieces of an artifact."""
 
 import msgspec
+
+from godwit.contract.documents import decode_document
 
 
 class FirmwareOffer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -20,3 +22,27 @@ class FirmwareProgress(msgspec.Struct, frozen=True, rename="camel", omit_default
     progress: float | None = None
     code: str | None = None
     message: str | None = None
+
+
+class FirmwareChunk(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A request for a piece of an artifact, or, with `data` (base64), the piece."""
+
+    release_id: str
+    offset: int
+    length: int
+    data: bytes | None = None
+
+
+def decode_offer(payload: bytes, content_type: str | None = None) -> FirmwareOffer:
+    """Decode an offer. Raises MalformedError only."""
+    return decode_document(payload, FirmwareOffer, content_type)
+
+
+def decode_progress(payload: bytes, content_type: str | None = None) -> FirmwareProgress:
+    """Decode how an update gets on. Raises MalformedError only."""
+    return decode_document(payload, FirmwareProgress, content_type)
+
+
+def decode_chunk(payload: bytes, content_type: str | None = None) -> FirmwareChunk:
+    """Decode a request for a piece, or the piece. Raises MalformedError only."""
+    return decode_document(payload, FirmwareChunk, content_type)

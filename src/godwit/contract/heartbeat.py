@@ -5,6 +5,8 @@ Who reads an old one knows that it stands still.
 
 import msgspec
 
+from godwit.contract.documents import decode_document
+
 
 class SystemHeartbeat(msgspec.Struct, frozen=True, rename="camel"):
     """The platform's own sign of life. `status` is healthy or degraded; `uptime` in seconds."""
@@ -21,3 +23,8 @@ class SystemHeartbeat(msgspec.Struct, frozen=True, rename="camel"):
 def encode(beat: SystemHeartbeat) -> bytes:
     """Return the JSON payload."""
     return msgspec.json.encode(beat)
+
+
+def decode(payload: bytes, content_type: str | None = None) -> SystemHeartbeat:
+    """Decode a heartbeat. Raises MalformedError only."""
+    return decode_document(payload, SystemHeartbeat, content_type)

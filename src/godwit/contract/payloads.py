@@ -110,11 +110,11 @@ def fault_of(payload: bytes, error: Exception) -> MalformedError:
     return MalformedError(f"not JSON: {error}"[:200], code=codes.MALFORMED_JSON)  # half a surrogate pair
 
 
-def _untagged(decoder: cbor2.CBORDecoder) -> Any:
-    return decoder.decode()
+def _untagged(value: Any, _is_immutable: bool) -> Any:  # noqa: FBT001 - the library's call
+    return value
 
 
-def _refuse_tag(_decoder: cbor2.CBORDecoder) -> NoReturn:
+def _refuse_tag(*_value: object) -> NoReturn:
     raise ValueError("a tag that has no place in a message")
 
 
@@ -130,7 +130,7 @@ def _load_cbor(payload: bytes, code: str) -> Any:
     stream = BytesIO(payload)
     decoder = cbor2.CBORDecoder(
         stream,
-        tag_hook=lambda decoder, _tag: _refuse_tag(decoder),
+        tag_hook=_refuse_tag,
         semantic_decoders=_TAGS,
         max_depth=2 * NESTING_MAX,
         allow_duplicate_keys=False,
@@ -162,17 +162,17 @@ def _cbor_fault(error: Exception, code: str) -> MalformedError:
 def _check_kinds(tree: object, code: str) -> None:
     """Refuse what JSON could not say either: `undefined`, simple values, keys that are no texts (SenML has labels)."""
     kinds_of_keys = (str, int) if type(tree) is list else (str,)
-    pending = [tree]
+    pending: list[Any] = [tree]
     while pending:
         each = pending.pop()
         kind = type(each)
         if kind is dict:
-            for key, value in each.items():  # type: ignore[attr-defined]
+            for key, value in each.items():
                 if type(key) not in kinds_of_keys:
                     raise MalformedError("a key is a text", code=code)
                 if type(value) not in _LEAVES:
                     pending.append(value)
         elif kind is list:
-            pending.extend(each)  # type: ignore[call-overload]
+            pending.extend(each)
         elif kind not in _LEAVES:
             raise MalformedError(f"a {kind.__name__} has no place in a message", code=code)

@@ -6,23 +6,29 @@ The compiled descriptor stands beside the source as `telemetry.binpb`
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
 from godwit.contract.limits import SAMPLES_PER_MESSAGE_MAX
-from godwit.contract.telemetry import (
+from godwit.contract.samples import (
     Location,
     Metadata,
+    Reading,
     Sample,
     Telemetry,
-    TelemetryData,
-    Value,
-    check_name,
-    check_value,
-    lift,
+    check_extras,
+    check_identity,
+    require_something,
+    sift,
 )
 from godwit.contract.times import parse_time
+from godwit.contract.versions import check_version
+
+Extra = TypeVar("Extra", Location, Metadata)
+_QUALITIES: Final = ("good", "uncertain", "bad")
 
 
 @cache
@@ -47,24 +53,25 @@ def decode_protobuf(payload: bytes) -> Telemetry:
         said = message_class().FromString(payload)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedError(f"not Protobuf: {error}"[:200], code=codes.MALFORMED_PROTOBUF) from None
-    lift(TelemetryData(schema_version=said.schema_version or None))
-    if not said.samples:
-        raise MalformedError("the message holds no sample", code=codes.NO_READINGS)
+    check_version(said.schema_version)
     if len(said.samples) > SAMPLES_PER_MESSAGE_MAX:
         raise MalformedError(f"{len(said.samples)} samples", code=codes.TOO_MANY_READINGS)
     samples = [_sample(each) for each in said.samples]
-    if len(samples) == 1 and samples[0].code:
-        raise MalformedError(samples[0].detail, code=samples[0].code)
+    require_something(samples)
+    seq = said.seq if said.HasField("seq") else None
+    check_identity(said.stream, said.epoch, seq, said.message_id)
+    location, metadata = _location(said), _metadata(said)
+    check_extras(location, metadata)
     return Telemetry(
         said.device_id or None,
         samples,
-        said.stream[:64],
-        said.epoch[:64] or None,
-        said.seq if said.HasField("seq") else None,
-        said.message_id[:128] or None,
+        said.stream,
+        said.epoch or None,
+        seq,
+        said.message_id or None,
         parse_time(said.sent_at)[0] if said.sent_at else None,
-        _location(said),
-        _metadata(said),
+        location,
+        metadata,
     )
 
 
@@ -72,40 +79,42 @@ def _location(said: Any) -> Location | None:
     if not said.HasField("location"):
         return None
     where = said.location
-    return Location(where.latitude, where.longitude, where.altitude if where.HasField("altitude") else None)
+    altitude = where.altitude if where.HasField("altitude") else None
+    return _built(Location, {"latitude": where.latitude, "longitude": where.longitude, "altitude": altitude})
 
 
 def _metadata(said: Any) -> Metadata | None:
     if not said.HasField("metadata"):
         return None
     about = said.metadata
-    numbers = [
-        getattr(about, name) if about.HasField(name) else None
-        for name in ("battery_level", "signal_strength", "uptime")
-    ]
-    return Metadata(about.firmware_version or None, *numbers)
+    fields: dict[str, Any] = {
+        camel: getattr(about, name)
+        for name, camel in (
+            ("battery_level", "batteryLevel"), ("signal_strength", "signalStrength"), ("uptime", "uptime")
+        )
+        if about.HasField(name)
+    }  # fmt: skip
+    return _built(Metadata, {**fields, "firmwareVersion": about.firmware_version or None})
+
+
+def _built(kind: type[Extra], fields: dict[str, Any]) -> Extra:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise MalformedError(str(error)[:200], code=codes.WRONG_TYPE) from None
 
 
 def _sample(said: Any) -> Sample:
-    values: dict[str, Value] = {}
-    sample = Sample(None, values)
-    units: dict[str, str] = {}
-    qualities: dict[str, int] = {}
+    readings: dict[str, Reading] = {}
+    for name, reading in said.readings.items():
+        which, quality = reading.WhichOneof("value"), reading.quality
+        readings[name] = Reading(
+            getattr(reading, which) if which else None,
+            reading.unit or None,
+            (_QUALITIES[quality] if 0 <= quality < 3 else str(quality)) if quality else None,
+        )
     try:
-        sample.time = parse_time(said.time)[0] if said.time else None
-        for name, reading in said.readings.items():
-            check_name(name)
-            which = reading.WhichOneof("value")
-            if which is None:
-                continue
-            values[name] = check_value(name, getattr(reading, which))
-            if reading.unit:
-                units[name] = reading.unit[:64]
-            if reading.quality:
-                qualities[name] = min(reading.quality, 2)
-        if not values:
-            raise MalformedError("no reading has a value", code=codes.NO_READINGS)
+        time = parse_time(said.time)[0] if said.time else None
     except MalformedError as error:
-        sample.code, sample.detail = error.code, str(error)
-    sample.units, sample.qualities = units or None, qualities or None
-    return sample
+        return Sample(None, {}, code=error.code, detail=str(error))
+    return sift(time, readings)

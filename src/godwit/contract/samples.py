@@ -83,7 +83,7 @@ class Telemetry(msgspec.Struct, gc=False):
     is_zoneless: bool = False
 
 
-def sample_of(time: int | None, readings: dict[str, float | int | None] | dict[str, Value | None]) -> Sample:
+def sample_of(time: int | None, readings: Mapping[str, object]) -> Sample:
     """Return the checked readings of one instant, on the short way where all are numbers under names known as good."""
     if _names.issuperset(readings) and 0 < len(readings) <= READINGS_PER_SAMPLE_MAX:
         for value in readings.values():

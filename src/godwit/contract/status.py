@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from godwit.contract.documents import decode_document
+from godwit.contract.documents import Time, check_times, decode_document
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
@@ -26,7 +26,7 @@ class DeviceError(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
     code: str
     message: str = ""
-    timestamp: str | float | int | None = None
+    timestamp: Time | None = None
     severity: str | None = None
 
 
@@ -37,12 +37,14 @@ class DeviceStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     device_id: str | None = None
     health: Health | None = None
     errors: list[DeviceError | str] | None = None
-    last_seen: str | float | int | None = None
-    timestamp: str | float | int | None = None
+    last_seen: Time | None = None
+    timestamp: Time | None = None
     reason: str | None = None
     firmware_version: str | None = None
 
 
 def decode(payload: bytes, content_type: str | None = None) -> DeviceStatus:
     """Decode a status message. Raises MalformedError only."""
-    return decode_document(payload, DeviceStatus, content_type)
+    said = decode_document(payload, DeviceStatus, content_type)
+    check_times(said.last_seen, said.timestamp)
+    return said

@@ -5,6 +5,8 @@ And four times from which both sides know clock and delay.
 
 import msgspec
 
+from godwit.contract.documents import decode_document
+
 
 class StoredUpTo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """All samples of (stream, epoch) up to `seq` are durable: stored, or in quarantine (then `code` says why).
@@ -27,3 +29,8 @@ _encoder = msgspec.json.Encoder()
 def encode(notice: StoredUpTo) -> bytes:
     """Return the JSON payload."""
     return _encoder.encode(notice)
+
+
+def decode(payload: bytes, content_type: str | None = None) -> StoredUpTo:
+    """Decode a notice. Raises MalformedError only."""
+    return decode_document(payload, StoredUpTo, content_type)

@@ -5,7 +5,7 @@ Shapes: native (`readings` or `samples` with stream, epoch, seq), `sensors{}`, `
 shapes with a body of their own, a second one into a dictionary for the flat shape only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,14 +26,12 @@ from godwit.contract.samples import (
     check_identity,
     require_something,
     sample_of,
-    sift,
 )
 from godwit.contract.senml import decode_senml
 from godwit.contract.times import parse_time
+from godwit.contract.versions import SCHEMA_VERSION, check_version
 
 __all__ = ["Location", "Metadata", "Reading", "Sample", "Telemetry", "TelemetryData", "Value", "WireSample", "decode"]
-
-SCHEMA_VERSION: Final = 1
 
 
 class WireSample(msgspec.Struct, gc=False, rename="camel"):
@@ -103,7 +101,11 @@ def _decode_json(payload: bytes, now: int) -> Telemetry:
         check_utf8(payload)  # the decoder skips what stands in fields that it does not know
     check_duplicate_keys(payload)
     if wire.sensors is None and wire.readings is None and wire.samples is None and wire.data is None:
-        return _from_flat(wire, msgspec.json.decode(payload))
+        try:
+            tree = msgspec.json.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a number like 1e999 where no number was expected
+            raise fault_of(payload, error) from None
+        return _from_flat(wire, tree)
     return _from_wire(wire)
 
 
@@ -125,7 +127,7 @@ def _from_tree(tree: object, now: int) -> Telemetry:
 
 def _from_misfit(tree: dict[str, Any], error: msgspec.ValidationError) -> Telemetry:
     """Take what can be taken from a document that does not fit: the good ones among its samples, else the reason."""
-    _check_version(tree.get("schemaVersion"))  # a newer contract may have other types
+    check_version(tree.get("schemaVersion"))  # a newer contract may have other types
     listed = tree.get("samples")
     if not isinstance(listed, list):
         raise MalformedError(str(error)[:200], code=codes.WRONG_TYPE) from None
@@ -143,7 +145,7 @@ def _from_misfit(tree: dict[str, Any], error: msgspec.ValidationError) -> Teleme
     return _from_wire(wire, samples)
 
 
-def _from_wire(wire: TelemetryData, listed: list[WireSample | Sample] | None = None) -> Telemetry:
+def _from_wire(wire: TelemetryData, listed: Sequence[WireSample | Sample] | None = None) -> Telemetry:
     if wire.schema_version is not None:
         wire = lift(wire)
     is_zoneless = False
@@ -154,23 +156,32 @@ def _from_wire(wire: TelemetryData, listed: list[WireSample | Sample] | None = N
     if wire.sensors is not None:
         samples.append(sample_of(time, wire.sensors))
     if wire.readings is not None:
-        samples.append(sift(time, wire.readings))
+        samples.append(sample_of(time, wire.readings))
     if wire.data is not None:
         samples.append(sample_of(time, wire.data))
-    if listed is None and wire.samples is not None:
-        listed = wire.samples  # type: ignore[assignment]  # read only
+    listed = wire.samples if listed is None else listed
     if listed is not None:
-        if len(listed) > SAMPLES_PER_MESSAGE_MAX:
-            raise MalformedError(
-                f"more than {SAMPLES_PER_MESSAGE_MAX} samples in one message", code=codes.TOO_MANY_READINGS
-            )
-        for each in listed:
-            sample, is_local = (each, False) if type(each) is Sample else _wire_sample(each, time)  # type: ignore[arg-type]
-            samples.append(sample)
-            is_zoneless |= is_local
+        is_zoneless |= _take_listed(listed, time, samples)
     if len(samples) != 1 or samples[0].code:
         require_something(samples)
     return _telemetry(wire, samples, is_zoneless)
+
+
+def _take_listed(listed: Sequence[WireSample | Sample], time: int | None, samples: list[Sample]) -> bool:
+    """Append to `samples`; a sample without a time has the message's. Returns whether a time had no zone."""
+    if len(listed) > SAMPLES_PER_MESSAGE_MAX:
+        raise MalformedError(
+            f"more than {SAMPLES_PER_MESSAGE_MAX} samples in one message", code=codes.TOO_MANY_READINGS
+        )
+    has_zoneless = False
+    for each in listed:
+        if type(each) is WireSample:
+            sample, is_zoneless = _wire_sample(each, time)
+            has_zoneless |= is_zoneless
+            samples.append(sample)
+        elif type(each) is Sample:  # a bad one already
+            samples.append(each)
+    return has_zoneless
 
 
 def _wire_sample(wire: WireSample, time: int | None) -> tuple[Sample, bool]:
@@ -180,7 +191,7 @@ def _wire_sample(wire: WireSample, time: int | None) -> tuple[Sample, bool]:
             time, is_zoneless = parse_time(wire.timestamp)
         except MalformedError as error:
             return Sample(None, {}, code=error.code, detail=str(error)), False
-    return sample_of(time, wire.readings or {}), is_zoneless  # type: ignore[arg-type]
+    return sample_of(time, wire.readings or {}), is_zoneless
 
 
 def _from_flat(wire: TelemetryData, tree: dict[str, Any]) -> Telemetry:
@@ -207,14 +218,16 @@ def _telemetry(wire: TelemetryData, samples: list[Sample], is_zoneless: bool) ->
             device_id, samples, "", None, None, None, sent_at, wire.location, wire.metadata, is_zoneless
         )  # fmt: skip
     epoch = wire.epoch
-    if type(epoch) is int:
-        epoch = str(epoch) if epoch.bit_length() <= 64 else "?" * 65  # too long in any case
-    check_identity(wire.stream, epoch, wire.seq, wire.message_id)  # type: ignore[arg-type]
+    if epoch is not None and not isinstance(epoch, str):
+        if epoch.bit_length() > 64:
+            raise MalformedError("an epoch that is a number has 64 bits", code=codes.INVALID_NAME)
+        epoch = str(epoch)
+    check_identity(wire.stream, epoch, wire.seq, wire.message_id)
     return Telemetry(
         device_id,
         samples,
         wire.stream or "",
-        epoch,  # type: ignore[arg-type]
+        epoch,
         wire.seq,
         wire.message_id,
         parse_time(wire.sent_at)[0] if wire.sent_at is not None else None,
@@ -233,17 +246,10 @@ UPCASTERS: Final[dict[int, Callable[[TelemetryData], TelemetryData]]] = {0: _nam
 """Version -> what lifts a message of it to the next one. Pure."""
 
 
-def _check_version(version: object) -> None:
-    if type(version) is int and not 0 <= version <= SCHEMA_VERSION:
-        raise MalformedError(
-            f"the message is of a schema version other than 0 to {SCHEMA_VERSION}", code=codes.UNKNOWN_SCHEMA_VERSION
-        )
-
-
 def lift(wire: TelemetryData) -> TelemetryData:
     """Bring a message of an older schema version up to this one; refuse versions that are not known yet."""
     version = wire.schema_version
-    _check_version(version)
+    check_version(version)
     while version is not None and version < SCHEMA_VERSION:
         wire = UPCASTERS[version](wire)
         version += 1

@@ -1,6 +1,6 @@
 """Times on the wire: RFC 3339, or a number whose unit follows from its magnitude. Inside: int64 nanoseconds UTC.
 
-Numbers are told apart by decade, so that a date from 2001 to 2100 is read right in each unit: below 1e11 seconds, below
+Numbers are told apart by decade, so that a date from 2000 to 2100 is read right in each unit: below 1e11 seconds, below
 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
 """
 

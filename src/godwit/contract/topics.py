@@ -2,8 +2,8 @@
 
 Two layouts: *native*, `devices/{deviceId}/{channel}`, with the aliases of older devices (`device/{id}/telemetry`,
 `device/commands/#`), and *placed*, `{tenant}/{location}/{deviceType}/{deviceId}/{channel}`. A server in the placed
-layout
-still understands the native one.
+layout still understands the native one. Names that begin topics of other kinds (`devices`, `alerts`, `$SYS` ...) are no
+tenants.
 """
 
 # ruff: noqa: FBT003 - the table of channels is a table of flags
@@ -14,7 +14,12 @@ from typing import Final, NamedTuple, Protocol
 from godwit.contract.ids import DeviceId, parse_device_id
 
 HEARTBEAT_TOPIC: Final = "system/heartbeat"
+ENROLLMENT_QOS: Final = 2
+ALERTS_QOS: Final = 1
+HEARTBEAT_QOS: Final = 0
 _KEPT_MAX: Final = 100_000
+_KEPT_CHARACTERS_MAX: Final = 256
+"""Longer topics are taken apart anew each time: no peer fills the memory with names of 64 KiB."""
 
 
 class Channel(StrEnum):
@@ -35,6 +40,16 @@ class Channel(StrEnum):
     FIRMWARE_PROGRESS = "firmware/progress"
     FIRMWARE_CHUNK = "firmware/chunk"
     NOTICES = "notices"
+
+
+class EnrollmentStep(StrEnum):
+    """What is said on an enrollment topic."""
+
+    REQUEST = "request"
+    GRANT = "grant"
+
+
+_STEPS: Final = frozenset(str(step) for step in EnrollmentStep)
 
 
 class Rule(NamedTuple):
@@ -65,8 +80,11 @@ RULES: Final[dict[Channel, Rule]] = {
     Channel.NOTICES: Rule(False, True, 1, False, "Limit hit, quarantined, renew, new CA, gap wanted"),
 }  # fmt: skip
 
-_TAILS: Final = {str(channel): channel for channel in Channel}
-_PLACED_TAILS: Final = {**_TAILS, "readings": Channel.TELEMETRY}
+_TAILS: Final[dict[str, Channel]] = {
+    str(channel): channel for channel in Channel if channel is not Channel.COMMAND_RESULTS
+}
+_PLACED_TAILS: Final[dict[str, Channel]] = {**_TAILS, "readings": Channel.TELEMETRY}
+_NO_TENANTS: Final = frozenset(("devices", "device", "enrollment", "alerts", "tenants", "system"))
 _PLACED_NAMES: Final = {Channel.TELEMETRY: "readings"}
 
 
@@ -82,7 +100,7 @@ class DeviceTopic(NamedTuple):
 
 
 class Topics(Protocol):
-    """A topic layout."""
+    """A topic layout: what both classes below are."""
 
     def parse(self, topic: str) -> DeviceTopic | None:
         """Take `topic` apart; None where it is no topic of the contract. Raises MalformedError for a bad device id."""
@@ -116,9 +134,10 @@ class NativeTopics:
         except KeyError:
             pass
         found = self._parse(topic)
-        if len(self._known) >= _KEPT_MAX:  # bounded, whatever names peers make up
-            self._known.clear()
-        self._known[topic] = found
+        if len(topic) <= _KEPT_CHARACTERS_MAX:
+            if len(self._known) >= _KEPT_MAX:  # bounded, whatever names peers make up
+                self._known.clear()
+            self._known[topic] = found
         return found
 
     def _parse(self, topic: str) -> DeviceTopic | None:
@@ -146,8 +165,9 @@ class PlacedTopics(NativeTopics):
         native = super()._parse(topic)
         if native is not None:
             return native
+        # Tenant, location, type and device never hold a slash; the channel may.
         parts = topic.split("/", 4)
-        if len(parts) < 5 or not all(parts):
+        if len(parts) < 5 or not all(parts) or parts[0] in _NO_TENANTS or topic.startswith("$"):
             return None
         found = _find(parts[4], _PLACED_TAILS)
         if found is None:
@@ -172,3 +192,23 @@ def topics_for(layout: str) -> NativeTopics:
 def alerts_topic(severity: str, tenant: str | None = None) -> str:
     """Return the topic on which alerts of a severity leave."""
     return f"alerts/{severity}" if tenant is None else f"tenants/{tenant}/alerts/{severity}"
+
+
+def enrollment_topic(client_id: str, step: EnrollmentStep) -> str:
+    """Return the topic of a client's enrollment: it requests, the server grants."""
+    return f"enrollment/{client_id}/{step}"
+
+
+def parse_enrollment(topic: str) -> tuple[str, EnrollmentStep] | None:
+    """Return (client id, step) of an enrollment topic; None for others."""
+    parts = topic.split("/")
+    if len(parts) != 3 or parts[0] != "enrollment" or not parts[1] or parts[2] not in _STEPS:
+        return None
+    return parts[1], EnrollmentStep(parts[2])
+
+
+def resolve_alias(topic_filter: str, device_id: DeviceId) -> str:
+    """Return the filter that a device means which subscribes to `device/commands/#`: its own commands."""
+    if topic_filter in ("device/commands/#", "device/commands"):
+        return f"devices/{device_id}/commands" + ("/#" if topic_filter.endswith("#") else "")
+    return topic_filter
