@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from math import isnan
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from numpy.typing import NDArray
 
 from godwit.contract.errors import RejectedError
-from godwit.contract.times import format_time
 from godwit.server.telemetry.model import Kind, Points
 
 JSON: Final = "application/json"
@@ -19,7 +19,12 @@ ARROW: Final = "application/vnd.apache.arrow.stream"
 PARQUET: Final = "application/vnd.apache.parquet"
 FORMATS: Final = {"json": JSON, "csv": CSV, "arrow": ARROW, "parquet": PARQUET}
 QUALITIES: Final = ("good", "uncertain", "bad")
-_ROWS_A_CHUNK: Final = 20_000
+_UNITS: Final[tuple[tuple[Literal["s", "ms", "us"], int], ...]] = (
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+)
+_ROWS_A_CHUNK: Final = 2_000
 
 
 def chosen_format(request: Request, asked: str | None) -> str:
@@ -67,7 +72,7 @@ def points_table(points: Points, names: dict[int, str]) -> Table:
         {
             "time": points.time,
             "reading": [names[each] for each in points.series.tolist()],
-            "value": values_of(points),
+            "value": points.value if not points.kind.any() else values_of(points),
             "quality": [QUALITIES[each] for each in points.quality.tolist()],
             "seq": points.seq,
         }
@@ -77,20 +82,43 @@ def points_table(points: Points, names: dict[int, str]) -> Table:
 def respond(table: Table, media_type: str, about: dict[str, Any]) -> Response:
     """Return a table in the format asked for. In JSON, `about` stands beside the columns."""
     if media_type == JSON:
-        columns = {name: _json_column(name, column) for name, column in table.columns.items()}
-        return Response(msgspec.json.encode({**about, "count": len(table), "columns": columns}), media_type=JSON)
+        return StreamingResponse(_json(table, about), media_type=JSON)
     if media_type == CSV:
         return StreamingResponse(_csv(table), media_type="text/csv; charset=utf-8")
     return Response(_arrow(table, media_type), media_type=media_type)
 
 
+def _json(table: Table, about: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the document in pieces: no piece keeps the interpreter from the broker's loop for long."""
+    head = msgspec.json.encode({**about, "count": len(table)})
+    yield head[:-1] + b',"columns":{'
+    for at, (name, column) in enumerate(table.columns.items()):
+        yield (b"," if at else b"") + msgspec.json.encode(name) + b":["
+        for start in range(0, len(table), _ROWS_A_CHUNK):
+            piece = msgspec.json.encode(_json_column(name, column[start : start + _ROWS_A_CHUNK]))
+            yield (b"," if start else b"") + piece[1:-1]
+        yield b"]"
+    yield b"}}"
+
+
 def _json_column(name: str, column: Any) -> list[Any]:
     if name == "time":
-        return [format_time(each) for each in column.tolist()]
+        return times_of(column)
     if isinstance(column, np.ndarray):
         listed: list[Any] = column.tolist()
         return [None if isnan(each) else each for each in listed] if column.dtype.kind == "f" else listed
     return column  # type: ignore[no-any-return]
+
+
+def times_of(times: NDArray[np.int64]) -> list[str]:
+    """Return times in ns as RFC 3339, all with as many digits as the finest of them needs."""
+    unit: Literal["s", "ms", "us", "ns"] = "ns"
+    for coarser, width in _UNITS:
+        if (times % width).any():
+            break
+        unit = coarser
+    listed: list[str] = np.datetime_as_string(times.view("datetime64[ns]"), unit=unit).tolist()
+    return [each + "Z" for each in listed]
 
 
 def _csv(table: Table) -> Iterator[str]:
