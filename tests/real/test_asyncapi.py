@@ -1,12 +1,13 @@
-"""Is the AsyncAPI document what its official parser takes for one, and is everything of the first contract in it?"""
+"""Is the AsyncAPI document what its official parser takes for one?"""
 
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from godwit.contract.asyncapi import asyncapi_document, asyncapi_html
+from godwit.contract.asyncapi import asyncapi_document
 
 CHECK = """
 const { Parser } = require('@asyncapi/parser');
@@ -29,30 +30,29 @@ def parser_dir() -> Path:
     return directory
 
 
-@pytest.mark.real
-def test_the_official_parser_accepts_it(parser_dir: Path, tmp_path: Path) -> None:
+def ask(parser_dir: Path, tmp_path: Path, asyncapi: dict[str, Any]) -> dict[str, Any]:
     document = tmp_path / "asyncapi.json"
-    document.write_text(json.dumps(asyncapi_document()))
+    document.write_text(json.dumps(asyncapi))
     script = parser_dir / "check.js"
     script.write_text(CHECK)
     done = subprocess.run(
         ["node", str(script), str(document)], cwd=parser_dir, check=True, timeout=60, capture_output=True, text=True
     )
-    assert json.loads(done.stdout) == {"ok": True, "errors": []}
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
-def test_the_five_channels_and_message_types_are_there() -> None:
-    document = asyncapi_document()
-    addresses = {channel["address"] for channel in document["channels"].values()}
-    wanted = ("telemetry", "commands", "status")
-    assert {f"devices/{{deviceId}}/{tail}" for tail in wanted} | {"alerts/{severity}", "system/heartbeat"} <= addresses
-    messages = {"TelemetryData", "DeviceCommand", "DeviceStatus", "CriticalAlert", "SystemHeartbeat"}
-    assert messages <= set(document["components"]["messages"])
+@pytest.mark.real
+def test_the_official_parser_accepts_it(parser_dir: Path, tmp_path: Path) -> None:
+    assert ask(parser_dir, tmp_path, asyncapi_document()) == {"ok": True, "errors": []}
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
-    page = asyncapi_html(asyncapi_document())
-    assert page.endswith("</html>")
-    assert "http://" not in page
-    assert "https://" not in page
-    assert "devices/{deviceId}/telemetry" in page
+@pytest.mark.real
+def test_the_official_parser_would_have_said_so(parser_dir: Path, tmp_path: Path) -> None:
+    """What the test above relies on: an example that does not fit its schema, and a reference to nothing, are told."""
+    broken = asyncapi_document()
+    broken["components"]["messages"]["TelemetryData"]["examples"][0]["payload"]["sensors"] = "warm"
+    broken["operations"]["receiveDeviceStatus"]["channel"]["$ref"] = "#/channels/nothing"
+    answer = ask(parser_dir, tmp_path, broken)
+    assert not answer["ok"]
+    assert len(answer["errors"]) >= 2

@@ -1,22 +1,40 @@
 """AsyncAPI 3.0 of the MQTT interface, generated from the channel table and the structs that decode the messages."""
 
-from html import escape
+# ruff: noqa: FBT003 - rows of the table of channels
+
 from typing import Any, Final
 
 import msgspec
 
 from godwit import __version__
 from godwit.contract.alerts import CriticalAlert
+from godwit.contract.asyncapi_examples import EXAMPLES
+from godwit.contract.asyncapi_page import asyncapi_html
 from godwit.contract.commands import CommandResult, DeviceCommand
+from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.events import DeviceEvent
-from godwit.contract.firmware import FirmwareOffer, FirmwareProgress
+from godwit.contract.firmware import FirmwareChunk, FirmwareOffer, FirmwareProgress
 from godwit.contract.heartbeat import SystemHeartbeat
 from godwit.contract.notices import Notice
+from godwit.contract.payloads import CONTENT_TYPES
 from godwit.contract.status import DeviceStatus
 from godwit.contract.stored import StoredUpTo
 from godwit.contract.telemetry import TelemetryData
-from godwit.contract.topics import HEARTBEAT_TOPIC, RULES, Channel
+from godwit.contract.topics import (
+    ALERTS_QOS,
+    ENROLLMENT_QOS,
+    HEARTBEAT_QOS,
+    HEARTBEAT_TOPIC,
+    RULES,
+    Channel,
+    EnrollmentStep,
+    Rule,
+    alerts_topic,
+    enrollment_topic,
+)
 from godwit.contract.twin import TwinDocument
+
+__all__ = ["asyncapi_document", "asyncapi_html"]
 
 _MESSAGES: Final[dict[Channel, type[msgspec.Struct]]] = {
     Channel.TELEMETRY: TelemetryData,
@@ -32,31 +50,15 @@ _MESSAGES: Final[dict[Channel, type[msgspec.Struct]]] = {
     Channel.TWIN_RESPONSE: TwinDocument,
     Channel.FIRMWARE_OFFER: FirmwareOffer,
     Channel.FIRMWARE_PROGRESS: FirmwareProgress,
-    Channel.FIRMWARE_CHUNK: FirmwareProgress,
+    Channel.FIRMWARE_CHUNK: FirmwareChunk,
     Channel.NOTICES: Notice,
 }
 
-_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
-    "TelemetryData": {
-        "deviceId": "sensor001",
-        "timestamp": "2024-01-15T10:30:00Z",
-        "sensors": {"temperature": 23.5, "humidity": 65.2},
-        "location": {"latitude": 37.7749, "longitude": -122.4194},
-    },
-    "DeviceStatus": {
-        "deviceId": "sensor001",
-        "status": "online",
-        "health": {"cpu": 45.2, "memory": 67.8, "uptime": 86400},
-    },
-    "DeviceCommand": {
-        "commandId": "0b7d0f0e-0c3a-4a53-9a43-6a3f4c2f9d11",
-        "deviceId": "sensor001",
-        "command": "change_interval",
-        "parameters": {"seconds": 30},
-        "createdAt": "2024-01-15T10:30:00Z",
-        "priority": "normal",
-    },
-}
+_DEVICE: Final = {"deviceId": {"description": "1 to 64 of A-Z a-z 0-9 . _ : -, the first one a letter or digit"}}
+_COMMAND: Final = {"commandId": {"description": "The command that this answers"}}
+_SEVERITY: Final = {"severity": {"description": "critical, warning or info", "examples": ["critical"]}}
+_CLIENT: Final = {"clientId": {"description": "The MQTT client id of who enrolls"}}
+_TELEMETRY_TYPES: Final = [each for each in CONTENT_TYPES if "x-" not in each and "vnd" not in each]
 
 
 def _name(channel: Channel) -> str:
@@ -85,128 +87,73 @@ def _operation(action: str, channel: str, message: str, summary: str, qos: int, 
     }
 
 
+class _Document:
+    """Gathers channels, operations and messages. Operations are the platform's: it receives what devices send."""
+
+    def __init__(self) -> None:
+        self.channels: dict[str, Any] = {}
+        self.operations: dict[str, Any] = {}
+        self.used: dict[str, type[msgspec.Struct]] = {}
+
+    def add(self, name: str, address: str, kind: type[msgspec.Struct], parameters: dict[str, Any], rule: Rule) -> None:
+        """Add a channel and what is done on it."""
+        message = kind.__name__
+        self.used[message] = kind
+        self.channels[name] = _channel(address, message, rule.summary, parameters)
+        for is_done, action in ((rule.is_up, "receive"), (rule.is_down, "send")):
+            if is_done:
+                self.operations[f"{action}{name[0].upper()}{name[1:]}"] = _operation(
+                    action, name, message, rule.summary, rule.qos, is_retained=rule.is_retained
+                )
+
+
 def asyncapi_document() -> dict[str, Any]:
-    """Return the document. Operations are the platform's: it receives what devices send."""
-    channels: dict[str, Any] = {}
-    operations: dict[str, Any] = {}
-    used: dict[str, type[msgspec.Struct]] = {}
-    device = {"deviceId": {"description": "1 to 64 of A-Z a-z 0-9 . _ : -, the first one a letter or digit"}}
-    command = {"commandId": {"description": "The command that this answers"}}
+    """Return the document."""
+    document = _Document()
     for channel, rule in RULES.items():
-        name, kind = _name(channel), _MESSAGES[channel]
-        used[kind.__name__] = kind
         is_result = channel is Channel.COMMAND_RESULTS
         address = "devices/{deviceId}/" + str(channel) + ("/{commandId}" if is_result else "")
-        parameters = device | command if is_result else device
-        channels[name] = _channel(address, kind.__name__, rule.summary, parameters)
-        for is_there, action in ((rule.is_up, "receive"), (rule.is_down, "send")):
-            if is_there:
-                operations[f"{action}{name[0].upper()}{name[1:]}"] = _operation(
-                    action, name, kind.__name__, rule.summary, rule.qos, is_retained=rule.is_retained
-                )
-    severity: dict[str, Any] = {"severity": {"description": "critical, warning or info", "examples": ["critical"]}}
-    for name, address, kind, summary, parameters in (
-        ("alerts", "alerts/{severity}", CriticalAlert, "Alerts that fire or are resolved", severity),
-        ("systemHeartbeat", HEARTBEAT_TOPIC, SystemHeartbeat, "The platform's sign of life", {}),
-    ):
-        used[kind.__name__] = kind
-        channels[name] = _channel(address, kind.__name__, summary, parameters)
-        operations[f"send{name[0].upper()}{name[1:]}"] = _operation(
-            "send", name, kind.__name__, summary, 1 if kind is CriticalAlert else 0, is_retained=kind is SystemHeartbeat
-        )
+        document.add(_name(channel), address, _MESSAGES[channel], _DEVICE | _COMMAND if is_result else _DEVICE, rule)
+    for name, address, kind, parameters, rule in (
+        ("enrollmentRequest", enrollment_topic("{clientId}", EnrollmentStep.REQUEST), EnrollmentRequest, _CLIENT,
+         Rule(True, False, ENROLLMENT_QOS, False, "A client asks for a certificate")),
+        ("enrollmentGrant", enrollment_topic("{clientId}", EnrollmentStep.GRANT), EnrollmentGrant, _CLIENT,
+         Rule(False, True, ENROLLMENT_QOS, False, "The certificate, or why there is none")),
+        ("alerts", alerts_topic("{severity}"), CriticalAlert, _SEVERITY,
+         Rule(False, True, ALERTS_QOS, False, "Alerts that fire or are resolved")),
+        ("criticalAlerts", alerts_topic("critical"), CriticalAlert, {},
+         Rule(False, True, ALERTS_QOS, False, "The critical ones among the alerts")),
+        ("systemHeartbeat", HEARTBEAT_TOPIC, SystemHeartbeat, {},
+         Rule(False, True, HEARTBEAT_QOS, True, "The platform's sign of life, every 10 s")),
+    ):  # fmt: skip
+        document.add(name, address, kind, parameters, rule)
     return {
         "asyncapi": "3.0.0",
+        "id": "urn:godwit:devices",
         "info": {
             "title": "godwit: devices",
             "version": __version__,
             "description": "What devices and the platform say to each other. An acknowledgement means stored.",
             "license": {"name": "Apache-2.0"},
+            "tags": [{"name": "telemetry"}, {"name": "commands"}, {"name": "mqtt"}],
         },
         "defaultContentType": "application/json",
-        "channels": channels,
-        "operations": operations,
-        "components": _components(used),
+        "channels": document.channels,
+        "operations": document.operations,
+        "components": _components(document.used),
     }
 
 
 def _components(used: dict[str, type[msgspec.Struct]]) -> dict[str, Any]:
     refs, schemas = msgspec.json.schema_components(list(used.values()), ref_template="#/components/schemas/{name}")
     messages = {}
-    for (name, _kind), ref in zip(used.items(), refs, strict=True):
-        message: dict[str, Any] = {"name": name, "contentType": "application/json", "payload": ref}
+    for (name, kind), ref in zip(used.items(), refs, strict=True):
+        summary = (kind.__doc__ or name).partition("\n")[0]
+        message: dict[str, Any] = {"name": name, "title": name, "summary": summary, "contentType": "application/json"}
+        if kind is TelemetryData:
+            message["description"] = "Also as " + ", ".join(_TELEMETRY_TYPES[1:]) + ". Other fields with numbers in "
+            message["description"] += "a message without readings, samples, sensors or data are readings."
+        message["payload"] = ref
+        message["examples"] = [{"name": example, "payload": payload} for example, payload in EXAMPLES[name].items()]
         messages[name] = message
-        if name in _EXAMPLES:
-            message["examples"] = [{"name": f"{name}Example", "payload": _EXAMPLES[name]}]
     return {"messages": messages, "schemas": schemas}
-
-
-_STYLE: Final = """
-:root{color-scheme:light dark;--ink:#16211f;--soft:#5c6b68;--line:#dde5e3;--page:#f7f9f8;--card:#fff;--tint:#0f766e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6eeec;--soft:#93a5a1;--line:#26322f;--page:#0e1413;--card:#151d1b;
---tint:#5eead4}}
-*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 system-ui,sans-serif}
-main{max-width:960px;margin:0 auto;padding:40px 20px 80px}h1{font-size:26px;margin:0 0 4px}
-p{margin:0 0 24px;color:var(--soft)}
-section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin:16px 0}
-h2{font:600 15px/1.4 ui-monospace,monospace;margin:0 0 4px;color:var(--tint);overflow-wrap:anywhere}
-section p{margin:0 0 12px}table{margin-top:12px;border-collapse:collapse;width:100%}
-th,td{text-align:left;padding:6px 12px 6px 0;border-top:1px solid var(--line);vertical-align:top}
-th{font-weight:500;color:var(--soft)}code,pre{font:13px/1.5 ui-monospace,monospace}
-pre{overflow:auto;background:var(--page);border-radius:8px;padding:12px;margin:12px 0 0}
-.tag{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 10px;font-size:12px;
-margin-right:6px;color:var(--soft)}a{color:var(--tint)}
-"""
-
-
-def asyncapi_html(document: dict[str, Any]) -> str:
-    """Return the document as a page that needs nothing else."""
-    info = document["info"]
-    sections = [_section(document, name) for name in document["channels"]]
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(info['title'])}</title><style>{_STYLE}</style><main><h1>{escape(info['title'])}</h1>"
-        f"<p>{escape(info['description'])} Version {escape(info['version'])}. "
-        "For machines: <a href=/asyncapi.json>asyncapi.json</a>, <a href=/openapi.json>openapi.json</a>.</p>"
-        f"{''.join(sections)}</main></html>"
-    )
-
-
-def _section(document: dict[str, Any], name: str) -> str:
-    channel = document["channels"][name]
-    message = next(iter(channel["messages"]))
-    schema = document["components"]["schemas"][message]
-    operations = [each for each in document["operations"].values() if each["channel"]["$ref"].endswith(f"/{name}")]
-    tags = ""
-    for each in operations:
-        mqtt = each["bindings"]["mqtt"]
-        way = "device sends" if each["action"] == "receive" else "platform sends"
-        tags += f"<span class=tag>{way}</span><span class=tag>QoS {mqtt['qos']}</span>"
-        tags += "<span class=tag>retained</span>" if mqtt["retain"] else ""
-    required = set(schema.get("required", ()))
-    rows = "".join(
-        f"<tr><td><code>{escape(field)}</code>{'' if field in required else ' <small>optional</small>'}</td>"
-        f"<td><code>{escape(_type_of(about))}</code></td></tr>"
-        for field, about in schema.get("properties", {}).items()
-    )
-    examples = document["components"]["messages"][message].get("examples", [])
-    shown = "".join(
-        f"<pre>{escape(msgspec.json.format(msgspec.json.encode(each['payload']), indent=2).decode())}</pre>"
-        for each in examples
-    )
-    return (
-        f"<section id={escape(name)}><h2>{escape(channel['address'])}</h2><p>{escape(channel['title'])}</p>{tags}"
-        f"<table><tr><th>{escape(message)}</th><th>type</th></tr>{rows}</table>{shown}</section>"
-    )
-
-
-def _type_of(about: dict[str, Any]) -> str:
-    if "$ref" in about:
-        return str(about["$ref"]).rpartition("/")[2]
-    if "anyOf" in about:
-        return " | ".join(_type_of(each) for each in about["anyOf"])
-    if "enum" in about:
-        return " | ".join(map(str, about["enum"]))
-    kind = str(about.get("type", "any"))
-    if kind == "array" and isinstance(about.get("items"), dict):
-        return f"[{_type_of(about['items'])}]"
-    return kind
