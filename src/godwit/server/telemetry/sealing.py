@@ -108,11 +108,12 @@ class Sealing:
         """Write the rows of retired tables to files, synced. Runs beside commits."""
         union = " UNION ALL ".join(f"SELECT * FROM {table}" for table in tables)
         con.execute(
-            f"CREATE TEMP VIEW sealing AS SELECT h.*, d.tenant, d.type, d.device_id AS device, s.name AS reading, "
+            f"CREATE TEMP VIEW sealing AS SELECT h.*, coalesce(d.tenant, '') AS tenant, "
+            "coalesce(d.type, '') AS type, d.device_id AS device, s.name AS reading, "
             f"h.received - h.time > {BACKLOG_NS} AS is_backlog FROM ({union}) h "
-            "JOIN (SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1) s "
+            "LEFT JOIN (SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1) s "
             "USING (series) "
-            "JOIN (SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1) d "
+            "LEFT JOIN (SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1) d "
             "USING (device)"
         )
         groups = con.execute("SELECT DISTINCT tenant, type, is_backlog FROM sealing ORDER BY ALL").fetchall()

@@ -1,0 +1,131 @@
+"""Is everything that the store acknowledged there, however its process ended and whatever became of its log?
+
+A child commits numbered batches and says each number once `commit` has returned; it is killed, its disk is tiny, its
+memory small, or its log is cut; then the store is opened and has to hold what was said.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from godwit.contract.errors import UnavailableError
+from godwit.server.telemetry.duckdb import DuckDBStore
+
+pytestmark = pytest.mark.real
+KILLS = int(os.environ.get("GODWIT_STORE_KILLS", "8"))
+T0 = 1_700_000_000_000_000_000
+
+CHILD = """
+import sys
+from pathlib import Path
+import numpy as np
+from godwit.server.telemetry.duckdb import DuckDBStore
+from godwit.server.telemetry.model import Commit, Points, StateRow
+store = DuckDBStore(Path(sys.argv[1]), memory=sys.argv[2])
+number = store.recover().number
+rows = int(sys.argv[3])
+while True:
+    number += 1
+    n = np.arange(rows)
+    points = Points(
+        np.zeros(rows, np.int32), 1_700_000_000_000_000_000 + number * 10**9 + n, np.full(rows, float(number)),
+        np.zeros(rows, np.uint8), np.zeros(rows, np.uint8), n, np.ones(rows, np.int32), np.zeros(rows, np.int64),
+        np.full(rows, 1_700_000_000_000_000_000),
+    )
+    store.commit(Commit(number, points, delta=b"%d" % number))
+    print(number, flush=True)
+    if number % 20 == 0:
+        store.fold(number - 5, [StateRow("last", 0, b"%d" % number)])
+    if number % 35 == 0:
+        store.seal(0, force=True)
+"""
+
+
+def commit_until_killed(directory: Path, *, seconds: float, rows: int = 400, memory: str = "256MB") -> tuple[int, str]:
+    """Return the last number that the child said, and its error output."""
+    command = [sys.executable, "-c", CHILD, str(directory), memory, str(rows)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        first = child.stdout.readline()
+        if first:
+            time.sleep(seconds)
+        child.kill()
+        said, errors = child.communicate()
+    lines = (first + said).split("\n")[:-1]  # a line that was cut in two was not said
+    return int(lines[-1]) if lines else 0, errors
+
+
+def check(directory: Path, said: int, rows: int = 400) -> None:
+    """Open the store: all that was said is there once, whole."""
+    store = DuckDBStore(directory)
+    try:
+        number = store.recover().number
+        assert said <= number <= said + 1  # one more may be durable that nobody heard of
+        found = store.buckets([0], 0, 2**62, 10**9, ["count", "min", "max"])
+        assert found.time.tolist() == [T0 + each * 10**9 for each in range(1, number + 1)]
+        assert set(found.columns["count"].tolist()) == {float(rows)}
+        assert found.columns["min"].tolist() == [float(each) for each in range(1, number + 1)]
+    finally:
+        store.close()
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    for _ in range(KILLS):
+        said, errors = commit_until_killed(tmp_path, seconds=chance.uniform(0.05, 0.8))
+        assert said, errors
+        check(tmp_path, said)
+
+
+def test_a_small_memory_limit_loses_nothing(tmp_path: Path) -> None:
+    said, errors = commit_until_killed(tmp_path, seconds=1.5, rows=20_000, memory="60MB")
+    assert said, errors
+    check(tmp_path, said, 20_000)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(tmp_path)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_loses_nothing(tiny_disk: Path) -> None:
+    said, errors = commit_until_killed(tiny_disk, seconds=12, rows=5_000)
+    assert said
+    assert UnavailableError.__name__ in errors or "killed" not in errors
+    for path in (tiny_disk / "tmp").glob("*"):
+        path.unlink()
+    subprocess.run(["mount", "-o", "remount,size=96m", str(tiny_disk)], check=True)
+    check(tiny_disk, said, 5_000)
+
+
+def test_a_cut_log_opens_with_what_came_before_the_cut(tmp_path: Path) -> None:
+    said, errors = commit_until_killed(tmp_path / "whole", seconds=0.6)
+    assert said, errors
+    size = (tmp_path / "whole" / "telemetry.duckdb.wal").stat().st_size
+    chance = random.Random(5)
+    for at in range(4):
+        directory = tmp_path / f"cut-{at}"
+        shutil.copytree(tmp_path / "whole", directory)
+        os.truncate(directory / "telemetry.duckdb.wal", chance.randrange(1, size))
+        store = DuckDBStore(directory)
+        number = store.recover().number
+        found = store.buckets([0], 0, 2**62, 10**9, ["count"])
+        # a prefix, each batch whole: nothing of a later batch without the earlier ones
+        assert found.time.tolist() == [T0 + each * 10**9 for each in range(1, number + 1)]
+        assert set(found.columns["count"].tolist()) <= {400.0}
+        store.close()
