@@ -58,7 +58,9 @@ _DEVICE: Final = {"deviceId": {"description": "1 to 64 of A-Z a-z 0-9 . _ : -, t
 _COMMAND: Final = {"commandId": {"description": "The command that this answers"}}
 _SEVERITY: Final = {"severity": {"description": "critical, warning or info", "examples": ["critical"]}}
 _CLIENT: Final = {"clientId": {"description": "The MQTT client id of who enrolls"}}
-_TELEMETRY_TYPES: Final = [each for each in CONTENT_TYPES if "x-" not in each and "vnd" not in each]
+_TELEMETRY_TYPES: Final = [
+    each for each in CONTENT_TYPES if each.startswith("application/") and "x-" not in each and "vnd" not in each
+]
 
 
 def _name(channel: Channel) -> str:

@@ -15,7 +15,7 @@ body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 system-ui,s
 .frame{display:grid;grid-template-columns:272px minmax(0,1fr);max-width:1200px;margin:0 auto}
 nav{position:sticky;top:0;height:100vh;overflow:auto;padding:32px 8px 32px 24px;font-size:13px}
 nav b{display:block;margin:0 0 12px;font-size:15px}nav a{display:block;padding:4px 8px;border-radius:6px;
-color:var(--soft);text-decoration:none;font-family:ui-monospace,monospace;font-size:12px;overflow-wrap:anywhere}
+color:var(--soft);text-decoration:none;font-family:ui-monospace,monospace;font-size:12px}
 nav a:hover,nav a:focus-visible{background:var(--card);color:var(--tint)}
 main{padding:32px 24px 96px}h1{font-size:26px;line-height:1.25;margin:0 0 4px}p{margin:0 0 16px;color:var(--soft)}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin:16px 0}
@@ -37,7 +37,7 @@ max-height:168px;border-bottom:1px solid var(--line)}main{padding:20px 16px 64px
 def asyncapi_html(document: dict[str, Any]) -> str:
     """Return the document as a page that needs nothing else."""
     info, channels = document["info"], document["channels"]
-    links = "".join(f"<a href='#{escape(name)}'>{escape(each['address'])}</a>" for name, each in channels.items())
+    links = "".join(f"<a href='#{escape(name)}'>{_breakable(each['address'])}</a>" for name, each in channels.items())
     sections = "".join(_section(document, name) for name in channels)
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -57,6 +57,10 @@ def _section(document: dict[str, Any], name: str) -> str:
         f"<section id={escape(name)}><h2>{_address(channel['address'])}</h2><p>{escape(channel['title'])}</p>"
         f"{_tags(document, name)}{_message(document, message)}{_examples(message)}</section>"
     )
+
+
+def _breakable(address: str) -> str:
+    return escape(address).replace("/", "/<wbr>")
 
 
 def _address(address: str) -> str:

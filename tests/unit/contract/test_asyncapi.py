@@ -95,7 +95,7 @@ def test_the_page_shows_all_and_needs_nothing_from_elsewhere() -> None:
         assert outside not in page
     for name, channel in DOCUMENT["channels"].items():
         assert f"<section id={name}>" in page
-        assert f"href='#{name}'>{channel['address']}<" in page
+        assert f"href='#{name}'>{channel['address']}<" in page.replace("<wbr>", "")
 
 
 def test_the_page_escapes_what_it_shows() -> None:
