@@ -2,6 +2,7 @@
 
 # ruff: noqa: FBT003 - rows of the table of channels
 
+from copy import deepcopy
 from typing import Any, Final
 
 import msgspec
@@ -156,6 +157,8 @@ def _components(used: dict[str, type[msgspec.Struct]]) -> dict[str, Any]:
             message["description"] = "Also as " + ", ".join(_TELEMETRY_TYPES[1:]) + ". Other fields with numbers in "
             message["description"] += "a message without readings, samples, sensors or data are readings."
         message["payload"] = ref
-        message["examples"] = [{"name": example, "payload": payload} for example, payload in EXAMPLES[name].items()]
+        message["examples"] = [
+            {"name": example, "payload": deepcopy(payload)} for example, payload in EXAMPLES[name].items()
+        ]
         messages[name] = message
     return {"messages": messages, "schemas": schemas}
