@@ -38,13 +38,17 @@ def database_url() -> Iterator[str]:
     if as_user:
         shutil.chown(directory, "postgres")
     data, port = directory / "data", free_port()
-    run = {"check": True, "cwd": "/", "stdout": subprocess.DEVNULL}
-    subprocess.run([*as_user, programs / "initdb", "-D", data, "-A", "trust", "-U", "godwit", "--no-sync"], **run)
+    subprocess.run(
+        [*as_user, programs / "initdb", "-D", data, "-A", "trust", "-U", "godwit", "--no-sync"],
+        check=True,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+    )
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {directory} -c fsync=off"
     control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-l", directory / "log"]
-    subprocess.run([*control, "-o", options, "start"], **run)
+    subprocess.run([*control, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
     yield f"postgres://godwit@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], **run)
+    subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd="/", stdout=subprocess.DEVNULL)
     shutil.rmtree(directory)
 
 

@@ -1,4 +1,4 @@
-"""What every database under the registry has to do. Run against SQLite by the unit tests, against PostgreSQL beside them."""
+"""What every database under the registry has to do: SQLite by the unit tests, PostgreSQL beside them."""
 
 import pytest
 

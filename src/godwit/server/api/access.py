@@ -23,11 +23,17 @@ _bearer = HTTPBearer(auto_error=False, description="The administrator's token is
 
 
 def require_principal(
-    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Return who asks. Raises RejectedError (`unauthorized`)."""
+    return check_token(request)
+
+
+def check_token(request: Request) -> Principal:
+    """Return whose bearer token the request has. Raises RejectedError (`unauthorized`)."""
     tokens: TokenDoor = request.app.state.tokens
-    who = tokens.principal(given.credentials) if given is not None else None
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    who = tokens.principal(token.strip()) if scheme.lower() == "bearer" else None
     if who is None:
         raise RejectedError(
             "a bearer token is needed: Authorization: Bearer <token>; the first is in DATA_DIR/admin-token",
@@ -37,12 +43,22 @@ def require_principal(
 
 
 def refuse_unknown_queries(request: Request) -> None:
-    """Refuse query parameters that the route does not have: a filter with a typo must not find everything."""
-    known = {each.alias for each in request.scope["route"].dependant.query_params}
+    """Refuse query parameters that the route does not have: a filter with a typo must not find everything.
+
+    Those said twice are refused too, unless they are lists, and NUL, which PostgreSQL cannot keep.
+    """
+    params = request.scope["route"].dependant.query_params
+    known = {each.alias for each in params}
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
         told = f"known are {', '.join(sorted(known))}" if known else "there are none here"
         raise RejectedError(f"no query parameter {unknown[0][:64]!r}; {told}", code="unknown-parameter")
+    lists = {each.alias for each in params if "list[" in str(each.field_info.annotation)}
+    for name, value in request.query_params.multi_items():
+        if "\0" in value:
+            raise RejectedError(f"{name}: NUL characters are not taken", code="invalid-text")
+        if name not in lists and len(request.query_params.getlist(name)) > 1:
+            raise RejectedError(f"{name} is said twice", code="duplicate-parameter")
 
 
 def the_platform(request: Request) -> Platform:

@@ -11,7 +11,7 @@ _UNITS_NS: Final = {
     "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000, "d": 86_400_000_000_000,
     "w": 604_800_000_000_000,
 }  # fmt: skip
-_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)")
+_DURATION: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d|w)")
 DAY_NS: Final = _UNITS_NS["d"]
 END_OF_TIME: Final = 2**62
 
@@ -29,9 +29,9 @@ def duration_ns(text: str, name: str) -> int:
 def time_of(text: str, name: str) -> int:
     """Return an RFC 3339 time or a number in ns. Raises RejectedError (`invalid-time`)."""
     value: str | float | int = text
-    if re.fullmatch(r"-?\d{1,20}", text):
+    if re.fullmatch(r"-?[0-9]{1,20}", text):
         value = int(text)
-    elif re.fullmatch(r"-?\d{1,20}\.\d{1,12}", text):
+    elif re.fullmatch(r"-?[0-9]{1,20}\.[0-9]{1,12}", text):
         value = float(text)
     try:
         return parse_time(value)[0]
@@ -49,7 +49,10 @@ def span(start: str | None, end: str | None, last: str | None) -> tuple[int, int
         if start is not None:
             raise RejectedError("last and from exclude each other", code="invalid-time")
         until = time_of(end, "to") if end is not None else now + DAY_NS
-        return (until if end is not None else now) - duration_ns(last, "last"), until
+        begins = (until if end is not None else now) - duration_ns(last, "last")
+        if begins < 0:
+            raise RejectedError("last reaches back before 1970", code="invalid-duration")
+        return begins, until
     begins = time_of(start, "from") if start is not None else now - DAY_NS
     ends = time_of(end, "to") if end is not None else max(now, begins) + DAY_NS
     if ends <= begins:

@@ -4,37 +4,39 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DEVICE_ID_PATTERN
 from godwit.server.api.access import Id, Rooms, Who
 from godwit.server.api.answers import answer, device_document, time_or_none
 from godwit.server.api.problems import documented
+from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.registry.model import Device
 
-router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
+router = APIRouter(prefix="/api/v1/devices", tags=["devices"], route_class=StrictRoute)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}$"
 
 
-class Place(BaseModel):
+class Place(Body):
     """Where a device stands: a name, WGS 84 degrees, metres."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str = Field("", max_length=128)
     latitude: float | None = Field(None, ge=-90, le=90)
     longitude: float | None = Field(None, ge=-180, le=180)
     altitude: float | None = Field(None, ge=-20_000, le=1_000_000)
 
 
-Tags = dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]]
+Tags = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
+    Field(max_length=64),
+]
 
 
-class DeviceChange(BaseModel):
+class DeviceChange(Body):
     """Fields of a device that can be changed; those left out stay."""
 
-    model_config = ConfigDict(extra="forbid")
     deviceType: str | None = Field(None, pattern=NAME)  # noqa: N815 - camelCase on the wire
     name: str | None = Field(None, max_length=256)
     lifecycle: Literal["unclaimed", "active", "suspended", "retired"] | None = None
@@ -47,19 +49,29 @@ class NewDevice(DeviceChange):
     """A device to be created."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"deviceId": "pump-7", "name": "Pump 7", "tags": {"hall": "2"}}]},
     )
     deviceId: str = Field(pattern=f"^{DEVICE_ID_PATTERN}$")  # noqa: N815
     tenant: str = Field(DEFAULT_TENANT, pattern=NAME)
 
 
-@router.post("", status_code=201, responses=documented(404, 409), summary="Create a device")
+@router.post("", status_code=201, responses=documented(404, 409, 413), summary="Create a device")
 def create(body: NewDevice, who: Who, rooms: Rooms) -> Response:
     """Create a device. Its id is unique in the installation."""
     document = {key: value for key, value in body.model_dump().items() if value is not None}
     device = rooms.registry.create_device(who, msgspec.convert(document, Device))
     return answer(device_document(device, None), 201)
+
+
+def _pairs(tags: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for each in tags:
+        key, colon, value = each.partition(":")
+        if not key or not colon:
+            raise RejectedError(f"tag={each[:64]!r}: key:value, such as hall:2", code="invalid-tag")
+        if pairs.setdefault(key, value) != value:
+            raise RejectedError(f"tag: a device has one value of {key[:64]!r}, two are asked for", code="invalid-tag")
+    return pairs
 
 
 @router.get("", responses=documented(), summary="List devices")
@@ -79,7 +91,7 @@ def list_devices(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Return one page of devices with their presence; `cursor` of the answer opens the next one."""
-    pairs = dict(each.partition(":")[::2] for each in tag or [])
+    pairs = _pairs(tag or [])
     page = rooms.registry.devices(
         who,
         search=search,
@@ -105,7 +117,7 @@ def get(device_id: Id, who: Who, rooms: Rooms) -> Response:
     return answer(device_document(registry.device(who, device_id), registry.presence(who, device_id)))
 
 
-@router.patch("/{device_id}", responses=documented(404), summary="Change a device")
+@router.patch("/{device_id}", responses=documented(404, 413), summary="Change a device")
 def change(device_id: Id, body: DeviceChange, who: Who, rooms: Rooms) -> Response:
     """Change the fields that the body names."""
     changes = body.model_dump(exclude_unset=True)

@@ -12,8 +12,9 @@ from godwit.contract.asyncapi import asyncapi_document, asyncapi_html
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
+from godwit.server.api.strict import StrictRoute
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 @router.get("/health/live", tags=["health"], summary="Is the process alive?")

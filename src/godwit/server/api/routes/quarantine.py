@@ -1,30 +1,32 @@
 """Quarantine: what was refused, whole, with its reason; send it down the road again, or let it go."""
 
 import base64
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from godwit.contract.errors import RejectedError
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
+from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.platform import Platform
 from godwit.server.registry.model import Principal
 from godwit.server.telemetry.model import Quarantined
 
-router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
+router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"], route_class=StrictRoute)
 
 SHOWN_BYTES = 4_096
+PURGE_PAGE = 100
 Number = Annotated[int, Path(ge=1, le=2**62)]
 
 
-class Purge(BaseModel):
+class Purge(Body):
     """What leaves: numbers, or all that a filter finds."""
 
-    model_config = ConfigDict(extra="forbid")
-    numbers: list[Annotated[int, Field(ge=1, le=2**62)]] | None = Field(None, max_length=100_000)
+    numbers: list[Annotated[int, Field(ge=1, le=2**62)]] | None = Field(None, max_length=10_000)
     deviceId: str | None = Field(None, max_length=64)  # noqa: N815
     code: str | None = Field(None, max_length=64)
 
@@ -90,14 +92,34 @@ async def replay(number: Number, who: Who, rooms: Rooms) -> Response:
     return answer(outcome._asdict())
 
 
-@router.post("/purge", responses=documented(), summary="Remove quarantined messages")
+@router.post("/purge", responses=documented(413), summary="Remove quarantined messages")
 async def purge(body: Purge, who: Who, rooms: Rooms) -> Response:
     """Remove messages by number, or all that a filter finds. Says how many there were."""
     from asyncio import to_thread  # noqa: PLC0415
 
     if body.numbers is None and body.deviceId is None and body.code is None:
         raise RejectedError("numbers, deviceId or code says what is to leave", code="invalid-request")
-    found = await to_thread(rooms.store.quarantine, device_id=body.deviceId, code=body.code, limit=100_000)
-    wanted = None if body.numbers is None else set(body.numbers)
-    numbers = [each.number for each in found if _visible(who, each) and (wanted is None or each.number in wanted)]
+    numbers = await to_thread(_to_purge, rooms, who, body)
     return answer({"purged": await rooms.ingest.purge(numbers) if numbers else 0})
+
+
+def _to_purge(rooms: Platform, who: Principal, body: Purge) -> list[int]:
+    return [
+        each.number
+        for each in _found(rooms, body)
+        if _visible(who, each) and body.deviceId in (None, each.device_id) and body.code in (None, each.code)
+    ]
+
+
+def _found(rooms: Platform, body: Purge) -> Iterator[Quarantined]:
+    """Return what may leave, a page in memory at a time: payloads are large."""
+    if body.numbers is not None:
+        for number in set(body.numbers):
+            kept = rooms.store.quarantined(number)
+            if kept is not None:
+                yield kept
+        return
+    before = None
+    while page := rooms.store.quarantine(device_id=body.deviceId, code=body.code, before=before, limit=PURGE_PAGE):
+        yield from page
+        before = page[-1].number

@@ -5,17 +5,17 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from godwit.contract.errors import MalformedError, RejectedError
-from godwit.contract.limits import PAYLOAD_BYTES_MAX
 from godwit.contract.topics import Channel
 from godwit.server.api.access import Id, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.columns import ARROW, CSV, JSON, PARQUET, Table, chosen_format, points_table, respond
 from godwit.server.api.problems import documented
 from godwit.server.api.spans import duration_ns, span
+from godwit.server.api.strict import StrictRoute, read_body
 from godwit.server.platform import Platform
 from godwit.server.telemetry.store import Aggregate, Buckets
 
-router = APIRouter(prefix="/api/v1", tags=["telemetry"])
+router = APIRouter(prefix="/api/v1", tags=["telemetry"], route_class=StrictRoute)
 
 AGGREGATES: Final[tuple[Aggregate, ...]] = ("avg", "min", "max", "sum", "count", "first", "last", "p50", "p95")
 ROWS_MAX: Final = 1_000_000
@@ -84,14 +84,11 @@ def read(
     names = _series(rooms, device_id, readings)
     about = {"deviceId": device_id, "from": time_or_none(begins), "to": time_or_none(ends)}
     wanted = list(names)
+    if every is not None and points is not None:
+        raise RejectedError("every and points exclude each other", code="invalid-request")
     if every is not None:
-        found = (
-            rooms.store.buckets(wanted, begins, ends, _every(every, begins, ends), _aggregates(aggregate))
-            if wanted
-            else None
-        )
-        if found is None:
-            return respond(Table({"time": _no_times(), "reading": []}), media_type, about)
+        width, kinds = _every(every, begins, ends), _aggregates(aggregate)
+        found = rooms.store.buckets(wanted or [-1], begins, ends, width, kinds)
         columns = {"time": found.time, "reading": [names[each] for each in found.series.tolist()], **_by_name(found)}
         return respond(Table(columns), media_type, {**about, "every": every})
     if points is not None:
@@ -168,23 +165,12 @@ async def submit(device_id: Id, request: Request, who: Who, rooms: Rooms) -> Res
     from asyncio import to_thread  # noqa: PLC0415
 
     await to_thread(rooms.registry.device, who, device_id)
-    payload = await _body(request)
+    payload = await read_body(request)
     content_type = request.headers.get("content-type")
     outcome = await rooms.ingest.submit(device_id, Channel.TELEMETRY, payload, content_type=content_type)
     if outcome.code:
         raise MalformedError(f"{outcome.detail} (the message is in quarantine)", code=outcome.code)
     return Response(status_code=204)
-
-
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > PAYLOAD_BYTES_MAX:
-            raise RejectedError(f"a message has at most {PAYLOAD_BYTES_MAX} bytes", code="payload-too-large")
-        parts.append(part)
-    return b"".join(parts)
 
 
 @router.get("/telemetry", responses={**_FORMATS, **documented(404, 406)}, summary="One reading over the fleet")

@@ -1,29 +1,39 @@
 """Device types: what their readings are, with unit and range."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from godwit.contract.errors import MalformedError
 from godwit.contract.ids import DEFAULT_TENANT, DEVICE_ID_PATTERN, DeviceId, TenantId, TypeName
+from godwit.contract.samples import check_name
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME
+from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.registry.model import DeviceType, Group
 
-router = APIRouter(prefix="/api/v1", tags=["types, groups, tenants"])
+router = APIRouter(prefix="/api/v1", tags=["types, groups, tenants"], route_class=StrictRoute)
 
 Name = Annotated[str, Path(pattern=NAME)]
 Tenant = Annotated[str, Query(pattern=NAME)]
 
 
-class Declared(BaseModel):
+def _reading_name(name: str) -> str:
+    try:
+        check_name(name)
+    except MalformedError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+class Declared(Body):
     """One reading of a type."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1, max_length=128)
+    name: Annotated[str, AfterValidator(_reading_name)] = Field(min_length=1, max_length=128)
     unit: str = Field("", max_length=64)
     minimum: float | None = None
     maximum: float | None = None
@@ -31,12 +41,17 @@ class Declared(BaseModel):
     outside: Literal["bad", "quarantine"] = "bad"
     description: str = Field("", max_length=1024)
 
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("minimum is larger than maximum")
+        return self
 
-class TypeBody(BaseModel):
+
+class TypeBody(Body):
     """A device type."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [{"readings": [{"name": "temperature", "unit": "Cel", "minimum": -40, "maximum": 85}]}]
         },
@@ -47,17 +62,15 @@ class TypeBody(BaseModel):
     retentionDays: float | None = Field(None, gt=0, le=36_500)  # noqa: N815
 
 
-class GroupBody(BaseModel):
+class GroupBody(Body):
     """A group."""
 
-    model_config = ConfigDict(extra="forbid")
     description: str = Field("", max_length=1024)
 
 
-class Members(BaseModel):
+class Members(Body):
     """Devices of a group."""
 
-    model_config = ConfigDict(extra="forbid")
     deviceIds: list[Annotated[str, Field(pattern=f"^{DEVICE_ID_PATTERN}$")]] = Field(max_length=10_000)  # noqa: N815
 
 
@@ -67,7 +80,7 @@ def types(who: Who, rooms: Rooms) -> Response:
     return answer({"items": rooms.registry.types(who)})
 
 
-@router.put("/types/{name}", responses=documented(404), summary="Declare a device type")
+@router.put("/types/{name}", responses=documented(404, 413), summary="Declare a device type")
 def put_type(name: Name, body: TypeBody, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
     """Insert or replace a device type."""
     document = body.model_dump(exclude_none=True) | {"name": name, "tenant": tenant}
@@ -87,7 +100,7 @@ def groups(who: Who, rooms: Rooms) -> Response:
     return answer({"items": rooms.registry.groups(who)})
 
 
-@router.put("/groups/{name}", responses=documented(404), summary="Make or describe a group")
+@router.put("/groups/{name}", responses=documented(404, 413), summary="Make or describe a group")
 def put_group(name: Name, body: GroupBody, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
     """Insert a group or change its description."""
     return answer(rooms.registry.put_group(who, Group(name, TenantId(tenant), body.description)))
@@ -100,14 +113,14 @@ def delete_group(name: Name, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TE
     return Response(status_code=204)
 
 
-@router.post("/groups/{name}/devices", responses=documented(404), summary="Add devices to a group")
+@router.post("/groups/{name}/devices", responses=documented(404, 413), summary="Add devices to a group")
 def add(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
     """Add devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]
     return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant), name, devices)})
 
 
-@router.post("/groups/{name}/devices/remove", responses=documented(404), summary="Take devices out of a group")
+@router.post("/groups/{name}/devices/remove", responses=documented(404, 413), summary="Take devices out of a group")
 def remove(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
     """Remove devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]

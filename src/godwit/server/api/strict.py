@@ -1,0 +1,111 @@
+"""What no route takes, refused before a route runs: bodies too large, or JSON that other parsers read otherwise.
+
+FastAPI reads a body before it asks who sends it, and takes NaN, repeated keys and NUL; PostgreSQL and JSON do not.
+"""
+
+import json
+from collections.abc import Callable, Coroutine
+from math import isfinite
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
+
+from godwit.contract.duplicate_keys import check_depth
+from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.limits import PAYLOAD_BYTES_MAX
+from godwit.server.api.access import check_token
+
+_INTEGER_MAX: Final = 2**63
+
+
+class Body(BaseModel):
+    """A JSON body: no unknown fields, no conversions such as "1" to 1, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StrictRoute(APIRoute):
+    """A route that asks for the token before it reads a JSON body, and reads only what is unambiguous."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler with the checks before it."""
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def checked(request: Request) -> Response:
+            check_token(request)
+            # What was read is kept by the request: FastAPI parses the same bytes.
+            request._body = await read_body(request)  # noqa: SLF001 - Starlette has no other way to bound a body
+            if request._body:  # noqa: SLF001
+                check_json(request._body)  # noqa: SLF001
+            return await handle(request)
+
+        return checked
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body. Raises RejectedError (`payload-too-large`) as soon as it is too large."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > PAYLOAD_BYTES_MAX:
+            raise RejectedError(f"a body has at most {PAYLOAD_BYTES_MAX} bytes", code="payload-too-large")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def check_json(payload: bytes) -> None:
+    """Raise MalformedError unless `payload` is JSON that every parser reads alike, and every store can keep."""
+    try:
+        tree = json.loads(payload.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError:
+        raise MalformedError("objects are nested too deep", code="nesting-too-deep") from None
+    except ValueError as error:
+        raise MalformedError(f"not JSON: {error}"[:200], code="malformed-json") from None
+    check_depth(tree)
+    _check_leaves(tree)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise MalformedError(f"the key {key[:64]!r} stands twice in one object", code="duplicate-key")
+        found[key] = value
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise MalformedError(f"{text} is no JSON number", code="not-finite")
+
+
+def _check_leaves(tree: object) -> None:
+    left: list[tuple[str, object]] = [("", tree)]
+    while left:
+        where, each = left.pop()
+        if isinstance(each, dict):
+            for key, value in each.items():
+                check_text(key, f"the key {key[:64]!r}")
+                left.append((f"{where}.{key[:64]}"[-256:], value))
+        elif isinstance(each, list):
+            left.extend((f"{where}.{at}"[-256:], value) for at, value in enumerate(each))
+        elif isinstance(each, str):
+            check_text(each, where.removeprefix("."))
+        elif isinstance(each, float) and not isfinite(each):
+            raise MalformedError(f"{where.removeprefix('.')}: larger than a double holds", code="not-finite")
+        elif isinstance(each, int) and not -_INTEGER_MAX <= each < _INTEGER_MAX:
+            raise MalformedError(f"{where.removeprefix('.')}: an integer has at most 64 bits", code="out-of-range")
+
+
+def check_text(text: str, name: str) -> None:
+    """Raise MalformedError (`invalid-text`) for text with NUL, which PostgreSQL cannot keep, or half a character."""
+    if "\0" in text:
+        raise MalformedError(f"{name}: NUL characters are not taken", code="invalid-text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MalformedError(f"{name}: half of a surrogate pair", code="invalid-text") from None
