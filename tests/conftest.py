@@ -111,11 +111,13 @@ class PlatformProcess:
         """Return the administrator's token."""
         return (self.data_dir / "admin-token").read_text().strip()
 
-    def get(self, path: str, accept: str = "application/json") -> bytes:
+    def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         """Ask the API as administrator."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.http}{quote(path, safe='/?&=%,:+')}",
-            headers={"Authorization": f"Bearer {self.token}", "Accept": accept},
+            data=body,
+            method=method,
+            headers={"Authorization": f"Bearer {self.token}"} | headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -124,6 +126,14 @@ class PlatformProcess:
         except urllib.error.HTTPError as error:
             with error:
                 raise AssertionError(f"{path} answers {error.code}: {error.read().decode()}") from None
+
+    def get(self, path: str, accept: str = "application/json") -> bytes:
+        """Ask the API; returns the answer's body."""
+        return self.ask("GET", path, None, {"Accept": accept})
+
+    def post(self, path: str, document: object) -> object:
+        """Post a document; returns the one that comes back."""
+        return json.loads(self.ask("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"}))
 
     def json(self, path: str) -> object:
         """Ask the API; returns the document."""

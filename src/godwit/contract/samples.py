@@ -66,6 +66,8 @@ class Sample(msgspec.Struct, gc=False):
     qualities: dict[str, int] | None = None
     code: str = ""
     detail: str = ""
+    is_floats: bool = False
+    """Whether all values are known to be floats, and finite."""
 
 
 class Telemetry(msgspec.Struct, gc=False):
@@ -86,15 +88,19 @@ class Telemetry(msgspec.Struct, gc=False):
 def sample_of(time: int | None, readings: Mapping[str, object]) -> Sample:
     """Return the checked readings of one instant, on the short way where all are numbers under names known as good."""
     if _names.issuperset(readings) and 0 < len(readings) <= READINGS_PER_SAMPLE_MAX:
+        is_floats = True
         for value in readings.values():
             kind = type(value)
             if kind is float:
                 if not -1.8e308 < value < 1.8e308:  # type: ignore[operator]  # NaN and infinity; isfinite() costs twice
                     break
-            elif kind is not int or not INTEGER_MIN <= value <= INTEGER_MAX:  # type: ignore[operator]
+            elif kind is int and INTEGER_MIN <= value <= INTEGER_MAX:  # type: ignore[operator]
+                is_floats = False
+            else:
                 break
         else:
-            return Sample(time, readings)  # type: ignore[arg-type]  # the loop has seen that none is null
+            # The loop has seen that none is null.
+            return Sample(time, readings, is_floats=is_floats)  # type: ignore[arg-type]
     return sift(time, readings)
 
 

@@ -7,6 +7,7 @@ console. Nothing here decides anything.
 
 import asyncio
 import datetime as dt
+import gc
 import logging
 import sys
 import threading
@@ -99,6 +100,8 @@ class Server:
         except BaseException:
             self.stop()
             raise
+        # What is loaded now stays: a full collection over it would stop the broker for a tenth of a second.
+        gc.freeze()
         addresses = self._mqtt.addresses
         base = self._front.url
         return Running(

@@ -36,15 +36,8 @@ def batch_of(*samples: tuple[int, int, object]) -> Batch:
     batch = Batch()
     for series, time, value in samples:
         batch.series.append(series)
-        if type(value) is float:
-            batch.values.append(value)
-        else:
-            batch.odd_value(value)  # type: ignore[arg-type]
-        batch.times.append(time)
-        batch.seqs.append(-1)
-        batch.track_nos.append(0)
-        batch.received.append(time + 1)
-        batch.counts.append(1)
+        batch.add_value(value)  # type: ignore[arg-type]
+        batch.samples.extend((time, -1, 0, time + 1, 1))
     return batch
 
 
@@ -80,11 +73,7 @@ def test_a_sample_with_several_readings_shares_its_time() -> None:
     batch = batch_of((0, 1, 1.0))
     batch.series += [1, 2]
     batch.values += [2.0, 3.0]
-    batch.times.append(7)
-    batch.seqs.append(12)
-    batch.track_nos.append(4)
-    batch.received.append(8)
-    batch.counts.append(2)
+    batch.samples.extend((7, 12, 4, 8, 2))
     points = batch.points()
     assert points is not None
     assert points.time.tolist() == [1, 7, 7]

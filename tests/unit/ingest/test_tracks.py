@@ -77,12 +77,12 @@ def test_dumped_ids_come_back_in_order() -> None:
 def test_prints_remember_the_last_ones() -> None:
     prints = Prints()
     for packet_id in range(1, PRINTS_MAX + 2):
-        prints.put(fingerprint("client", packet_id, b"payload"))
-    assert fingerprint("client", 1, b"payload") not in prints
-    assert fingerprint("client", 2, b"payload") in prints
-    assert fingerprint("client", 2, b"other") not in prints
-    assert fingerprint("another", 2, b"payload") not in prints
+        prints.put(fingerprint(1, packet_id, b"payload"))
+    assert fingerprint(1, 1, b"payload") not in prints
+    assert fingerprint(1, 2, b"payload") in prints
+    assert fingerprint(1, 2, b"other") not in prints
+    assert fingerprint(2, 2, b"payload") not in prints
     again = Prints()
     for value in np.frombuffer(prints.dump(), np.uint64).tolist():
         again.put(value)
-    assert fingerprint("client", PRINTS_MAX + 1, b"payload") in again
+    assert fingerprint(1, PRINTS_MAX + 1, b"payload") in again

@@ -1,6 +1,7 @@
 """A message between its arrival and its acknowledgement, and who takes part in making it durable."""
 
 from typing import Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -20,6 +21,11 @@ class Peer(msgspec.Struct, frozen=True):
     identity: str | None = None
     may_register: bool = False
     """Whether an unknown device that this peer speaks for is registered by itself, as unclaimed."""
+    mark: int = 0
+    """16 bits of a checksum of the client id: part of a message's fingerprint."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "mark", crc32(self.client_id.encode()) & 0xFFFF)
 
 
 class Settles(Protocol):

@@ -10,15 +10,19 @@ from godwit.server.telemetry.model import Document, Kind, Points, Quarantined
 EXACT_IN_FLOAT: Final = 2**53
 """Integers up to here survive a float64 (IEEE 754)."""
 
+SAMPLE_WIDTH: Final = 5
+MESSAGE_WIDTH: Final = 5
+TAKEN_WIDTH: Final = 3
+ID_WIDTH: Final = 3
+PRINT_WIDTH: Final = 2
+
 
 class Batch:
     """Gathers one group. Per reading: series, value. Per sample: the rest, repeated over its readings when sealed."""
 
     __slots__ = (
-        "counts", "documents", "id_devices", "id_hashes", "id_seconds", "kinds", "message_devices",
-        "messages_accepted", "messages_duplicate", "messages_late", "messages_readings", "print_devices", "prints",
-        "qualities", "quarantined", "received", "refusals", "released", "seqs", "series", "taken_counts",
-        "taken_firsts", "taken_tracks", "times", "track_nos", "values",
+        "documents", "ids", "kinds", "messages", "prints", "qualities", "quarantined", "refusals", "released",
+        "samples", "series", "taken", "values",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -29,27 +33,18 @@ class Batch:
         """(index of reading, kind, exact value) where it is no float."""
         self.qualities: list[tuple[int, int]] = []
         """(index of reading, quality) where it is not good."""
-        # one a sample
-        self.times: list[int] = []
-        self.seqs: list[int] = []
-        self.track_nos: list[int] = []
-        self.received: list[int] = []
-        self.counts: list[int] = []
-        # one a message
-        self.message_devices: list[int] = []
-        self.messages_accepted: list[int] = []
-        self.messages_readings: list[int] = []
-        self.messages_duplicate: list[int] = []
-        self.messages_late: list[int] = []
+        # Rows laid end to end: one call of `extend` instead of an `append` a column.
+        self.samples: list[int] = []
+        """(time, seq, track, received, count of readings) of each sample."""
+        self.messages: list[int] = []
+        """(device, samples accepted, readings, samples duplicate, samples late) of each message."""
         # evidence against doubles
-        self.taken_tracks: list[int] = []
-        self.taken_firsts: list[int] = []
-        self.taken_counts: list[int] = []
-        self.id_devices: list[int] = []
-        self.id_hashes: list[int] = []
-        self.id_seconds: list[int] = []
-        self.print_devices: list[int] = []
+        self.taken: list[int] = []
+        """(track, first number, count)"""
+        self.ids: list[int] = []
+        """(device, hash of the message id, second)"""
         self.prints: list[int] = []
+        """(device, fingerprint)"""
         # the rest
         self.documents: list[Document] = []
         self.quarantined: list[Quarantined] = []
@@ -60,13 +55,15 @@ class Batch:
     def is_empty(self) -> bool:
         """Whether nothing has to be committed."""
         return not (
-            self.message_devices or self.documents or self.quarantined or self.released or self.prints or self.refusals
+            self.messages or self.documents or self.quarantined or self.released or self.prints or self.refusals
         )
 
-    def odd_value(self, value: float | str) -> None:
-        """Append a value that is no float."""
+    def add_value(self, value: float | str) -> None:
+        """Append a value of any kind."""
         at = len(self.values)
-        if isinstance(value, bool):
+        if isinstance(value, float):
+            self.values.append(value)
+        elif isinstance(value, bool):
             self.kinds.append((at, Kind.BOOLEAN, None))
             self.values.append(float(value))
         elif isinstance(value, str):
@@ -83,7 +80,8 @@ class Batch:
         n = len(self.series)
         if not n:
             return None
-        counts = np.array(self.counts, np.intp)
+        samples = np.array(self.samples, np.int64).reshape(-1, SAMPLE_WIDTH)
+        time, seq, track, received, _ = np.repeat(samples, samples[:, 4], axis=0).T
         kind = np.zeros(n, np.uint8)
         quality = np.zeros(n, np.uint8)
         for at, code in self.qualities:
@@ -105,14 +103,14 @@ class Batch:
             integer[fits] = values[fits].astype(np.int64)
         return Points(
             series=np.array(self.series, np.int32),
-            time=np.repeat(np.array(self.times, np.int64), counts),
+            time=np.ascontiguousarray(time),
             value=values,
             kind=kind,
             quality=quality,
-            seq=np.repeat(np.array(self.seqs, np.int64), counts),
-            track=np.repeat(np.array(self.track_nos, np.int32), counts),
+            seq=np.ascontiguousarray(seq),
+            track=track.astype(np.int32),
             offset=np.zeros(n, np.int64),
-            received=np.repeat(np.array(self.received, np.int64), counts),
+            received=np.ascontiguousarray(received),
             integer=integer,
             text=text,
         )

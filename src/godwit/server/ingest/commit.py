@@ -66,10 +66,11 @@ class GroupCommit:
 
     def join(self, arrival: Arrival) -> None:
         """Queue `arrival`: it is settled after the commit of all that was sealed with it."""
+        if not self._open:
+            self._wake.set()
         self._open.append(arrival)
         self._pending_bytes += len(arrival.publish.payload) + OVERHEAD_BYTES
         self._pending_messages += 1
-        self._wake.set()
 
     def nudge(self) -> None:
         """Commit what participants gathered although no arrival waits for it."""

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.batch import ID_WIDTH, MESSAGE_WIDTH, PRINT_WIDTH, TAKEN_WIDTH, Batch
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.tracks import MessageIds, Prints
 from godwit.server.telemetry.ledger import WIDTH, Account, Ledger
@@ -34,13 +34,11 @@ def amounts(
     batch: Batch,
 ) -> tuple["np.ndarray[tuple[int], np.dtype[np.int32]]", "np.ndarray[tuple[int, int], np.dtype[np.int64]]"]:
     """Return devices and what their accounts gain, one row a message."""
-    devices = np.array(batch.message_devices, np.int32)
+    messages = np.array(batch.messages, np.int64).reshape(-1, MESSAGE_WIDTH)
+    devices = messages[:, 0].astype(np.int32)
     rows = np.zeros((len(devices), WIDTH), np.int64)
     rows[:, Account.MESSAGES] = 1
-    rows[:, Account.ACCEPTED] = batch.messages_accepted
-    rows[:, Account.READINGS] = batch.messages_readings
-    rows[:, Account.DUPLICATE] = batch.messages_duplicate
-    rows[:, Account.LATE] = batch.messages_late
+    rows[:, Account.ACCEPTED : Account.REFUSED] = messages[:, 1:]
     return devices, rows
 
 
@@ -50,13 +48,9 @@ def encode(
     """Return the delta of a batch, and the ledger's part of it as arrays."""
     devices, rows = amounts(batch)
     delta = Delta(devices.tobytes(), rows.tobytes(), batch.refusals)
-    if batch.taken_tracks:
-        taken = (batch.taken_tracks, batch.taken_firsts, batch.taken_counts)
-        delta.tracks = np.array(taken, np.int64).T.tobytes()
-    if batch.id_hashes:
-        delta.ids = np.array((batch.id_devices, batch.id_hashes, batch.id_seconds), np.uint64).T.tobytes()
-    if batch.prints:
-        delta.prints = np.array((batch.print_devices, batch.prints), np.uint64).T.tobytes()
+    delta.tracks = np.array(batch.taken, np.int64).tobytes()
+    delta.ids = np.array(batch.ids, np.uint64).tobytes()
+    delta.prints = np.array(batch.prints, np.uint64).tobytes()
     return msgspec.msgpack.encode(delta), devices, rows
 
 
@@ -67,15 +61,15 @@ def replay(data: bytes, directory: Directory, ledger: Ledger) -> None:
     ledger.add(devices, np.frombuffer(delta.ledger_amounts, np.int64).reshape(-1, WIDTH))
     for device_no, code in delta.refusals:
         ledger.refuse(device_no, code)
-    for number, first, count in np.frombuffer(delta.tracks, np.int64).reshape(-1, 3).tolist():
+    for number, first, count in np.frombuffer(delta.tracks, np.int64).reshape(-1, TAKEN_WIDTH).tolist():
         known = directory.tracks[number]
         if known is not None:
             known[1].take(first, count)
-    for device_no, hashed, second in np.frombuffer(delta.ids, np.uint64).reshape(-1, 3).tolist():
+    for device_no, hashed, second in np.frombuffer(delta.ids, np.uint64).reshape(-1, ID_WIDTH).tolist():
         entry = directory.by_no[device_no]
         entry.ids = entry.ids or MessageIds()
         entry.ids.put(hashed, second)
-    for device_no, value in np.frombuffer(delta.prints, np.uint64).reshape(-1, 2).tolist():
+    for device_no, value in np.frombuffer(delta.prints, np.uint64).reshape(-1, PRINT_WIDTH).tolist():
         entry = directory.by_no[device_no]
         entry.prints = entry.prints or Prints()
         entry.prints.put(value)
@@ -91,9 +85,9 @@ class Dirty:
 
     def mark(self, batch: Batch) -> None:
         """Note what a batch changes."""
-        self._tracks.update(batch.taken_tracks)
-        self._ids.update(batch.id_devices)
-        self._prints.update(batch.print_devices)
+        self._tracks.update(batch.taken[::TAKEN_WIDTH])
+        self._ids.update(batch.ids[::ID_WIDTH])
+        self._prints.update(batch.prints[::PRINT_WIDTH])
 
     def dump(self, directory: Directory) -> list[StateRow]:
         """Return the state rows of all that is marked, and forget the marks."""

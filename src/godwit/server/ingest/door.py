@@ -30,7 +30,7 @@ class DeviceLedger(msgspec.Struct, frozen=True, rename="camel"):
     quarantined: dict[str, int]
 
 
-class RawMessage(NamedTuple):
+class RawMessage(msgspec.Struct, frozen=True, gc=False):
     """One of the last messages of a device, as it came. `payload` is cut at 4 KiB."""
 
     received: int

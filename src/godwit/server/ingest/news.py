@@ -1,6 +1,6 @@
 """What a committed group looks like to those who watch: readings, one by one. Built only while somebody listens."""
 
-from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.batch import SAMPLE_WIDTH, Batch
 from godwit.server.ingest.directory import Directory
 from godwit.server.telemetry.live import LiveFeed, News, Reading
 from godwit.server.telemetry.model import Kind
@@ -15,7 +15,9 @@ def readings_of(batch: Batch, directory: Directory, live: LiveFeed) -> list[News
     qualities = dict(batch.qualities)
     wanted: dict[str, bool] = {}
     at = 0
-    for time, received, count in zip(batch.times, batch.received, batch.counts, strict=True):
+    samples = batch.samples
+    columns = (samples[column::SAMPLE_WIDTH] for column in (0, 3, 4))
+    for time, received, count in zip(*columns, strict=True):
         for index in range(at, at + count):
             entry, name, unit = directory.series[batch.series[index]]
             device_id = entry.device_id

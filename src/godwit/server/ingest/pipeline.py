@@ -1,8 +1,7 @@
 """The datum's road: Received -> Decoded -> Admitted -> Fresh -> laid into the open group, or Quarantined.
 
 Each station takes the type that the one before returns, so that storing a reading which nobody authorised, or twice,
-does
-not type-check. Pure but for the state it keeps (directory, open batch): no I/O, no clock; `arrival.received` is now.
+does not type-check. Pure but for the state it keeps (directory, open batch): no I/O; `arrival.received` is now.
 """
 
 from collections.abc import Callable
@@ -113,7 +112,7 @@ class Pipeline:
         for sample in message.samples:
             if sample.time is not None and sample.time > latest and not sample.code:
                 sample.code = codes.TIME_IN_FUTURE
-                sample.detail = f"{(sample.time - arrival.received) / NS:.0f} s ahead of the server's clock"
+                sample.detail = f"{_span(sample.time - arrival.received)} ahead of the server's clock"
         if entry.declared:
             for sample in message.samples:
                 self._check_declared(entry, sample)
@@ -196,19 +195,16 @@ class Pipeline:
                 entry.ids = MessageIds()
             if not entry.ids.take(hashed, second):
                 return Fresh(arrival, message, entry, [], None)
-            batch.id_devices.append(self.directory.number(entry))
-            batch.id_hashes.append(hashed)
-            batch.id_seconds.append(second)
+            batch.ids.extend((self.directory.number(entry), hashed, second))
         elif arrival.publish.qos:
             publish = arrival.publish
-            mark = fingerprint(arrival.peer.client_id, publish.packet_id, publish.payload)
+            mark = fingerprint(arrival.peer.mark, publish.packet_id, publish.payload)
             if entry.prints is None:
                 entry.prints = Prints()
             if publish.dup and mark in entry.prints:
                 return Fresh(arrival, message, entry, [], None)
             entry.prints.put(mark)
-            batch.print_devices.append(entry.device_no if entry.device_no >= 0 else self.directory.number(entry))
-            batch.prints.append(mark)
+            batch.prints.extend((entry.device_no if entry.device_no >= 0 else self.directory.number(entry), mark))
         return Fresh(arrival, message, entry, samples, None)
 
     def _sift_numbered(self, admitted: Admitted) -> Fresh:
@@ -221,9 +217,7 @@ class Pipeline:
         numbers = track.take(first, count)
         if numbers:
             batch = self.batch
-            batch.taken_tracks.append(track.track_no)
-            batch.taken_firsts.append(first)
-            batch.taken_counts.append(count)
+            batch.taken.extend((track.track_no, first, count))
         samples = message.samples
         if len(numbers) < count:
             samples = [samples[number - first] for number in numbers]
@@ -235,7 +229,6 @@ class Pipeline:
         device_no = entry.device_no if entry.device_no >= 0 else self.directory.number(entry)
         numbers, track_no, received = fresh.numbers, fresh.track_no, arrival.received
         accepted = late = readings = 0
-        series_before = len(batch.series)
         for index, sample in enumerate(samples):
             if len(entry.series) + len(sample.values) > SERIES_PER_DEVICE_MAX:
                 self._check_series(entry, sample)
@@ -244,21 +237,13 @@ class Pipeline:
                 continue
             time = received if sample.time is None else sample.time
             count = self._lay_sample(entry, sample)
-            batch.times.append(time)
-            batch.seqs.append(-1 if numbers is None else numbers[index])
-            batch.track_nos.append(track_no)
-            batch.received.append(received)
-            batch.counts.append(count)
+            batch.samples.extend((time, -1 if numbers is None else numbers[index], track_no, received, count))
+            readings += count
             accepted += 1
             if received - time > LATE_NS:
                 late += 1
-        readings = len(batch.series) - series_before
         duplicate = len(fresh.telemetry.samples) - len(samples)
-        batch.message_devices.append(device_no)
-        batch.messages_accepted.append(accepted)
-        batch.messages_readings.append(readings)
-        batch.messages_duplicate.append(duplicate)
-        batch.messages_late.append(late)
+        batch.messages.extend((device_no, accepted, readings, duplicate, late))
         arrival.accepted, arrival.duplicate = accepted, duplicate
         entry.seen = received
         message = fresh.telemetry
@@ -277,20 +262,19 @@ class Pipeline:
     def _lay_sample(self, entry: Entry, sample: Sample) -> int:
         """Append a sample's readings; returns how many."""
         batch, values, known = self.batch, sample.values, entry.series
-        if not values.keys() <= known.keys():
-            for name in values:
-                if name not in known:
-                    self.directory.series_no(entry, name, "")
+        try:
+            series = [known[name] for name in values]
+        except KeyError:
+            series = [known[name] if name in known else self.directory.series_no(entry, name, "") for name in values]
         if sample.units or sample.qualities:
             self._note_extras(entry, sample)
-        batch.series.extend(map(known.__getitem__, values))
-        append = batch.values.append
-        for value in values.values():
-            if type(value) is float:
-                append(value)
-            else:
-                batch.odd_value(value)
-        return len(values)
+        batch.series.extend(series)
+        if sample.is_floats:
+            batch.values.extend(values.values())  # type: ignore[arg-type]  # as the flag says
+        else:
+            for value in values.values():
+                batch.add_value(value)
+        return len(series)
 
     def _note_extras(self, entry: Entry, sample: Sample) -> None:
         if sample.units:
@@ -332,3 +316,11 @@ class Pipeline:
             )
         )
         self.batch.refusals.append((self.directory.number(known) if known else -1, code))
+
+
+def _span(ns: int) -> str:
+    seconds = ns // NS
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

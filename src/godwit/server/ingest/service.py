@@ -20,7 +20,7 @@ from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
 from godwit.server.ingest import delta
 from godwit.server.ingest.arrival import Arrival, Peer
-from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.batch import MESSAGE_WIDTH, Batch
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory, Entry
 from godwit.server.ingest.door import DeviceLedger, IngestStats, Latest, Outcome, RawMessage
@@ -151,12 +151,12 @@ class Ingest:
     def _receive_other(self, arrival: Arrival) -> Entry:
         topic = arrival.topic
         assert topic is not None
-        payload = arrival.publish.payload
+        payload, content_type = arrival.publish.payload, arrival.publish.properties.content_type
         entry = self.pipeline.speaker(arrival)
         if topic.channel is Channel.STATUS:
             if not payload:  # an empty retained status clears the document (MQTT 5, 3.3.1.3); nothing was said
                 return entry
-            document = status.decode(payload)
+            document = status.decode(payload, content_type)
             if document.device_id is not None and document.device_id != entry.device_id:
                 raise RejectedError(
                     f"the payload says device {document.device_id[:64]!r}, the topic {entry.device_id!r}",
@@ -165,7 +165,7 @@ class Ingest:
             self._presence.status(entry.device_id, msgspec.to_builtins(document), arrival.received)
             self.stored.note(entry)
         elif topic.channel is Channel.EVENTS:
-            events.decode(payload)
+            events.decode(payload, content_type)
         self.pipeline.batch.documents.append(
             Document(self.directory.number(entry), str(topic.channel), arrival.received, arrival.received, payload)
         )
@@ -207,8 +207,8 @@ class Ingest:
 
     def _count(self, batch: Batch) -> None:
         self._readings += len(batch.series)
-        self._duplicates += sum(batch.messages_duplicate)
-        self._late += sum(batch.messages_late)
+        self._duplicates += sum(batch.messages[3::MESSAGE_WIDTH])
+        self._late += sum(batch.messages[4::MESSAGE_WIDTH])
         self._quarantined += len(batch.quarantined)
 
     def _fold_rows(self) -> list[StateRow] | None:

@@ -124,9 +124,9 @@ class MessageIds:
         return self._hashes[order].tobytes(), self._seconds[order].tobytes()
 
 
-def fingerprint(client_id: str, packet_id: int, payload: bytes) -> int:
-    """Return the 64 bits by which a redelivery is recognised: payload checksum, client checksum, packet id."""
-    return crc32(payload) << 32 | (crc32(client_id.encode()) & 0xFFFF) << 16 | packet_id
+def fingerprint(client_mark: int, packet_id: int, payload: bytes) -> int:
+    """Return the 64 bits by which a redelivery is recognised: payload checksum, client (16 bits), packet id."""
+    return crc32(payload) << 32 | client_mark << 16 | packet_id
 
 
 class Prints:
