@@ -1,7 +1,7 @@
 """A broker in a process of its own, with nothing behind it but its journal: for tests with real clients.
 
-`python broker_process.py DIRECTORY PORT [--wire]` prints its port when it listens. `--wire` announces the limits that
-the wire cases expect.
+`python broker_process.py DIRECTORY PORT [--wire] [--workers]` prints its port when it listens.
+`--wire` announces the limits that the wire cases expect, `--workers` puts two worker processes before it.
 """
 
 import asyncio
@@ -17,7 +17,9 @@ from godwit.server.broker.broker import Broker
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
 from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.ingest.arrival import Arrival
+from godwit.server.workers.crew import Crew
 
 WIRE_LIMITS = Limits(packet_bytes_max=2_000_000, receive_maximum=20, topic_alias_maximum=10, inflight_max=20)
 
@@ -63,15 +65,28 @@ class NextTurnGroup:
             arrival.source.settle(arrival)
 
 
-async def serve(directory: Path, port: int, limits: Limits) -> None:
+async def serve(directory: Path, port: int, limits: Limits, workers: int) -> None:
     journal = Journal(directory / "broker.sqlite")
     broker = Broker(
         NoTopics(), NoIntake(), NextTurnGroup(journal), journal, PasswordAuthenticator(), limits=limits, now=time_ns()
     )
-    server = Server(broker)
-    print(await server.listen("local", "127.0.0.1", port), flush=True)
+    ticks = [SysTopics(broker, time_ns()).tick]
+    if workers:
+        crew = Crew(broker, workers, "native", ticks)
+        print(crew.listen("local", "127.0.0.1", port), flush=True)
+        await crew.start()
+    else:
+        print(await Server(broker, ticks).listen("local", "127.0.0.1", port), flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2]), WIRE_LIMITS if "--wire" in sys.argv else Limits()))
+    flags = sys.argv[3:]
+    uvloop.run(
+        serve(
+            Path(sys.argv[1]),
+            int(sys.argv[2]),
+            WIRE_LIMITS if "--wire" in flags else Limits(),
+            2 if "--workers" in flags else 0,
+        )
+    )

@@ -58,12 +58,12 @@ def driver() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def port(tmp_path: Path):
+@pytest.fixture(params=[[], ["--workers"]], ids=["one process", "two workers"])
+def port(request: pytest.FixtureRequest, tmp_path: Path):
     """Run a broker that announces the limits which the cases expect."""
     script = Path(__file__).with_name("broker_process.py")
     with subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path), "0", "--wire"], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(tmp_path), "0", "--wire", *request.param], stdout=subprocess.PIPE, text=True
     ) as process:
         yield int(process.stdout.readline())
         process.kill()

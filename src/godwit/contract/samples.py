@@ -57,7 +57,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     quality: str | None = None
 
 
-class Sample(msgspec.Struct, gc=False):
+class Sample(msgspec.Struct, array_like=True, gc=False):
     """Readings at one instant. `time` None: not given. A sample with a `code` is bad and is quarantined alone."""
 
     time: int | None
@@ -70,7 +70,7 @@ class Sample(msgspec.Struct, gc=False):
     """Whether all values are known to be floats, and finite."""
 
 
-class Telemetry(msgspec.Struct, gc=False):
+class Telemetry(msgspec.Struct, array_like=True, gc=False):
     """A telemetry message, decoded. Sample i has the number `seq` + i in its `(stream, epoch)`."""
 
     device_id: str | None

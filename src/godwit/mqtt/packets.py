@@ -94,6 +94,8 @@ class Publish(msgspec.Struct, gc=False):
     packet_id: int = 0
     properties: PublishProperties = NO_PROPERTIES
     topic_alias: int | None = None
+    document: object | None = None
+    """What somebody made of the payload already: never on the wire, and not for sessions to look at."""
 
 
 class PubAck(msgspec.Struct):

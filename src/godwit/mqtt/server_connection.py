@@ -7,7 +7,7 @@ empty, or when `closed` is set: the shell then sends what is there, empties it a
 clock: `now` is ns UTC.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from godwit.mqtt import packets as p
@@ -101,7 +101,13 @@ class ServerConnection:
     def receive(self, data: bytes, now: int) -> Iterator[p.Packet]:
         """Take bytes; yield the packets that the broker must act on, one after the other."""
         decoder = self._decoder
-        for packet in decoder.feed(data):
+        yield from self.take(decoder.feed(data), now)
+        if decoder.error is not None and self.closed is None:
+            self._violated(decoder.error, data)
+
+    def take(self, packets: Iterable[p.Packet], now: int) -> Iterator[p.Packet]:
+        """Take packets that were read elsewhere; yield as `receive` does."""
+        for packet in packets:
             if self.closed is not None:
                 return
             if type(packet) is Publish and self.version:
@@ -111,8 +117,6 @@ class ServerConnection:
                 self._acknowledged(packet, now)
             elif self._route(packet, now):
                 yield packet
-        if decoder.error is not None and self.closed is None:
-            self._violated(decoder.error, data)
 
     def _route(self, packet: p.Packet, now: int) -> bool:
         """Deal with one packet; True if the broker must see it."""

@@ -1,8 +1,7 @@
 """The composition root: builds the rooms, wires their events, runs them on two loops, takes them down in order.
 
 The broker loop (a thread of its own) has sockets, sessions, ingest and the group commit; the front thread serves API
-and
-console. Nothing here decides anything.
+and console. Nothing here decides anything.
 """
 
 import asyncio
@@ -29,6 +28,7 @@ from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
 from godwit.server.front import Front, is_loopback
@@ -48,6 +48,7 @@ from godwit.server.storage.engine import open_engine
 from godwit.server.storage.lock import DataDirLock
 from godwit.server.telemetry.duckdb import DuckDBStore
 from godwit.server.telemetry.live import LiveFeed
+from godwit.server.workers.crew import Crew
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,6 @@ class Server:
         self._broker.presence = self._board
         self._ingest.stored.send = lambda topic, payload: self._broker.announce(topic, payload, time_ns())
         self._ingest.forward = lambda publish: self._broker.announce(publish.topic, publish.payload, time_ns())
-        self._mqtt = MqttServer(self._broker)
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
@@ -175,15 +175,29 @@ class Server:
             supervise(self._group.run(), "group commit", self._on_failure),
             supervise(self._housekeeping.run(), "housekeeping", self._on_failure),
         ]
+        if settings.local_listener and not is_loopback(settings.mqtt_host):
+            raise RejectedError(
+                f"MQTT_HOST={settings.mqtt_host}: the plaintext listener is for loopback only; fleets use the TLS "
+                "listener (MQTTS_HOST, MQTTS_PORT)",
+                code="invalid-setting",
+            )
+        await self._listen()
+
+    async def _listen(self) -> None:
+        settings, certificate = self.settings, self._certificate
+        ticks = [SysTopics(self._broker, time_ns()).tick]
+        if settings.workers:
+            crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
+            self._mqtt: Crew | MqttServer = crew
+            if settings.local_listener:
+                crew.listen("local", settings.mqtt_host, settings.mqtt_port)
+            crew.listen("tls", settings.mqtts_host, settings.mqtts_port, certificate)
+            await crew.start()
+            return
+        server = self._mqtt = MqttServer(self._broker, ticks)
         if settings.local_listener:
-            if not is_loopback(settings.mqtt_host):
-                raise RejectedError(
-                    f"MQTT_HOST={settings.mqtt_host}: the plaintext listener is for loopback only; fleets use the TLS "
-                    "listener (MQTTS_HOST, MQTTS_PORT)",
-                    code="invalid-setting",
-                )
-            await self._mqtt.listen("local", settings.mqtt_host, settings.mqtt_port)
-        await self._mqtt.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+            await server.listen("local", settings.mqtt_host, settings.mqtt_port)
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(certificate))
 
     def _start_front(self) -> None:
         settings = self.settings
@@ -193,7 +207,7 @@ class Server:
             store=self._store,
             ingest=self._ingest,
             live=self._live,
-            broker=ThreadSafeDoor(self._broker, self._mqtt, self._loop.loop),
+            broker=ThreadSafeDoor(self._broker, self._mqtt.addresses, self._loop.loop),
             started=self._started,
             admin_token=self._tokens.admin_token,
             sign_in_token=self._tokens.issue_sign_in(),

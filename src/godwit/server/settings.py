@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seal_after_s: int = 3_600
     store_memory: str = "512MB"
     query_memory: str = "512MB"
+    workers: int = 0
 
 
 class Loaded(msgspec.Struct, frozen=True):

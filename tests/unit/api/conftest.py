@@ -45,7 +45,7 @@ class Rig:
         self.loop.call(self._start(topics))
         self.platform = Platform(
             settings=Settings(data_dir=directory), registry=self.registry, store=self.store, ingest=self.ingest,
-            live=live, broker=ThreadSafeDoor(self.broker, self.server, self.loop.loop), started=time_ns(),
+            live=live, broker=ThreadSafeDoor(self.broker, self.server.addresses, self.loop.loop), started=time_ns(),
             admin_token=self.tokens.admin_token, sign_in_token="",
         )  # fmt: skip
         self.app = create_api(self.platform, self.tokens)

@@ -6,7 +6,7 @@ are served, then it is acknowledged. All of it runs on the broker loop; nothing 
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -128,7 +128,14 @@ class Broker:
     def receive(self, client: Client, data: bytes, now: int) -> None:
         """Bytes came from a client."""
         self.counters.bytes_in += len(data)
-        for packet in client.core.receive(data, now):
+        self._follow(client, client.core.receive(data, now), now)
+
+    def take(self, client: Client, publishes: Iterable[Publish], now: int) -> None:
+        """Take publishes of a client whose bytes were read elsewhere."""
+        self._follow(client, client.core.take(publishes, now), now)
+
+    def _follow(self, client: Client, packets: Iterable[p.Packet], now: int) -> None:
+        for packet in packets:
             if type(packet) is Publish:
                 self._take(client, packet, now)
             else:

@@ -7,16 +7,15 @@ from time import time_ns
 from godwit.contract.errors import UnavailableError
 from godwit.mqtt.packets import Publish
 from godwit.server.broker.broker import Broker
-from godwit.server.broker.listener import Server
 from godwit.server.broker.stats import BrokerStats
 
 
 class ThreadSafeDoor:
     """Implements `BrokerDoor`."""
 
-    def __init__(self, broker: Broker, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, broker: Broker, addresses: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
         self._broker = broker
-        self._server = server
+        self._addresses = addresses
         self._loop = loop
 
     def stats(self) -> BrokerStats:
@@ -31,7 +30,7 @@ class ThreadSafeDoor:
             messages_out=counters.messages_out,
             bytes_in=counters.bytes_in,
             bytes_out=counters.bytes_out,
-            listeners=dict(self._server.addresses),
+            listeners=dict(self._addresses),
         )
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:

@@ -7,15 +7,15 @@ read its own answers. While a socket is unread on our account its keep-alive is 
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import deque
+from collections.abc import Callable, Iterable
 from time import time_ns
 from typing import Final, cast
 
 from godwit.mqtt import reasons
-from godwit.server.broker.broker import Broker
-from godwit.server.broker.client import Client
-from godwit.server.broker.sys_topics import SysTopics
+from godwit.server.broker.wire import Client, Taker
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +138,11 @@ class Connection(asyncio.Protocol):
             self.client = None
         self.transport = None
 
+    def rewatch(self) -> None:
+        """Look at the deadlines anew: they have changed."""
+        if self.client is not None:
+            self.server.watch(self, self._deadline(self.client))
+
     def _deadline(self, client: Client) -> float:
         """Say when to look again: one and a half keep-alives after the last sign of life (3.1.2-22)."""
         if not client.core.keep_alive_s:
@@ -165,10 +170,10 @@ class Connection(asyncio.Protocol):
 class Server:
     """The listeners and what their connections share: one flush a turn, one wheel of deadlines."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Taker, ticks: Iterable[Callable[[int], None]] = ()) -> None:
         self.broker = broker
         self.addresses: dict[str, str] = {}
-        self._sys_topics = SysTopics(broker, time_ns())
+        self._ticks = tuple(ticks)
         self._servers: list[asyncio.Server] = []
         self._awake: list[Connection] = []
         self._unread: deque[Connection] = deque()
@@ -181,18 +186,21 @@ class Server:
 
     async def listen(self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Open a listener; returns its port. Raises OSError if the address is taken."""
+        return await self.serve(name, socket.create_server((host, port), backlog=BACKLOG), tls)
+
+    async def serve(self, name: str, listening: socket.socket, tls: ssl.SSLContext | None = None) -> int:
+        """Serve a socket that listens already; returns its port."""
         server = await self._loop.create_server(
             lambda: Connection(self, name),
-            host,
-            port,
+            sock=listening,
             ssl=tls,
             backlog=BACKLOG,
             ssl_handshake_timeout=CONNECT_S_MAX if tls else None,
         )
         self._servers.append(server)
-        bound: int = server.sockets[0].getsockname()[1]
-        self.addresses[name] = f"{host}:{bound}"
-        return bound
+        host, port = listening.getsockname()[:2]
+        self.addresses[name] = f"{host}:{port}"
+        return int(port)
 
     async def close(self) -> None:
         """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""
@@ -270,4 +278,5 @@ class Server:
                     self.watch(connection, due)
         now_ns = time_ns()
         self.broker.tick(now_ns)
-        self._sys_topics.tick(now_ns)
+        for tick in self._ticks:
+            tick(now_ns)

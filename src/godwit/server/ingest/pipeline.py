@@ -94,6 +94,9 @@ class Pipeline:
         assert arrival.topic is not None
         publish = arrival.publish
         known = self.directory.entries.get(arrival.topic.device_id)
+        read = publish.document
+        if type(read) is Telemetry and (known is None or not known.codec):
+            return Decoded(arrival, read)  # a worker has read it
         message = telemetry.decode(
             publish.payload, publish.properties.content_type, known.codec if known else None, now=arrival.received
         )

@@ -1,0 +1,1 @@
+"""Several cores: processes that own sockets, TLS and parsing, beside the one that owns everything else."""

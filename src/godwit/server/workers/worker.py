@@ -1,0 +1,93 @@
+"""A worker process: sockets, TLS and parsing.
+
+The owner starts it as `python -m godwit.server.workers.worker DESCRIPTOR`. It ends when the owner does, or when the
+owner closes the pipe.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from godwit.contract.topics import topics_for
+from godwit.mqtt.tls import server_context
+from godwit.server.broker.listener import Server
+from godwit.server.workers.frames import Begin, Frames, frame, from_owner
+from godwit.server.workers.relay import Relay
+
+
+class Pipe(asyncio.Protocol):
+    """The worker's end of the pipe."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self._frames = Frames()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._relay: Relay | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the owner to begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Do what the owner says."""
+        for body in self._frames.feed(data):
+            for event in from_owner.decode(body):
+                if isinstance(event, Begin):
+                    self._starting = self._loop.create_task(self._begin(event))
+                elif self._relay is not None:
+                    self._relay.follow(event)
+
+    async def _begin(self, begin: Begin) -> None:
+        relay = self._relay = Relay(begin.packet_bytes_max, topics_for(begin.topic_layout), self._tell_soon)
+        server = Server(relay)
+        for each in begin.listeners:
+            tls = server_context(Path(each.certificate), Path(each.key)) if each.certificate else None
+            await server.serve(each.name, socket.socket(fileno=each.descriptor), tls)
+
+    def _tell_soon(self) -> None:
+        self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        assert self._relay is not None
+        events = self._relay.take_events()
+        if events and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(events))
+
+    def pause_writing(self) -> None:
+        """Read nobody: the owner does not keep up."""
+        if self._relay is not None:
+            self._relay.is_pipe_full = True
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        if self._relay is not None:
+            self._relay.is_pipe_full = False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End: without the owner nothing can be acknowledged."""
+        del error
+        self.ended.set()
+
+
+async def _run(descriptor: int) -> None:
+    end = socket.socket(fileno=descriptor)
+    end.setblocking(False)  # noqa: FBT003
+    _, pipe = await asyncio.get_running_loop().create_unix_connection(Pipe, sock=end)
+    await pipe.ended.wait()
+
+
+def main() -> None:
+    """Serve until the owner closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the owner says when it is over
+    uvloop.run(_run(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
