@@ -22,15 +22,18 @@ VERSIONS = [paho.MQTTv311, paho.MQTTv5]
 class BrokerProcess:
     """A broker of its own process, which may be killed and started again on the same directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
+        self.flags = flags
         self.port = 0
         self.start()
 
     def start(self) -> None:
         script = Path(__file__).with_name("broker_process.py")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.directory), str(self.port)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), str(self.directory), str(self.port), *self.flags],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.port = int(self.process.stdout.readline())
 
@@ -40,9 +43,9 @@ class BrokerProcess:
         self.process.stdout.close()
 
 
-@pytest.fixture
-def broker(tmp_path):
-    process = BrokerProcess(tmp_path)
+@pytest.fixture(params=[(), ("--workers",)], ids=["one process", "two workers"])
+def broker(request, tmp_path):
+    process = BrokerProcess(tmp_path, *request.param)
     yield process
     process.kill()
 

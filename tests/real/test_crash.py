@@ -1,6 +1,8 @@
 """After `kill -9` of the platform: is all that was acknowledged in the store, and once where it carried an id?"""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,21 +110,63 @@ def test_what_got_a_puback_is_in_the_store_once_where_it_carried_an_id(platform_
     publishers = [Publisher(number, platform.mqtt) for number in range(CLIENTS)]
     try:
         for downtime in (0.2, 0.0):  # one kill with the clients waiting for the restart, one with hardly a pause
-            end = time.monotonic() + 4
-            while time.monotonic() < end:
-                for publisher in publishers:
-                    publisher.publish()
-                time.sleep(0.002)
+            publish_for(4, publishers)
             platform.kill()
             time.sleep(downtime)
             platform.start()
-        # the clients reconnect by themselves and send again what was not acknowledged
-        end = time.monotonic() + 30
-        while time.monotonic() < end and any(publisher.waiting for publisher in publishers):
-            time.sleep(0.1)
+        await_acknowledgements(publishers)
     finally:
         for publisher in publishers:
             publisher.stop()
+    check_stored(platform, publishers)
+
+
+def test_a_killed_worker_costs_its_connections_a_reconnect_and_no_data(platform_in: Callable[..., Any]) -> None:
+    platform = platform_in(WORKERS="2").start()
+    publishers = [Publisher(number, platform.mqtt) for number in range(CLIENTS)]
+    try:
+        for _ in range(3):
+            publish_for(1.5, publishers)
+            workers = children(platform.process.pid)
+            assert len(workers) == 2
+            os.kill(workers[0], signal.SIGKILL)
+        publish_for(1.5, publishers)
+        assert workers[0] not in children(platform.process.pid)
+        await_acknowledgements(publishers)
+    finally:
+        for publisher in publishers:
+            publisher.stop()
+    check_stored(platform, publishers)
+    left = children(platform.process.pid)
+    platform.kill()
+    end = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in left):
+        assert time.monotonic() < end, "workers outlive their owner"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that `pid` started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def publish_for(seconds: float, publishers: list[Publisher]) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for publisher in publishers:
+            publisher.publish()
+        time.sleep(0.002)
+
+
+def await_acknowledgements(publishers: list[Publisher]) -> None:
+    """Wait while the clients reconnect by themselves and send again what was not acknowledged."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and any(publisher.waiting for publisher in publishers):
+        time.sleep(0.1)
+
+
+def check_stored(platform: Any, publishers: list[Publisher]) -> None:
     for publisher in publishers:
         stored = numbers_of(platform, publisher.device)
         assert len(publisher.acknowledged) > 100, f"{publisher.device} hardly published"
