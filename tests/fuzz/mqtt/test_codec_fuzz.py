@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from godwit.mqtt import packets as p
 from godwit.mqtt import reading
 from godwit.mqtt.codec import Decoder, encode
+from godwit.mqtt.framing import Framer
 from godwit.mqtt.properties import PROPERTIES, Cursor
 from godwit.mqtt.reading import read_packet
 from godwit.mqtt.reasons import ProtocolViolation
@@ -104,3 +105,31 @@ def test_a_byte_changed_is_refused_or_read_as_something_else(packet, at, byte):
     data = bytearray(encode(packet, 5))
     data[at % len(data)] = byte
     Decoder("server", version=5).feed(bytes(data))
+
+
+@settings(deadline=None, max_examples=1500)
+@given(STREAMS, st.sampled_from([4, 5]), st.lists(st.integers(1, 40), max_size=8))
+def test_what_a_worker_frames_is_read_by_the_owner_as_if_it_had_the_socket(stream, version, cuts):
+    data = encode(p.Connect("c", version=version), version) + stream
+    direct, behind = Decoder("server", packet_bytes_max=250), Decoder("server", packet_bytes_max=250)
+    framer = Framer(250)
+    wanted, found = [], []
+    for chunk in chunks(data, cuts):
+        wanted += direct.feed(chunk)
+        for item in framer.feed(chunk):
+            if isinstance(item, p.Publish):
+                assert not behind.waiting_bytes
+                found += [item] if behind.error is None else []  # after a violation the connection is closed
+            else:
+                found += behind.feed(item)
+    assert found == wanted
+    assert (behind.error and behind.error.reason_code) == (direct.error and direct.error.reason_code)
+
+
+def chunks(data, cuts):
+    for size in cuts:
+        if data:
+            yield data[:size]
+        data = data[size:]
+    if data:
+        yield data
