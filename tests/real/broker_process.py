@@ -12,16 +12,30 @@ from time import time_ns
 import uvloop
 
 from godwit.contract.topics import DeviceTopic
+from godwit.mqtt.packets import Connect
 from godwit.mqtt.server_connection import Limits
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
-from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker.rights import Grant
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.ingest.arrival import Arrival
 from godwit.server.workers.crew import Crew
 
 WIRE_LIMITS = Limits(packet_bytes_max=2_000_000, receive_maximum=20, topic_alias_maximum=10, inflight_max=20)
+
+
+class SomeTopicsForbidden:
+    """Admits everybody; nobody may subscribe to `test/nosubscribe`, which suites ask for."""
+
+    def authenticate(self, _listener: str, _connect: Connect, _certificate: bytes | None) -> Grant:
+        return Grant(rights=self, may_register=True)
+
+    def may_publish(self, _topic: str) -> bool:
+        return True
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        return topic_filter != "test/nosubscribe"
 
 
 class NoTopics:
@@ -68,7 +82,7 @@ class NextTurnGroup:
 async def serve(directory: Path, port: int, limits: Limits, workers: int) -> None:
     journal = Journal(directory / "broker.sqlite")
     broker = Broker(
-        NoTopics(), NoIntake(), NextTurnGroup(journal), journal, PasswordAuthenticator(), limits=limits, now=time_ns()
+        NoTopics(), NoIntake(), NextTurnGroup(journal), journal, SomeTopicsForbidden(), limits=limits, now=time_ns()
     )
     ticks = [SysTopics(broker, time_ns()).tick]
     if workers:
@@ -86,7 +100,7 @@ if __name__ == "__main__":
         serve(
             Path(sys.argv[1]),
             int(sys.argv[2]),
-            WIRE_LIMITS if "--wire" in flags else Limits(),
+            WIRE_LIMITS if "--wire" in flags else Limits(keep_alive_s_max=60),
             2 if "--workers" in flags else 0,
         )
     )

@@ -154,7 +154,9 @@ class Server:
         self._ingest.attach(loop, self._group)
         # The device learns from CONNACK that PUBACK means stored here (design, contract).
         limits = Limits(
-            packet_bytes_max=settings.payload_bytes_max + 65_536, user_properties=(("godwit-ack", "stored"),)
+            packet_bytes_max=settings.payload_bytes_max + 65_536,
+            keep_alive_s_max=settings.keep_alive_max,
+            user_properties=(("godwit-ack", "stored"),),
         )
         self._broker = Broker(
             self._topics,

@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store_memory: str = "512MB"
     query_memory: str = "512MB"
     workers: int = 0
+    keep_alive_max: int = 3_600
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ WRITE_BYTES_HIGH: Final = 262_144
 WRITE_BYTES_MAX: Final = 8_388_608
 """What may wait at most: a client that takes less than it asks for is disconnected."""
 BLOCKED_S_MAX: Final = 60
+LINGER_S: Final = 1.0
 RESUME_S: Final = 0.02
 TICK_S: Final = 0.25
 BACKLOG: Final = 4_096
@@ -98,9 +99,23 @@ class Connection(asyncio.Protocol):
             client.core.flushed(time_ns())
         if client.core.closed is not None:
             self.server.broker.disconnect(client, time_ns())
-            transport.close()
+            self._part(transport)
         elif self.blocked_since and transport.get_write_buffer_size() > WRITE_BYTES_MAX:
             transport.abort()
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        """Close such that the client can read our last word.
+
+        What it still sends to a closed socket would be answered with a reset, and that discards what it has not read.
+        """
+        self.client = None
+        if not transport.can_write_eof():  # TLS: its own closing alert ends the stream
+            transport.close()
+            return
+        transport.write_eof()
+        if self.is_unread:
+            transport.resume_reading()
+        self.server.watch(self, self.server.time() + LINGER_S)
 
     def pause(self) -> None:
         """Stop reading until `resume`."""
@@ -152,7 +167,10 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> float | None:
         """See to the deadlines; returns when to look again."""
         client = self.client
-        if client is None or self.transport is None:
+        if self.transport is None:
+            return None
+        if client is None:
+            self.transport.abort()  # it has had its time to read our last word
             return None
         core = client.core
         if core.session is None or (self.blocked_since and now - self.blocked_since > BLOCKED_S_MAX):
