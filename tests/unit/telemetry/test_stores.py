@@ -1,6 +1,7 @@
 """Do all stores keep the same promise? One suite, each store; and DuckDB against memory on arbitrary data."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from godwit.contract.errors import UnavailableError
-from godwit.server.telemetry.duckdb import DuckDBStore
+from godwit.server.telemetry.duckdb import DOCUMENTS_KEPT, DuckDBStore
 from godwit.server.telemetry.memory import MemoryStore
 from godwit.server.telemetry.model import (
     Commit,
@@ -166,6 +167,14 @@ def test_erasing_a_device_leaves_nothing_of_it(store: TelemetryStore) -> None:
     assert [each.number for each in store.quarantine()] == [2]
 
 
+def test_an_export_is_a_parquet_file(store: TelemetryStore, tmp_path: Path) -> None:
+    store.commit(Commit(1, points_of((0, 2, 2.5), (0, 1, 1.5), (2, 1, 9.0)), DEVICES, SERIES))
+    out = tmp_path / "out.parquet"
+    assert store.export([0], T0, T0 + 9 * S, out) == 2
+    found = duckdb.sql(f"SELECT device, reading, epoch_ns(time), value FROM '{out}' ORDER BY time").fetchall()
+    assert found == [("a", "temperature", T0 + S, 1.5), ("a", "temperature", T0 + 2 * S, 2.5)]
+
+
 def test_newest_point_of_each_series(store: TelemetryStore) -> None:
     if isinstance(store, DuckDBStore) and "commit_and_seal" in store.commit.__name__:
         pytest.skip("newest looks at rows that are not sealed")
@@ -234,6 +243,59 @@ def test_sealed_files_open_with_any_tool_and_retention_unlinks_them(tmp_path: Pa
     out = tmp_path / "out.parquet"
     assert store.export([2], T0, T0 + 9 * S, out) == 1
     assert duckdb.sql(f"SELECT device, reading, value FROM '{out}'").fetchall() == [("b", "temperature", 2.5)]
+    store.close()
+
+
+def test_small_files_are_merged_and_the_old_ones_leave(tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path)
+    for number in range(1, 20):
+        store.commit(Commit(number, points_of((0, number, float(number))), DEVICES, SERIES))
+        store.seal(T0, force=True)
+    files = list((tmp_path / "sealed").iterdir())
+    assert len(files) == store.stats().files < 10
+    assert store.range([0], T0, T0 + 99 * S).value.tolist() == [float(number) for number in range(1, 20)]
+    store.close()
+    store = DuckDBStore(tmp_path)
+    assert len(store.range([0], T0, T0 + 99 * S)) == 19
+    store.close()
+
+
+def test_late_rows_are_merged_without_regard_to_days(tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path)
+    days = 86_400
+    for number in range(1, 20):
+        late = points_of((0, -number * 3 * days, float(number)))
+        late.received[:] = T0
+        store.commit(Commit(number, late, DEVICES, SERIES))
+        store.seal(T0, force=True)
+    assert store.stats().files < 10
+    assert len(store.range([0], T0 - 99 * days * S, T0)) == 19
+    store.close()
+
+
+def test_erasing_while_sealing_removes_and_doubles_nothing_else(tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path)
+    many = [(0, at, 1.0) for at in range(5_000)] + [(2, at, float(at)) for at in range(5_000)]
+    for number in range(1, 9):
+        shifted = [(series, at + number * 10_000, value) for series, at, value in many]
+        store.commit(Commit(number, points_of(*shifted), DEVICES, SERIES))
+    work = [lambda: store.seal(T0, force=True), lambda: store.erase(0), lambda: store.seal(T0, force=True)]
+    with ThreadPoolExecutor(3) as pool:
+        erased = [each.result() for each in [pool.submit(task) for task in work]][1]
+    assert erased == 40_000
+    assert len(store.range([0], 0, 2**62)) == 0
+    assert len(store.range([2], 0, 2**62)) == 40_000
+    store.close()
+
+
+def test_documents_are_kept_in_bounds(tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path)
+    said = [Document(0, "events", T0 + at, T0 + at, b"%d" % at) for at in range(DOCUMENTS_KEPT + 7)]
+    store.commit(Commit(1, None, DEVICES, documents=[*said, Document(1, "status", T0, T0, b"other")]))
+    store.retain(T0, [])
+    left = store.documents(0, ["events"], 10_000)
+    assert (len(left), left[-1].payload) == (DOCUMENTS_KEPT, b"7")
+    assert len(store.documents(1, ["status"], 9)) == 1
     store.close()
 
 

@@ -2,8 +2,8 @@
 
 One connection writes, in one transaction a commit; its COMMIT is the point of acknowledgement. Reading takes a snapshot
 of the manifest and the hot rows it needs, and works on it in a second DuckDB instance (`query`), so that no query,
-however
-greedy, can hurt a commit.
+however greedy, can hurt a commit. Upkeep (sealing, merging, retention, erasing) is done one at a time, beside commits;
+only its last step, a short transaction, makes them wait.
 """
 
 import logging
@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from godwit.contract.errors import UnavailableError
-from godwit.server.telemetry import schema
+from godwit.contract.errors import RejectedError, UnavailableError
+from godwit.server.telemetry import merging, sealing
+from godwit.server.telemetry.hot import HOT, LATE, HotTables
+from godwit.server.telemetry.manifest import Manifest, SealedFile
 from godwit.server.telemetry.model import (
     Commit,
     DeviceRow,
@@ -32,24 +35,21 @@ from godwit.server.telemetry.model import (
     StateRow,
     TrackRow,
 )
-from godwit.server.telemetry.query import QueryEngine, Source
-from godwit.server.telemetry.sealing import Sealing
+from godwit.server.telemetry.owner import Owner
+from godwit.server.telemetry.query import COLUMNS, QueryEngine, Source, columns_for
+from godwit.server.telemetry.rows import insert, objects, points_of
 from godwit.server.telemetry.store import Aggregate, Buckets, StoreStats
 
 log = logging.getLogger(__name__)
 
 FOLDED: Final = "folded"
-_TROUBLE: Final = (
-    duckdb.IOException,
-    duckdb.OutOfMemoryException,
-    duckdb.FatalException,
-    duckdb.InternalException,
-    duckdb.TransactionException,
-    duckdb.ConnectionException,
-)
-"""What may pass: disk, memory, an instance that has to be opened anew. Anything else is a bug and ends loudly."""
-
-NUMPY_COLUMNS: Final = ("series", "time", "value", "kind", "quality", "seq", "track", "offset", "received")
+DOCUMENTS_KEPT: Final = 1_000
+"""Status documents, events and the like: so many of each channel of a device."""
+HOT_COPY_BYTES_MAX: Final = 512 * 1_048_576
+"""What a query may copy out of the hot tables, about: beyond, it is refused."""
+_POINT_BYTES: Final = 8
+_LATEST_DEVICES: Final = "SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1"
+_LATEST_SERIES: Final = "SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1"
 
 
 class DuckDBStore:
@@ -66,71 +66,55 @@ class DuckDBStore:
         disk_free_bytes_min: int = 0,
     ) -> None:
         self._directory = directory
-        self._memory = memory
         self._disk_free_bytes_min = disk_free_bytes_min
-        self._lock = threading.RLock()
         directory.mkdir(parents=True, exist_ok=True)
-        self._con = self._open()
-        self._number = self._last_number()
+        self._number = 0
         self._commits = 0
+        self._hot = HotTables(hot_rows_max, seal_after_s)
+        self._manifest = Manifest(directory)
+        self._owner = Owner(directory, memory, self._opened)
+        if self._owner.checkpoint(0):
+            self._manifest.sweep_orphans(self._owner.con)
         self._query = QueryEngine(query_memory, directory / "query-tmp")
-        self.sealing = Sealing(directory, hot_rows_max, seal_after_s)
-        with self._lock:
-            self.sealing.recover(self._con)
+        self._rewriter = sealing.Rewriter(self._manifest, "256MB", directory / "query-tmp")
+        self._upkeep = threading.Lock()
 
     # --- opening ------------------------------------------------------------------------------------------------
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": self._memory,
-            "threads": "1",  # small transactions: a second thread costs 40 % more CPU and saves no time
-            "temp_directory": str(self._directory / "tmp"),
-        }
-        try:
-            con = duckdb.connect(str(self._directory / "telemetry.duckdb"), config=config)
-            con.execute("SET checkpoint_threshold='128MB'")
-            con.execute("SET preserve_insertion_order=false")
-            for table in schema.TABLES:
-                con.execute(table)
-        except _TROUBLE as error:
-            raise UnavailableError(
-                f"the telemetry store cannot be opened: {error}", code="store-unavailable"
-            ) from error
-        return con
-
-    def _last_number(self) -> int:
-        row = self._con.execute(
+    def _opened(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Take up what the database says: at start, and after trouble, when memory may be ahead of it or behind."""
+        self._hot.load(con)
+        row = con.execute(
             "SELECT greatest((SELECT coalesce(max(number), 0) FROM journal), "
             "(SELECT coalesce(max(value), 0) FROM meta WHERE key = ?))",
             [FOLDED],
         ).fetchone()
-        return int(row[0]) if row else 0
+        self._number = int(row[0]) if row else 0
 
     def recover(self) -> Recovered:
         """Return the state as of the last commit."""
-        con = self._con
-        latest_devices = "SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1"
-        latest_series = "SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1"
-        row = con.execute("SELECT coalesce(max(number), 0), coalesce(sum(octet_length(payload)), 0) FROM quarantine")
-        number, size = row.fetchone() or (0, 0)
-        given = con.execute("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'quarantine'").fetchone() or (0,)
-        return Recovered(
-            number=self._number,
-            devices=[DeviceRow(*each) for each in con.execute(latest_devices + " ORDER BY device").fetchall()],
-            series=[SeriesRow(*each) for each in con.execute(latest_series + " ORDER BY series").fetchall()],
-            tracks=[TrackRow(*each) for each in con.execute("SELECT * FROM tracks ORDER BY track").fetchall()],
-            state=[StateRow(*each) for each in con.execute("SELECT kind, key, data FROM state").fetchall()],
-            deltas=con.execute("SELECT number, delta FROM journal ORDER BY number").fetchall(),
-            quarantine_number=max(int(number), int(given[0])),
-            quarantine_bytes=int(size),
-        )
+        with self._snapshot() as (con, _tables):
+            row = con.execute(
+                "SELECT coalesce(max(number), 0), coalesce(sum(octet_length(payload)), 0) FROM quarantine"
+            )
+            number, size = row.fetchone() or (0, 0)
+            given = con.execute("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'quarantine'").fetchone() or (0,)
+            return Recovered(
+                number=self._number,
+                devices=[DeviceRow(*each) for each in con.execute(_LATEST_DEVICES + " ORDER BY device").fetchall()],
+                series=[SeriesRow(*each) for each in con.execute(_LATEST_SERIES + " ORDER BY series").fetchall()],
+                tracks=[TrackRow(*each) for each in con.execute("SELECT * FROM tracks ORDER BY track").fetchall()],
+                state=[StateRow(*each) for each in con.execute("SELECT kind, key, data FROM state").fetchall()],
+                deltas=con.execute("SELECT number, delta FROM journal ORDER BY number").fetchall(),
+                quarantine_number=max(int(number), int(given[0])),
+                quarantine_bytes=int(size),
+            )
 
     def newest(self) -> Points:
         """Return the newest point of each series among those not sealed yet."""
         with self._snapshot() as (con, tables):
-            union = " UNION ALL ".join(f"SELECT * FROM {table}" for table in tables)
             found = con.execute(
-                f"SELECT * FROM ({union}) "
+                f"SELECT * FROM ({_union(tables)}) "
                 "QUALIFY row_number() OVER (PARTITION BY series ORDER BY time DESC, seq DESC) = 1"
             ).fetchnumpy()
         return points_of(found)
@@ -140,32 +124,27 @@ class DuckDBStore:
     def commit(self, commit: Commit) -> None:
         """Make `commit` durable; see `TelemetryStore.commit`."""
         self._guard_disk()
-        with self._lock:
+        with self._owner.lock:
             if commit.number <= self._number:
                 return  # an earlier try got through after all
+            written: list[tuple[str, int]] = []
             try:
-                self._con.execute("BEGIN")
-                self._write(commit)
-                self._con.execute("COMMIT")
-            except _TROUBLE as error:
-                self._after_trouble(commit.number, error)
+                self._owner.transact(lambda con: self._write(con, commit, written))
+            except UnavailableError:
+                if self._number < commit.number:
+                    raise
+                log.warning("commit %d is stored although COMMIT failed", commit.number)
             else:
                 self._number = commit.number
+                self._hot.note(written)
             self._commits += 1
-            if commit.points is not None:
-                self.sealing.note(len(commit.points))
 
-    def _write(self, commit: Commit) -> None:
-        con = self._con
-        if commit.points is not None:
-            self._insert_points(commit.points)
-        for table, rows in (("devices", commit.devices), ("series", commit.series), ("tracks", commit.tracks)):
-            if rows:
-                self._insert(table, [_values(row) for row in rows])
-        if commit.documents:
-            self._insert("documents", [_values(row) for row in commit.documents])
-        if commit.quarantined:
-            self._insert("quarantine", [_values(row) for row in commit.quarantined])
+    def _write(self, con: duckdb.DuckDBPyConnection, commit: Commit, written: list[tuple[str, int]]) -> None:
+        if commit.points is not None and len(commit.points):
+            written += self._hot.insert(con, commit.points)
+        for table in ("devices", "series", "tracks", "documents"):
+            insert(con, table, getattr(commit, table))
+        insert(con, "quarantine", commit.quarantined)
         if commit.released:
             # The highest number ever given has to outlive what leaves.
             con.execute(
@@ -174,48 +153,6 @@ class DuckDBStore:
             )
             con.execute("DELETE FROM quarantine WHERE number IN (SELECT unnest(?::BIGINT[]))", [commit.released])
         con.execute("INSERT INTO journal VALUES (?, ?)", [commit.number, commit.delta])
-
-    def _insert_points(self, points: Points) -> None:
-        batch = {name: getattr(points, name) for name in NUMPY_COLUMNS}
-        columns = ", ".join(f'"{name}"' for name in batch)
-        if points.integer is None and points.text is None:  # nearly always; without SELECT there is less to plan
-            self._con.execute(f"INSERT INTO {self.sealing.active} ({columns}) FROM batch")
-            return
-        integer = text = "NULL"
-        if points.integer is not None:
-            batch["integer"], integer = points.integer, 'CASE WHEN kind = 1 THEN "integer" END'
-        if points.text is not None:
-            batch["text"], text = np.array(points.text, dtype=object), "text"
-        self._con.execute(
-            f'INSERT INTO {self.sealing.active} ({columns}, "integer", "text") '
-            f"SELECT {columns}, {integer}, {text} FROM batch"
-        )
-
-    def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
-        if len(rows) <= 8:
-            marks = ", ".join("?" * len(rows[0]))
-            for row in rows:
-                self._con.execute(f"INSERT INTO {table} VALUES ({marks})", row)
-            return
-        columns: dict[str, NDArray[Any]] = {}
-        for at, values in enumerate(zip(*rows, strict=True)):
-            is_number = isinstance(values[0], int)
-            columns[f"c{at}"] = np.array(values, dtype=np.int64) if is_number else _objects(values)
-        self._con.execute(f"INSERT INTO {table} SELECT * FROM columns")
-
-    def _after_trouble(self, number: int, error: duckdb.Error) -> None:
-        """Open anew, look whether the failed COMMIT is durable all the same, and tell."""
-        log.warning("commit %d failed, opening the store anew: %s", number, error)
-        try:
-            self._con.close()
-        except duckdb.Error as second:
-            log.warning("closing failed too: %s", second)
-        self._con = self._open()
-        self._number = self._last_number()
-        if self._number < number:
-            raise UnavailableError(
-                f"the telemetry store refuses to write: {error}", code="store-unavailable"
-            ) from error
 
     def _guard_disk(self) -> None:
         free = shutil.disk_usage(self._directory).free
@@ -228,101 +165,81 @@ class DuckDBStore:
 
     def fold(self, number: int, rows: Iterable[StateRow]) -> None:
         """Replace state rows by key and forget the deltas up to `number`."""
-        with self._lock:
-            self._transact(lambda: self._fold(number, list(rows)))
-
-    def _fold(self, number: int, rows: list[StateRow]) -> None:
-        con = self._con
-        if rows:
-            kind = _objects([row.kind for row in rows])
-            key = np.array([row.key for row in rows], np.int64)
-            data = _objects([row.data for row in rows])
-            fresh = {"kind": kind, "key": key, "data": data}
-            con.execute("DELETE FROM state USING fresh WHERE state.kind = fresh.kind AND state.key = fresh.key")
-            con.execute("INSERT INTO state SELECT kind, key, data FROM fresh")
-            del fresh
-        con.execute("DELETE FROM journal WHERE number <= ?", [number])
-        con.execute("DELETE FROM meta WHERE key = ?", [FOLDED])
-        con.execute("INSERT INTO meta VALUES (?, ?)", [FOLDED, number])
-
-    def _transact(self, work: Callable[[], None]) -> None:
-        try:
-            self._con.execute("BEGIN")
-            work()
-            self._con.execute("COMMIT")
-        except _TROUBLE as error:
-            self._con.close()
-            self._con = self._open()
-            raise UnavailableError(
-                f"the telemetry store refuses to write: {error}", code="store-unavailable"
-            ) from error
+        listed = list(rows)
+        self._owner.transact(lambda con: _fold(con, number, listed))
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
         """Yield a read transaction of its own on the owner, and the hot tables there are at that moment."""
-        with self._lock:
-            con = self._con.cursor()
-            con.execute("BEGIN")
-            con.execute("SELECT count(*) FROM files").fetchone()  # the snapshot is taken by the first statement
-            tables = tuple(self.sealing.tables)
-        try:
+        with self._owner.cursor() as con:
+            with self._owner.lock:
+                con.execute("BEGIN")
+                con.execute("SELECT count(*) FROM files").fetchone()  # the snapshot is taken by the first statement
+                tables = self._hot.tables
             yield con, tables
-        except _TROUBLE as error:
-            raise UnavailableError(f"the telemetry store cannot be read: {error}", code="store-unavailable") from error
-        finally:
-            con.close()
 
     @contextmanager
-    def _source(self, series: Sequence[int] | None, start: int, end: int) -> Iterator[Source]:
-        with self.sealing.reading():
+    def _source(
+        self,
+        series: Sequence[int] | None,
+        start: int,
+        end: int,
+        columns: Sequence[str] = COLUMNS,
+        *,
+        is_numeric: bool = False,
+        ending: str = "",
+    ) -> Iterator[Source]:
+        """Yield files and hot rows of one moment: a row is in one of them, never in both, never in none."""
+        with self._manifest.reading():
             with self._snapshot() as (con, tables):
-                files = [
-                    str(self.sealing.folder / name)
-                    for (name,) in con.execute(
-                        "SELECT name FROM files WHERE time_max >= ? AND time_min < ?", [start, end]
-                    ).fetchall()
-                ]
-                hot = _hot_rows(con, tables, series, start, end)
-            yield Source(files, hot, series, start, end)
+                files = self._manifest.overlapping(con, series, start, end)
+                source = Source(files, {}, series, start, end, columns, is_numeric)
+                hot = _hot_rows(con, tables, source, ending)
+            yield Source(files, hot, series, start, end, columns, is_numeric)
 
     def range(
         self, series: Sequence[int], start: int, end: int, *, limit: int | None = None, newest_first: bool = False
     ) -> Points:
         """Return points; see `TelemetryStore.range`."""
-        with self._source(series, start, end) as source:
-            return points_of(self._query.range(source, limit, newest_first))
+        way = "DESC" if newest_first else "ASC"
+        order = f"ORDER BY time {way}, seq {way}, series"
+        ending = f"{order} LIMIT {int(limit)}" if limit is not None else ""
+        with self._source(series, start, end, ending=ending) as source:
+            return points_of(self._query.range(source, ending or order))
 
     def buckets(
         self, series: Sequence[int] | None, start: int, end: int, every_ns: int, aggregates: Sequence[Aggregate]
     ) -> Buckets:
         """Aggregate per series and bucket."""
-        with self._source(series, start, end) as source:
+        with self._source(series, start, end, columns_for(aggregates), is_numeric=True) as source:
             return self._query.buckets(source, every_ns, aggregates, by_series=True)
 
     def fleet_buckets(
         self, series: Sequence[int] | None, start: int, end: int, every_ns: int, aggregates: Sequence[Aggregate]
     ) -> Buckets:
         """Aggregate over all series per bucket."""
-        with self._source(series, start, end) as source:
+        columns = [each for each in columns_for(aggregates) if each != "series"]
+        with self._source(series, start, end, columns, is_numeric=True) as source:
             return self._query.buckets(source, every_ns, aggregates, by_series=False)
 
     def chart(
         self, series: int, start: int, end: int, points_max: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return at most `points_max` points that show the curve."""
-        with self._source([series], start, end) as source:
+        with self._source([series], start, end, ("time", "value", "seq"), is_numeric=True) as source:
             return self._query.chart(source, points_max)
 
     def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:
         """Write points to a Parquet file; returns the rows."""
-        with self._source(series, start, end) as source:
+        with self._source(
+            series, start, end, ("series", "time", "value", "integer", "text", "quality", "seq")
+        ) as source:
             with self._snapshot() as (con, _tables):
                 names = con.execute(
-                    "SELECT s.series, d.device_id AS device, s.name AS reading FROM series s "
-                    "JOIN devices d USING (device) "
-                    "QUALIFY row_number() OVER (PARTITION BY s.series ORDER BY s.rowid DESC, d.rowid DESC) = 1"
+                    "SELECT s.series, coalesce(d.device_id, '') AS device, s.name AS reading "
+                    f"FROM ({_LATEST_SERIES}) s LEFT JOIN ({_LATEST_DEVICES}) d USING (device)"
                 ).fetchnumpy()
             return self._query.export(source, names, path)
 
@@ -366,128 +283,201 @@ class DuckDBStore:
 
     def is_seal_due(self, now: int) -> bool:
         """Whether `seal` would find something to move."""
-        return self.sealing.is_due(now)
+        return self._hot.is_due(now)
 
     def seal(self, now: int, *, force: bool = False) -> int:
-        """Move hot rows into Parquet; returns the points moved."""
-        if not force and not self.sealing.is_due(now):
-            return 0
-        with self._lock:
-            retired = self.sealing.rotate(self._con, now)
-            con = self._con.cursor()
+        """Move hot rows into Parquet, merge what has become many files; returns the points moved."""
+        with self._upkeep:
+            moved = self._seal(now, force=force)
+            self._merge(now)
+            self._settle()
+            return moved
+
+    def _settle(self) -> None:
+        """Bring the file up to date; what left the manifest may go then."""
+        if self._owner.checkpoint(0) if self._manifest.has_departed else self._owner.checkpoint():
+            self._manifest.settle()
+
+    def _seal(self, now: int, *, force: bool) -> int:
+        with self._owner.lock:
+            if not force and not self._hot.is_due(now):
+                return 0
+            self._owner.transact(lambda con: self._hot.retire(con, now, force=force))
+            self._hot.load(self._owner.con)
+            retired = {prefix: self._hot.retired(prefix) for prefix in (HOT, LATE)}
+        moved = 0
+        for prefix, tables in retired.items():
+            if tables:
+                with self._owner.cursor() as con:
+                    written = sealing.write(con, self._manifest, tables, is_late=prefix == LATE)
+                self._replace(written, (), also=partial(_drop, tables))
+                moved += sum(each.rows for each in written)
+        return moved
+
+    def _replace(
+        self,
+        arriving: Sequence[SealedFile],
+        leaving: Sequence[SealedFile],
+        also: Callable[[duckdb.DuckDBPyConnection], None] = lambda _con: None,
+    ) -> None:
+        """Let files take the place of others, and of what `also` removes, in one transaction."""
+
+        def work(con: duckdb.DuckDBPyConnection) -> None:
+            Manifest.change(con, arriving, leaving)
+            also(con)
+
+        with self._owner.lock:
+            try:
+                self._owner.transact(work)
+            except UnavailableError:
+                if not arriving or not Manifest.holds(self._owner.con, arriving):
+                    self._manifest.unlink(arriving)
+                    raise
+            self._hot.load(self._owner.con)
+        self._manifest.depart(leaving)
+
+    def _merge(self, now: int) -> None:
+        with self._snapshot() as (con, _tables):
+            files = Manifest.all(con)
+        for group in merging.due(files, now):
+            self._replace([self._rewrite(group)], group)
+
+    def _rewrite(self, group: Sequence[SealedFile]) -> SealedFile:
         try:
-            written = self.sealing.write(con, retired)
-        except _TROUBLE as error:
-            raise UnavailableError(f"sealing failed: {error}", code="store-unavailable") from error
-        finally:
-            con.close()
-        with self._lock:
-            self._transact(lambda: self.sealing.enlist(self._con, written, retired))
-            self.sealing.forget(retired)
-        return sum(each.rows for each in written)
+            return self._rewriter.merge(group)
+        except duckdb.Error as error:
+            raise UnavailableError(f"merging sealed files failed: {error}", code="store-unavailable") from error
 
     def retain(self, now: int, rules: Sequence[Retention]) -> int:
         """Unlink what is older than its type's retention."""
-        removed = 0
-        for rule in rules:
-            if rule.age_s_max is not None:
-                oldest = now - rule.age_s_max * 1_000_000_000
-                with self._lock:
-                    leaving = self.sealing.older(self._con, rule, oldest)
-                    self._transact(lambda gone=leaving: self.sealing.strike(self._con, gone))  # type: ignore[misc]
-                removed += sum(each.rows for each in leaving)
-                self.sealing.unlink(leaving)
-        return removed
+        with self._upkeep:
+            with self._snapshot() as (con, _tables):
+                files = Manifest.all(con)
+            ages = {(rule.tenant, rule.device_type): rule.age_s_max for rule in rules}
+            leaving = []
+            for each in files:
+                age_s_max = ages.get((each.tenant, each.device_type))
+                if age_s_max is not None and each.time_max < now - age_s_max * 1_000_000_000:
+                    leaving.append(each)
+            self._owner.transact(_prune_documents)
+            if leaving:
+                self._replace((), leaving)
+                self._settle()
+            return sum(each.rows for each in leaving)
 
     def erase(self, device_no: int) -> int:
-        """Remove every trace of a device."""
-        self.seal(0, force=True)
-        with self._lock:
-            series = [
-                row[0]
-                for row in self._con.execute("SELECT series FROM series WHERE device = ?", [device_no]).fetchall()
-            ]
-            name = self._con.execute(
-                "SELECT device_id, tenant, type FROM devices WHERE device = ?", [device_no]
-            ).fetchall()
-            replaced, removed = self.sealing.rewrite_without(self._con, set(series), name)
+        """Remove every trace of a device: sealed first, so that what is hot afterwards came meanwhile."""
+        with self._upkeep:
+            self._seal(0, force=True)
+            with self._snapshot() as (con, _tables):
+                found = con.execute("SELECT DISTINCT series FROM series WHERE device = ?", [device_no]).fetchall()
+                files = Manifest.all(con)
+            series = sorted(number for (number,) in found)
+            removed, kept, leaving = self._without(files, series)
+            counted = [0]
+            self._replace(kept, leaving, also=lambda con: self._strike(con, device_no, series, counted))
+            self._settle()
+            return removed + counted[0]
 
-            def strike() -> None:
-                self.sealing.strike(self._con, [old for old, _new in replaced])
-                self.sealing.enlist(self._con, [new for _old, new in replaced if new is not None], None)
-                for table in self.sealing.tables:
-                    self._con.execute(f"DELETE FROM {table} WHERE series IN (SELECT unnest(?::INTEGER[]))", [series])
-                for table in ("documents", "tracks", "series"):
-                    self._con.execute(f"DELETE FROM {table} WHERE device = ?", [device_no])
-                self._con.execute("UPDATE devices SET device_id = '' WHERE device = ?", [device_no])
-                for device_id, _tenant, _type in name:
-                    self._con.execute("DELETE FROM quarantine WHERE device_id = ?", [device_id])
-                self._con.execute("DELETE FROM state WHERE kind IN ('ids', 'prints') AND key = ?", [device_no])
+    def _without(
+        self, files: Sequence[SealedFile], series: Sequence[int]
+    ) -> tuple[int, list[SealedFile], list[SealedFile]]:
+        """Rewrite files without `series`; returns the points left out, the new files and the old ones."""
+        removed = 0
+        kept: list[SealedFile] = []
+        leaving: list[SealedFile] = []
+        for file in files if series else ():
+            if file.series_min <= series[-1] and file.series_max >= series[0]:
+                try:
+                    count, rest = self._rewriter.without(file, series)
+                except duckdb.Error as error:
+                    self._manifest.unlink(kept)
+                    raise UnavailableError(f"rewriting failed: {error}", code="store-unavailable") from error
+                removed += count
+                kept += [rest] if rest else []
+                leaving += [file] if count else []
+        return removed, kept, leaving
 
-            self._transact(strike)
-        self.sealing.unlink([old for old, _new in replaced])
-        return removed
+    def _strike(
+        self, con: duckdb.DuckDBPyConnection, device_no: int, series: Sequence[int], counted: list[int]
+    ) -> None:
+        for table in self._hot.tables:
+            row = con.execute(f"DELETE FROM {table} WHERE series IN (SELECT unnest(?::INTEGER[]))", [series]).fetchone()
+            counted[0] += int(row[0]) if row else 0
+        names = con.execute("SELECT DISTINCT device_id FROM devices WHERE device = ?", [device_no]).fetchall()
+        for (device_id,) in names:
+            con.execute("DELETE FROM quarantine WHERE device_id = ?", [device_id])
+        for table in ("documents", "tracks", "series"):
+            con.execute(f"DELETE FROM {table} WHERE device = ?", [device_no])
+        con.execute("UPDATE devices SET device_id = '' WHERE device = ?", [device_no])
+        con.execute("DELETE FROM state WHERE kind IN ('ids', 'prints') AND key = ?", [device_no])
 
     def stats(self) -> StoreStats:
         """Return sizes."""
         with self._snapshot() as (con, _tables):
             row = con.execute("SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0), count(*) FROM files").fetchone()
+            hot_rows = self._hot.rows
         rows, size, files = row or (0, 0, 0)
         hot_bytes = sum(path.stat().st_size for path in self._directory.glob("telemetry.duckdb*") if path.exists())
-        return StoreStats(self.sealing.hot_rows, int(rows), hot_bytes, int(size), int(files), self._commits)
+        return StoreStats(hot_rows, int(rows), hot_bytes, int(size), int(files), self._commits)
 
     def close(self) -> None:
         """Close."""
-        with self._lock:
+        with self._upkeep:
             self._query.close()
-            self._con.close()
+            self._owner.close()
+
+
+def _union(tables: Sequence[str], where: str = "", columns: str = "*") -> str:
+    return " UNION ALL ".join(f"SELECT {columns} FROM {table}{where}" for table in tables)
 
 
 def _hot_rows(
-    con: duckdb.DuckDBPyConnection, tables: tuple[str, ...], series: Sequence[int] | None, start: int, end: int
+    con: duckdb.DuckDBPyConnection, tables: Sequence[str], source: Source, ending: str
 ) -> dict[str, NDArray[Any]]:
     """Return the bounded copy of hot rows that a query needs."""
-    chosen = ""
-    wanted = {"series": np.array(series if series is not None else [], np.int32)}  # read by name below
-    if series is not None:
-        is_one = len(series) == 1
-        chosen = f" AND series = {int(series[0])}" if is_one else " AND series IN (SELECT series FROM wanted)"
-    union = " UNION ALL ".join(
-        f"SELECT * FROM {table} WHERE time >= {int(start)} AND time < {int(end)}{chosen}" for table in tables
-    )
-    found = con.execute(union).fetchnumpy()
+    where = f" WHERE time >= {int(source.start)} AND time < {int(source.end)}"
+    wanted = {"series": np.array(source.series if source.series is not None else [], np.int32)}  # read by name below
+    if source.series is not None:
+        is_one = len(source.series) == 1
+        where += f" AND series = {int(source.series[0])}" if is_one else " AND series IN (SELECT series FROM wanted)"
+    if source.is_numeric:
+        where += " AND quality < 2 AND kind < 3"
+    rows_max = HOT_COPY_BYTES_MAX // (_POINT_BYTES * len(source.columns))
+    columns = ", ".join(f'"{each}"' for each in source.columns)
+    union = _union(tables, where, columns if not ending else "*")
+    found = con.execute(f"SELECT {columns} FROM ({union}) {ending or f'LIMIT {rows_max + 1}'}").fetchnumpy()
     del wanted
+    if len(found["time"]) > rows_max:
+        raise RejectedError(
+            "the query reads too many points that are not sealed yet: ask for a shorter range or fewer readings",
+            code="query-too-large",
+        )
     return found
 
 
-def _values(row: Any) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in row.__struct_fields__)
+def _drop(tables: Sequence[str], con: duckdb.DuckDBPyConnection) -> None:
+    for table in tables:
+        con.execute(f"DROP TABLE {table}")
 
 
-def _objects(values: Iterable[Any]) -> NDArray[Any]:
-    listed = list(values)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
-    return array
-
-
-def points_of(columns: dict[str, NDArray[Any]]) -> Points:
-    """Return numpy columns, as DuckDB hands them out, as points."""
-    integer = columns["integer"]
-    text = columns["text"]
-    kind = columns["kind"].astype(np.uint8)
-    has_integer = not (np.ma.isMaskedArray(integer) and bool(np.ma.getmaskarray(integer).all())) and len(kind) > 0
-    has_text = bool((kind == 3).any())
-    return Points(
-        series=columns["series"].astype(np.int32),
-        time=columns["time"].astype(np.int64),
-        value=np.ma.filled(columns["value"], np.nan).astype(np.float64),
-        kind=kind,
-        quality=columns["quality"].astype(np.uint8),
-        seq=columns["seq"].astype(np.int64),
-        track=columns["track"].astype(np.int32),
-        offset=columns["offset"].astype(np.int64),
-        received=columns["received"].astype(np.int64),
-        integer=np.ma.filled(integer, 0).astype(np.int64) if has_integer and (kind == 1).any() else None,
-        text=[None if each is np.ma.masked else each for each in text.tolist()] if has_text else None,
+def _prune_documents(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute(
+        "DELETE FROM documents WHERE rowid IN (SELECT rowid FROM documents QUALIFY "
+        "row_number() OVER (PARTITION BY device, channel ORDER BY received DESC, rowid DESC) > ?)",
+        [DOCUMENTS_KEPT],
     )
+
+
+def _fold(con: duckdb.DuckDBPyConnection, number: int, rows: list[StateRow]) -> None:
+    if rows:
+        kind = objects([row.kind for row in rows])
+        key = np.array([row.key for row in rows], np.int64)
+        data = objects([row.data for row in rows])
+        fresh = {"kind": kind, "key": key, "data": data}
+        con.execute("DELETE FROM state USING fresh WHERE state.kind = fresh.kind AND state.key = fresh.key")
+        con.execute("INSERT INTO state SELECT kind, key, data FROM fresh")
+        del fresh
+    con.execute("DELETE FROM journal WHERE number <= ?", [number])
+    con.execute("DELETE FROM meta WHERE key = ?", [FOLDED])
+    con.execute("INSERT INTO meta VALUES (?, ?)", [FOLDED, number])

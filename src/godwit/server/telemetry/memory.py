@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from godwit.contract.errors import UnavailableError
 from godwit.server.telemetry.lttb import largest_triangles
 from godwit.server.telemetry.model import (
     Commit,
@@ -153,9 +152,27 @@ class MemoryStore:
         good = (points.quality < 2) & (points.kind < 3)
         return largest_triangles(points.time[good], points.value[good], points_max)
 
-    def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:  # noqa: ARG002
-        """Write nothing but the header: memory holds no files. Returns the number of rows there would be."""
-        raise UnavailableError("the memory store writes no files", code="not-supported")
+    def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:
+        """Write points to a Parquet file; returns the number of rows."""
+        import pyarrow as pa  # noqa: PLC0415 - large, and only wanted here
+        from pyarrow import parquet  # noqa: PLC0415
+
+        points = self._chosen(series, start, end)
+        devices = {row.device_no: row.device_id for commit in self._commits for row in commit.devices}
+        names = {row.series_no: row for commit in self._commits for row in commit.series}
+        known = [names.get(number) for number in points.series.tolist()]
+        columns = {
+            "device": [devices.get(row.device_no, "") if row else "" for row in known],
+            "reading": [row.name if row else "" for row in known],
+            "time": pa.array(points.time).cast(pa.timestamp("ns")),
+            "value": points.value,
+            "integer": pa.array(points.integer if points.integer is not None else [None] * len(points), pa.int64()),
+            "text": pa.array(points.text if points.text is not None else [None] * len(points), pa.string()),
+            "quality": points.quality,
+            "seq": points.seq,
+        }
+        parquet.write_table(pa.table(columns), path)
+        return len(points)
 
     def documents(self, device_no: int, channels: Sequence[str], limit: int) -> list[Document]:
         """Return the newest documents of a device."""

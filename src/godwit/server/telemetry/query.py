@@ -17,11 +17,11 @@ from godwit.server.telemetry.store import Aggregate, Buckets
 CHART_EXACT_MAX: Final = 40_000
 """Points up to which LTTB sees every point; beyond, extremes per bucket stand for them."""
 
-_COLUMNS: Final = 'series, time, value, kind, quality, seq, track, "offset", received, "integer", text'
-_SEALED_COLUMNS: Final = (
-    'series, time, value, kind, quality, seq, track, "offset", time + delay_s::BIGINT * 1000000000 AS received, '
-    '"integer", text'
-)
+COLUMNS: Final = ("series", "time", "value", "kind", "quality", "seq", "track", "offset", "received", "integer", "text")
+_SEALED: Final = {
+    "time": "epoch_ns(time) AS time",
+    "received": "epoch_ns(time) + delay_s::BIGINT * 1000000000 AS received",
+}
 _AGGREGATES: Final[dict[str, str]] = {
     "avg": "avg(value)",
     "min": "min(value)",
@@ -43,6 +43,14 @@ class Source(msgspec.Struct, frozen=True):
     series: Sequence[int] | None
     start: int
     end: int
+    columns: Sequence[str] = COLUMNS
+    is_numeric: bool = False
+    """Only points that aggregates count: neither text nor of bad quality."""
+
+
+def columns_for(aggregates: Sequence[Aggregate]) -> list[str]:
+    """Return the columns that `aggregates` read."""
+    return ["series", "time", "value", *(["seq"] if {"first", "last"} & set(aggregates) else [])]
 
 
 class QueryEngine:
@@ -81,28 +89,26 @@ class QueryEngine:
 
     def _points(self, con: duckdb.DuckDBPyConnection, source: Source) -> str:
         con.register("hot_rows", source.hot)
-        union = f"SELECT {_COLUMNS} FROM hot_rows"
+        union = f"SELECT {', '.join(_quoted(each) for each in source.columns)} FROM hot_rows"
         if not source.files:
             return union
-        chosen = ""
+        where = f"time >= make_timestamp_ns({int(source.start)}) AND time < make_timestamp_ns({int(source.end)})"
+        if source.is_numeric:
+            where += " AND quality < 2 AND kind < 3"
         if source.series is not None:
             numbers = [int(each) for each in source.series]
             if len(numbers) <= 64:  # written out, the numbers are pushed down to the files' statistics
-                chosen = f" AND series IN ({', '.join(map(str, numbers))})"
+                where += f" AND series IN ({', '.join(map(str, numbers))})"
             else:
                 con.register("wanted", {"series": np.array(numbers, np.int32)})
-                chosen = " AND series IN (SELECT series FROM wanted)"
+                where += " AND series IN (SELECT series FROM wanted)"
         files = ", ".join("'" + name.replace("'", "''") + "'" for name in source.files)
-        return (
-            f"{union} UNION ALL SELECT {_SEALED_COLUMNS} FROM read_parquet([{files}]) "
-            f"WHERE time >= {int(source.start)} AND time < {int(source.end)}{chosen}"
-        )
+        columns = ", ".join(_SEALED.get(each, _quoted(each)) for each in source.columns)
+        return f"{union} UNION ALL SELECT {columns} FROM read_parquet([{files}]) WHERE {where}"
 
-    def range(self, source: Source, limit: int | None, newest_first: bool) -> dict[str, NDArray[Any]]:  # noqa: FBT001
-        """Return points by time, then seq."""
-        way = "DESC" if newest_first else "ASC"
-        ending = f" LIMIT {int(limit)}" if limit is not None else ""
-        return self._run(source, f"SELECT * FROM points ORDER BY time {way}, seq {way}, series{ending}")
+    def range(self, source: Source, ending: str) -> dict[str, NDArray[Any]]:
+        """Return points in the order, and up to the limit, that `ending` says."""
+        return self._run(source, f"SELECT * FROM points {ending}")
 
     def buckets(self, source: Source, every_ns: int, aggregates: Sequence[Aggregate], *, by_series: bool) -> Buckets:
         """Aggregate per bucket, and per series where wanted."""
@@ -111,7 +117,7 @@ class QueryEngine:
         found = self._run(
             source,
             f"SELECT {key} AS series, time - time % {int(every_ns)} AS bucket, {asked} FROM points "
-            "WHERE quality < 2 AND kind < 3 GROUP BY ALL ORDER BY 1, 2",
+            "GROUP BY ALL ORDER BY 1, 2",
         )
         return Buckets(
             found["series"].astype(np.int32),
@@ -121,18 +127,18 @@ class QueryEngine:
 
     def chart(self, source: Source, points_max: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return at most `points_max` points that show the curve."""
-        good = "FROM points WHERE quality < 2 AND kind < 3"
-        count = int(self._run(source, f"SELECT count(*) AS n {good}")["n"][0])
-        if count > CHART_EXACT_MAX:
-            width = max(1, (source.end - source.start) // (4 * points_max))
+        about = self._run(source, "SELECT count(*) AS n, min(time) AS first, max(time) AS last FROM points")
+        if int(about["n"][0]) > CHART_EXACT_MAX:
+            # by where there are points: the range asked for may be far wider
+            width = max(1, (int(about["last"][0]) - int(about["first"][0])) // (4 * points_max))
             select = (
-                f"SELECT unnest([min(time), arg_min(time, value), arg_max(time, value), max(time)]) AS time, "
-                f"unnest([arg_min(value, time), min(value), max(value), arg_max(value, time)]) AS value {good} "
-                f"GROUP BY time // {width}"
+                "SELECT unnest([min(time), arg_min(time, value), arg_max(time, value), max(time)]) AS time, "
+                "unnest([arg_min(value, (time, seq)), min(value), max(value), arg_max(value, (time, seq))]) AS value "
+                f"FROM points GROUP BY (time - {int(about['first'][0])}) // {width}"
             )
             found = self._run(source, f"SELECT DISTINCT time, value FROM ({select}) ORDER BY time")
         else:
-            found = self._run(source, f"SELECT time, value {good} ORDER BY time, seq")
+            found = self._run(source, "SELECT time, value FROM points ORDER BY time, seq")
         return largest_triangles(found["time"].astype(np.int64), found["value"].astype(np.float64), points_max)
 
     def export(self, source: Source, names: dict[str, NDArray[Any]], path: Path) -> int:
@@ -151,6 +157,8 @@ class QueryEngine:
             raise RejectedError(
                 "the export needs more memory than QUERY_MEMORY allows", code="query-too-large"
             ) from error
+        except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as error:
+            raise UnavailableError(f"the export failed: {error}", code="store-unavailable") from error
         finally:
             con.close()
         return int(row[0]) if row else 0
@@ -161,3 +169,7 @@ class QueryEngine:
             if self._con is not None:
                 self._con.close()
                 self._con = None
+
+
+def _quoted(column: str) -> str:
+    return f'"{column}"'

@@ -2,6 +2,10 @@
 
 from typing import Final
 
+import duckdb
+
+from godwit.contract.errors import RejectedError
+
 VERSION: Final = 1
 
 HOT_COLUMNS: Final = (
@@ -9,7 +13,7 @@ HOT_COLUMNS: Final = (
     '"offset" BIGINT, received BIGINT, "integer" BIGINT, text VARCHAR'
 )
 
-TABLES: Final = (
+_TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS meta(key VARCHAR, value BIGINT)",
     "CREATE TABLE IF NOT EXISTS devices(device INTEGER, device_id VARCHAR, tenant VARCHAR, type VARCHAR)",
     "CREATE TABLE IF NOT EXISTS series(series INTEGER, device INTEGER, name VARCHAR, unit VARCHAR)",
@@ -20,6 +24,20 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS quarantine(number BIGINT, device_id VARCHAR, tenant VARCHAR, topic VARCHAR, "
     "code VARCHAR, detail VARCHAR, content_type VARCHAR, received BIGINT, payload BLOB, sample INTEGER)",
     # The manifest: only what stands here is data; other files are orphans.
-    "CREATE TABLE IF NOT EXISTS files(name VARCHAR, tenant VARCHAR, type VARCHAR, time_min BIGINT, time_max BIGINT, "
-    "rows BIGINT, bytes BIGINT)",
+    "CREATE TABLE IF NOT EXISTS files(name VARCHAR, tenant VARCHAR, type VARCHAR, is_late BOOLEAN, time_min BIGINT, "
+    "time_max BIGINT, series_min INTEGER, series_max INTEGER, rows BIGINT, bytes BIGINT)",
 )
+
+
+def prepare(con: duckdb.DuckDBPyConnection) -> None:
+    """Make what is missing. Raises RejectedError when a newer godwit wrote the file."""
+    for table in _TABLES:
+        con.execute(table)
+    row = con.execute("SELECT max(value) FROM meta WHERE key = 'version'").fetchone()
+    if row is None or row[0] is None:
+        con.execute("INSERT INTO meta VALUES ('version', ?)", [VERSION])
+    elif row[0] > VERSION:
+        raise RejectedError(
+            f"the telemetry store was written by a newer godwit (its version is {row[0]}, ours {VERSION})",
+            code="store-too-new",
+        )
