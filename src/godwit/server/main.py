@@ -23,6 +23,7 @@ from godwit.mqtt.server_connection import Limits
 from godwit.runtime.supervise import supervise
 from godwit.server.accounts.tokens import Tokens
 from godwit.server.api.app import create_api
+from godwit.server.api.encoder import Encoders
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
@@ -214,7 +215,8 @@ class Server:
             admin_token=self._tokens.admin_token,
             sign_in_token=self._tokens.issue_sign_in(),
         )
-        app = create_api(self._platform, self._tokens)
+        self._encoders = Encoders()
+        app = create_api(self._platform, self._tokens, self._encoders)
         mount(app, self._platform, self._tokens)
         self._front = Front(app, settings.server_host, settings.server_port, self._certificate)
         self._front.start()
@@ -263,6 +265,7 @@ class Server:
         self._is_down = True
         if hasattr(self, "_front"):
             self._front.stop()
+            self._encoders.close()
         if hasattr(self, "_loop"):
             self._loop.call(self._stop_broker())
             self._loop.stop()

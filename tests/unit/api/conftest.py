@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from godwit.contract.topics import topics_for
 from godwit.server.accounts.tokens import Tokens
 from godwit.server.api.app import create_api
+from godwit.server.api.encoder import Encoders
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
@@ -48,7 +49,8 @@ class Rig:
             live=live, broker=ThreadSafeDoor(self.broker, self.server.addresses, self.loop.loop), started=time_ns(),
             admin_token=self.tokens.admin_token, sign_in_token="",
         )  # fmt: skip
-        self.app = create_api(self.platform, self.tokens)
+        self.encoders = Encoders()
+        self.app = create_api(self.platform, self.tokens, self.encoders)
 
     async def _start(self, topics) -> None:
         self.group = GroupCommit([Registration(self.directory, self.registry), self.ingest, self.journal])
@@ -63,6 +65,7 @@ class Rig:
             await self.group.close()
             await self.task
 
+        self.encoders.close()
         self.loop.call(end())
         self.loop.stop()
         self.group.shut()

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from godwit import __version__
 from godwit.server.api import problems
 from godwit.server.api.access import TokenDoor, refuse_unknown_queries
+from godwit.server.api.encoder import Encoders
 from godwit.server.api.routes import devices, health, live, quarantine, telemetry, types
 from godwit.server.platform import Platform
 
@@ -17,10 +18,10 @@ _ABOUT = (
 )
 
 
-def create_api(platform: Platform, tokens: TokenDoor) -> FastAPI:
+def create_api(platform: Platform, tokens: TokenDoor, encoders: Encoders) -> FastAPI:
     """Return the application with all API routes."""
     app = FastAPI(title="godwit", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
-    app.state.platform, app.state.tokens = platform, tokens
+    app.state.platform, app.state.tokens, app.state.encoders = platform, tokens, encoders
     problems.install(app)
     strict = [Depends(refuse_unknown_queries)]
     for each in (health, devices, telemetry, types, quarantine):

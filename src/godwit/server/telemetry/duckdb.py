@@ -9,17 +9,16 @@ only its last step, a short transaction, makes them wait.
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from godwit.contract.errors import RejectedError, UnavailableError
+from godwit.contract.errors import UnavailableError
 from godwit.server.telemetry import merging, sealing
 from godwit.server.telemetry.hot import HOT, LATE, HotTables
 from godwit.server.telemetry.manifest import Manifest, SealedFile
@@ -36,7 +35,8 @@ from godwit.server.telemetry.model import (
     TrackRow,
 )
 from godwit.server.telemetry.owner import Owner
-from godwit.server.telemetry.query import COLUMNS, QueryEngine, Source, columns_for
+from godwit.server.telemetry.query import QueryEngine
+from godwit.server.telemetry.reading import LATEST_DEVICES, LATEST_SERIES, Reader, union_of
 from godwit.server.telemetry.rows import insert, objects, points_of
 from godwit.server.telemetry.store import Aggregate, Buckets, StoreStats
 
@@ -45,11 +45,6 @@ log = logging.getLogger(__name__)
 FOLDED: Final = "folded"
 DOCUMENTS_KEPT: Final = 1_000
 """Status documents, events and the like: so many of each channel of a device."""
-HOT_COPY_BYTES_MAX: Final = 512 * 1_048_576
-"""What a query may copy out of the hot tables, about: beyond, it is refused."""
-_POINT_BYTES: Final = 8
-_LATEST_DEVICES: Final = "SELECT * FROM devices QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid DESC) = 1"
-_LATEST_SERIES: Final = "SELECT * FROM series QUALIFY row_number() OVER (PARTITION BY series ORDER BY rowid DESC) = 1"
 
 
 class DuckDBStore:
@@ -75,7 +70,8 @@ class DuckDBStore:
         self._owner = Owner(directory, memory, self._opened)
         if self._owner.checkpoint(0):
             self._manifest.sweep_orphans(self._owner.con)
-        self._query = QueryEngine(query_memory, directory / "query-tmp")
+        query = QueryEngine(query_memory, directory / "query-tmp")
+        self._reader = Reader(self._owner, self._hot, self._manifest, query)
         self._rewriter = sealing.Rewriter(self._manifest, "256MB", directory / "query-tmp")
         self._upkeep = threading.Lock()
 
@@ -93,7 +89,7 @@ class DuckDBStore:
 
     def recover(self) -> Recovered:
         """Return the state as of the last commit."""
-        with self._snapshot() as (con, _tables):
+        with self._reader.snapshot() as (con, _tables):
             row = con.execute(
                 "SELECT coalesce(max(number), 0), coalesce(sum(octet_length(payload)), 0) FROM quarantine"
             )
@@ -101,8 +97,8 @@ class DuckDBStore:
             given = con.execute("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'quarantine'").fetchone() or (0,)
             return Recovered(
                 number=self._number,
-                devices=[DeviceRow(*each) for each in con.execute(_LATEST_DEVICES + " ORDER BY device").fetchall()],
-                series=[SeriesRow(*each) for each in con.execute(_LATEST_SERIES + " ORDER BY series").fetchall()],
+                devices=[DeviceRow(*each) for each in con.execute(LATEST_DEVICES + " ORDER BY device").fetchall()],
+                series=[SeriesRow(*each) for each in con.execute(LATEST_SERIES + " ORDER BY series").fetchall()],
                 tracks=[TrackRow(*each) for each in con.execute("SELECT * FROM tracks ORDER BY track").fetchall()],
                 state=[StateRow(*each) for each in con.execute("SELECT kind, key, data FROM state").fetchall()],
                 deltas=con.execute("SELECT number, delta FROM journal ORDER BY number").fetchall(),
@@ -112,9 +108,9 @@ class DuckDBStore:
 
     def newest(self) -> Points:
         """Return the newest point of each series among those not sealed yet."""
-        with self._snapshot() as (con, tables):
+        with self._reader.snapshot() as (con, tables):
             found = con.execute(
-                f"SELECT * FROM ({_union(tables)}) "
+                f"SELECT * FROM ({union_of(tables)}) "
                 "QUALIFY row_number() OVER (PARTITION BY series ORDER BY time DESC, seq DESC) = 1"
             ).fetchnumpy()
         return points_of(found)
@@ -170,82 +166,37 @@ class DuckDBStore:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
-        """Yield a read transaction of its own on the owner, and the hot tables there are at that moment."""
-        with self._owner.cursor() as con:
-            with self._owner.lock:
-                con.execute("BEGIN")
-                con.execute("SELECT count(*) FROM files").fetchone()  # the snapshot is taken by the first statement
-                tables = self._hot.tables
-            yield con, tables
-
-    @contextmanager
-    def _source(
-        self,
-        series: Sequence[int] | None,
-        start: int,
-        end: int,
-        columns: Sequence[str] = COLUMNS,
-        *,
-        is_numeric: bool = False,
-        ending: str = "",
-    ) -> Iterator[Source]:
-        """Yield files and hot rows of one moment: a row is in one of them, never in both, never in none."""
-        with self._manifest.reading():
-            with self._snapshot() as (con, tables):
-                files = self._manifest.overlapping(con, series, start, end)
-                source = Source(files, {}, series, start, end, columns, is_numeric)
-                hot = _hot_rows(con, tables, source, ending)
-            yield Source(files, hot, series, start, end, columns, is_numeric)
-
     def range(
         self, series: Sequence[int], start: int, end: int, *, limit: int | None = None, newest_first: bool = False
     ) -> Points:
         """Return points; see `TelemetryStore.range`."""
-        way = "DESC" if newest_first else "ASC"
-        order = f"ORDER BY time {way}, seq {way}, series"
-        ending = f"{order} LIMIT {int(limit)}" if limit is not None else ""
-        with self._source(series, start, end, ending=ending) as source:
-            return points_of(self._query.range(source, ending or order))
+        return self._reader.range(series, start, end, limit=limit, newest_first=newest_first)
 
     def buckets(
         self, series: Sequence[int] | None, start: int, end: int, every_ns: int, aggregates: Sequence[Aggregate]
     ) -> Buckets:
         """Aggregate per series and bucket."""
-        with self._source(series, start, end, columns_for(aggregates), is_numeric=True) as source:
-            return self._query.buckets(source, every_ns, aggregates, by_series=True)
+        return self._reader.buckets(series, start, end, every_ns, aggregates)
 
     def fleet_buckets(
         self, series: Sequence[int] | None, start: int, end: int, every_ns: int, aggregates: Sequence[Aggregate]
     ) -> Buckets:
         """Aggregate over all series per bucket."""
-        columns = [each for each in columns_for(aggregates) if each != "series"]
-        with self._source(series, start, end, columns, is_numeric=True) as source:
-            return self._query.buckets(source, every_ns, aggregates, by_series=False)
+        return self._reader.fleet_buckets(series, start, end, every_ns, aggregates)
 
     def chart(
         self, series: int, start: int, end: int, points_max: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return at most `points_max` points that show the curve."""
-        with self._source([series], start, end, ("time", "value", "seq"), is_numeric=True) as source:
-            return self._query.chart(source, points_max)
+        return self._reader.chart(series, start, end, points_max)
 
     def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:
         """Write points to a Parquet file; returns the rows."""
-        with self._source(
-            series, start, end, ("series", "time", "value", "integer", "text", "quality", "seq")
-        ) as source:
-            with self._snapshot() as (con, _tables):
-                names = con.execute(
-                    "SELECT s.series, coalesce(d.device_id, '') AS device, s.name AS reading "
-                    f"FROM ({_LATEST_SERIES}) s LEFT JOIN ({_LATEST_DEVICES}) d USING (device)"
-                ).fetchnumpy()
-            return self._query.export(source, names, path)
+        return self._reader.export(series, start, end, path)
 
     def documents(self, device_no: int, channels: Sequence[str], limit: int) -> list[Document]:
         """Return the newest documents of a device."""
-        with self._snapshot() as (con, _tables):
+        with self._reader.snapshot() as (con, _tables):
             rows = con.execute(
                 "SELECT device, channel, time, received, payload FROM documents WHERE device = ? "
                 "AND channel IN (SELECT unnest(?::VARCHAR[])) ORDER BY received DESC LIMIT ?",
@@ -266,7 +217,7 @@ class DuckDBStore:
         wanted = {"tenant = ?": tenant, "device_id = ?": device_id, "code = ?": code, "number < ?": before}
         chosen = {clause: value for clause, value in wanted.items() if value is not None}
         where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
-        with self._snapshot() as (con, _tables):
+        with self._reader.snapshot() as (con, _tables):
             rows = con.execute(
                 f"SELECT * FROM quarantine {where} ORDER BY number DESC LIMIT ?",
                 [*chosen.values(), limit],
@@ -275,7 +226,7 @@ class DuckDBStore:
 
     def quarantined(self, number: int) -> Quarantined | None:
         """Return one quarantined message."""
-        with self._snapshot() as (con, _tables):
+        with self._reader.snapshot() as (con, _tables):
             row = con.execute("SELECT * FROM quarantine WHERE number = ?", [number]).fetchone()
         return Quarantined(*row) if row else None
 
@@ -337,7 +288,7 @@ class DuckDBStore:
         self._manifest.depart(leaving)
 
     def _merge(self, now: int) -> None:
-        with self._snapshot() as (con, _tables):
+        with self._reader.snapshot() as (con, _tables):
             files = Manifest.all(con)
         for group in merging.due(files, now):
             self._replace([self._rewrite(group)], group)
@@ -351,7 +302,7 @@ class DuckDBStore:
     def retain(self, now: int, rules: Sequence[Retention]) -> int:
         """Unlink what is older than its type's retention."""
         with self._upkeep:
-            with self._snapshot() as (con, _tables):
+            with self._reader.snapshot() as (con, _tables):
                 files = Manifest.all(con)
             ages = {(rule.tenant, rule.device_type): rule.age_s_max for rule in rules}
             leaving = []
@@ -369,7 +320,7 @@ class DuckDBStore:
         """Remove every trace of a device: sealed first, so that what is hot afterwards came meanwhile."""
         with self._upkeep:
             self._seal(0, force=True)
-            with self._snapshot() as (con, _tables):
+            with self._reader.snapshot() as (con, _tables):
                 found = con.execute("SELECT DISTINCT series FROM series WHERE device = ?", [device_no]).fetchall()
                 files = Manifest.all(con)
             series = sorted(number for (number,) in found)
@@ -414,7 +365,7 @@ class DuckDBStore:
 
     def stats(self) -> StoreStats:
         """Return sizes."""
-        with self._snapshot() as (con, _tables):
+        with self._reader.snapshot() as (con, _tables):
             row = con.execute("SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0), count(*) FROM files").fetchone()
             hot_rows = self._hot.rows
         rows, size, files = row or (0, 0, 0)
@@ -424,36 +375,8 @@ class DuckDBStore:
     def close(self) -> None:
         """Close."""
         with self._upkeep:
-            self._query.close()
+            self._reader.close()
             self._owner.close()
-
-
-def _union(tables: Sequence[str], where: str = "", columns: str = "*") -> str:
-    return " UNION ALL ".join(f"SELECT {columns} FROM {table}{where}" for table in tables)
-
-
-def _hot_rows(
-    con: duckdb.DuckDBPyConnection, tables: Sequence[str], source: Source, ending: str
-) -> dict[str, NDArray[Any]]:
-    """Return the bounded copy of hot rows that a query needs."""
-    where = f" WHERE time >= {int(source.start)} AND time < {int(source.end)}"
-    wanted = {"series": np.array(source.series if source.series is not None else [], np.int32)}  # read by name below
-    if source.series is not None:
-        is_one = len(source.series) == 1
-        where += f" AND series = {int(source.series[0])}" if is_one else " AND series IN (SELECT series FROM wanted)"
-    if source.is_numeric:
-        where += " AND quality < 2 AND kind < 3"
-    rows_max = HOT_COPY_BYTES_MAX // (_POINT_BYTES * len(source.columns))
-    columns = ", ".join(f'"{each}"' for each in source.columns)
-    union = _union(tables, where, columns if not ending else "*")
-    found = con.execute(f"SELECT {columns} FROM ({union}) {ending or f'LIMIT {rows_max + 1}'}").fetchnumpy()
-    del wanted
-    if len(found["time"]) > rows_max:
-        raise RejectedError(
-            "the query reads too many points that are not sealed yet: ask for a shorter range or fewer readings",
-            code="query-too-large",
-        )
-    return found
 
 
 def _drop(tables: Sequence[str], con: duckdb.DuckDBPyConnection) -> None:

@@ -8,10 +8,12 @@ from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.topics import Channel
 from godwit.server.api.access import Id, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
-from godwit.server.api.columns import ARROW, CSV, JSON, PARQUET, Table, chosen_format, points_table, respond
+from godwit.server.api.columns import chosen_format, respond
+from godwit.server.api.encodings import ARROW, CSV, JSON, PARQUET
 from godwit.server.api.problems import documented
 from godwit.server.api.spans import duration_ns, span
 from godwit.server.api.strict import StrictRoute, read_body
+from godwit.server.api.tables import Coded, Table, named, points_table
 from godwit.server.platform import Platform
 from godwit.server.telemetry.store import Aggregate, Buckets
 
@@ -79,7 +81,7 @@ def read(
 ) -> Response:
     """Return points of a device by time; aggregated per bucket with `every`, or as a chart with `points`."""
     rooms.registry.device(who, device_id)
-    media_type = chosen_format(request, format)
+    media_type, encoders = chosen_format(request, format), request.app.state.encoders
     begins, ends = span(start, end, last)
     names = _series(rooms, device_id, readings)
     about = {"deviceId": device_id, "from": time_or_none(begins), "to": time_or_none(ends)}
@@ -89,16 +91,16 @@ def read(
     if every is not None:
         width, kinds = _every(every, begins, ends), _aggregates(aggregate)
         found = rooms.store.buckets(wanted or [-1], begins, ends, width, kinds)
-        columns = {"time": found.time, "reading": [names[each] for each in found.series.tolist()], **_by_name(found)}
-        return respond(Table(columns), media_type, {**about, "every": every})
+        columns = {"time": found.time, "reading": named(found.series, names), **_by_name(found)}
+        return respond(Table(columns), media_type, {**about, "every": every}, encoders)
     if points is not None:
-        return respond(_chart(rooms, names, begins, ends, points), media_type, about)
+        return respond(_chart(rooms, names, begins, ends, points), media_type, about, encoders)
     found_points = rooms.store.range(wanted or [-1], begins, ends, limit=limit + 1, newest_first=order == "desc")
     table = points_table(found_points, names)
     is_cut = len(table) > limit
     if is_cut:
-        table = Table({name: column[:limit] for name, column in table.columns.items()})
-    return respond(table, media_type, {**about, "isCut": is_cut})
+        table = table.first(limit)
+    return respond(table, media_type, {**about, "isCut": is_cut}, encoders)
 
 
 def _by_name(found: Buckets) -> dict[str, Any]:
@@ -114,12 +116,13 @@ def _no_times() -> Any:
 def _chart(rooms: Platform, names: dict[int, str], begins: int, ends: int, points: int) -> Table:
     import numpy as np  # noqa: PLC0415
 
-    times, values, labels = [_no_times()], [np.zeros(0)], []
-    for number, name in names.items():
+    times, values, codes = [_no_times()], [np.zeros(0)], [np.zeros(0, np.int32)]
+    for code, number in enumerate(names):
         time, value = rooms.store.chart(number, begins, ends, points)
         times.append(time)
         values.append(value)
-        labels += [name] * len(time)
+        codes.append(np.full(len(time), code, np.int32))
+    labels = Coded(np.concatenate(codes), list(names.values()))
     return Table({"time": np.concatenate(times), "reading": labels, "value": np.concatenate(values)})
 
 
@@ -187,7 +190,7 @@ def fleet(
     format: Format = None,  # noqa: A002
 ) -> Response:
     """Aggregate a reading over all devices that have it, per bucket."""
-    media_type = chosen_format(request, format)
+    media_type, encoders = chosen_format(request, format), request.app.state.encoders
     begins, ends = span(start, end, last)
     series = rooms.ingest.series_named(reading)
     if who.tenants is not None:
@@ -197,4 +200,4 @@ def fleet(
     width = _every(every, begins, ends)
     wanted = _aggregates(aggregate)
     found = rooms.store.fleet_buckets(list(series.values()) or [-1], begins, ends, width, wanted)
-    return respond(Table({"time": found.time, **_by_name(found)}), media_type, about)
+    return respond(Table({"time": found.time, **_by_name(found)}), media_type, about, encoders)
