@@ -15,6 +15,7 @@ from time import time_ns
 from typing import Final, cast
 
 from godwit.mqtt import reasons
+from godwit.server.broker.acceptor import Acceptor
 from godwit.server.broker.wire import Client, Taker
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ class Server:
         self.broker = broker
         self.addresses: dict[str, str] = {}
         self._ticks = tuple(ticks)
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._awake: list[Connection] = []
         self._unread: deque[Connection] = deque()
         self._wheel: dict[int, list[Connection]] = {}
@@ -204,26 +205,20 @@ class Server:
 
     async def listen(self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Open a listener; returns its port. Raises OSError if the address is taken."""
-        return await self.serve(name, socket.create_server((host, port), backlog=BACKLOG), tls)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return self.serve(name, socket.create_server((host, port), family=family, backlog=BACKLOG), tls)
 
-    async def serve(self, name: str, listening: socket.socket, tls: ssl.SSLContext | None = None) -> int:
+    def serve(self, name: str, listening: socket.socket, tls: ssl.SSLContext | None = None) -> int:
         """Serve a socket that listens already; returns its port."""
-        server = await self._loop.create_server(
-            lambda: Connection(self, name),
-            sock=listening,
-            ssl=tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=CONNECT_S_MAX if tls else None,
-        )
-        self._servers.append(server)
+        self._acceptors.append(Acceptor(listening, lambda: Connection(self, name), tls))
         host, port = listening.getsockname()[:2]
         self.addresses[name] = f"{host}:{port}"
         return int(port)
 
     async def close(self) -> None:
         """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for client in list(self.broker.clients.values()):
             client.core.close(reasons.SERVER_SHUTTING_DOWN, "the server is going down")
         self._ticking.cancel()

@@ -246,7 +246,8 @@ class Crew:
 
     def listen(self, name: str, host: str, port: int, certificate: ServerCertificate | None = None) -> int:
         """Open a socket for the workers to listen on; returns its port. Raises OSError if the address is taken."""
-        opened = socket.create_server((host, port), backlog=BACKLOG)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        opened = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self._open.append(Open(name, opened, certificate))
         bound: int = opened.getsockname()[1]
         self.addresses[name] = f"{host}:{bound}"

@@ -29,7 +29,6 @@ class Pipe(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._relay: Relay | None = None
-        self._starting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the owner to begin."""
@@ -40,16 +39,16 @@ class Pipe(asyncio.Protocol):
         for body in self._frames.feed(data):
             for event in from_owner.decode(body):
                 if isinstance(event, Begin):
-                    self._starting = self._loop.create_task(self._begin(event))
+                    self._begin(event)
                 elif self._relay is not None:
                     self._relay.follow(event)
 
-    async def _begin(self, begin: Begin) -> None:
+    def _begin(self, begin: Begin) -> None:
         relay = self._relay = Relay(begin.packet_bytes_max, topics_for(begin.topic_layout), self._tell_soon)
         server = Server(relay)
         for each in begin.listeners:
             tls = server_context(Path(each.certificate), Path(each.key)) if each.certificate else None
-            await server.serve(each.name, socket.socket(fileno=each.descriptor), tls)
+            server.serve(each.name, socket.socket(fileno=each.descriptor), tls)
 
     def _tell_soon(self) -> None:
         self._loop.call_soon(self._tell)
