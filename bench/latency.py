@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.process import Load, Target, godwit
 
 PAGES = 20
-EXPORTS = 3
+EXPORTS = ("text/csv", "application/json", "application/vnd.apache.parquet")
 HANDSHAKES = 1_000
 GOAL_RATIO = 2.0
 
@@ -26,12 +26,10 @@ def paced(target: Target, *, rate: int, messages: int, prefix: str) -> dict[str,
     return load.run()
 
 
-def _export(target: Target, stop: threading.Event, count: list[int]) -> None:
+def _export(target: Target, kind: str, stop: threading.Event, count: list[int]) -> None:
     # the load's clock begins an hour ago
     end = datetime.now(UTC) + timedelta(hours=6)
     window = f"from={end - timedelta(hours=12):%Y-%m-%dT%H:%M:%SZ}&to={end:%Y-%m-%dT%H:%M:%SZ}"
-    kinds = ("text/csv", "application/json", "application/vnd.apache.parquet")
-    kind = kinds[len(count) % len(kinds)]
     while not stop.is_set():
         target.get(f"/api/v1/devices/big0/telemetry?{window}", kind)
         count.append(1)
@@ -46,7 +44,7 @@ def run(directory: Path, *, quick: bool) -> dict[str, object]:
         alone = paced(target, rate=rate, messages=messages, prefix="lat")
         stop = threading.Event()
         exported: list[int] = []
-        exports = [threading.Thread(target=_export, args=(target, stop, exported)) for _ in range(EXPORTS)]
+        exports = [threading.Thread(target=_export, args=(target, kind, stop, exported)) for kind in EXPORTS]
         command = [sys.executable, "-m", "bench.pages", str(target.http_port), target.token(), str(PAGES)]
         pages = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert pages.stdout is not None
@@ -56,7 +54,7 @@ def run(directory: Path, *, quick: bool) -> dict[str, object]:
         handshakes = Load(target, "handshakes", tls=True, messages=100 if quick else HANDSHAKES)
         time.sleep(0.2)
         busy = paced(target, rate=rate, messages=messages, prefix="lat")
-        handshakes.result()
+        shaken = handshakes.result()
         stop.set()
         news = int(pages.communicate(b"stop\n")[0].split()[-1])
         for each in exports:
@@ -64,6 +62,7 @@ def run(directory: Path, *, quick: bool) -> dict[str, object]:
     ratio = busy["p99_ms"] / alone["p99_ms"]
     return {
         "rate_per_s": rate, "messages": messages, "pages": PAGES, "news_on_pages": news, "exports": len(exported),
+        "handshakes": shaken["handshakes"], "handshakes_s": shaken["seconds"],
         "alone_p50_ms": alone["p50_ms"], "alone_p99_ms": alone["p99_ms"],
         "busy_p50_ms": busy["p50_ms"], "busy_p99_ms": busy["p99_ms"], "ratio_p99": ratio, "goal_ratio": GOAL_RATIO,
     }  # fmt: skip
