@@ -74,7 +74,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         run(["--help"])
     listed = capsys.readouterr().out
-    for command in ("up", "demo", "simulate", "mqtt", "mqtt sub", "mqtt pub", "config", "version"):
+    for command in ("up", "demo", "simulate", "mqtt", "mqtt sub", "mqtt pub", "trace", "config", "version"):
         assert re.search(rf"^\s+{command.split()[0]}\s", listed, re.MULTILINE), command
         with pytest.raises(SystemExit) as ended:
             run([*command.split(), "--help"])
@@ -96,6 +96,9 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             simulate(rest, docs_platform, tmp_path)
         case ["godwit", "mqtt", *rest]:
             assert mqtt(rest, docs_platform, tmp_path) in (0, 27)
+        case ["godwit", "trace", *rest]:
+            command = [sys.executable, "-m", "godwit.cli.main", "trace", *rest, "--for", "1"]
+            subprocess.run(command, cwd=tmp_path, env=docs_platform.environment, timeout=60, check=True)
         case ["godwit", *rest]:
             done = subprocess.run(
                 [sys.executable, "-m", "godwit.cli.main", *rest],

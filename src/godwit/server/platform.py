@@ -6,6 +6,7 @@ import msgspec
 
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.ingest.door import IngestDoor
+from godwit.server.ingest.trace import Trace
 from godwit.server.registry.door import RegistryDoor
 from godwit.server.settings import Settings
 from godwit.server.telemetry.live import LiveFeed
@@ -39,6 +40,7 @@ class Platform(msgspec.Struct):
     admin_token: str
     sign_in_token: str
     """One-time token of the sign-in link; the console forgets it at first use."""
+    trace: Trace = msgspec.field(default_factory=Trace)
 
     def trouble(self) -> list[str]:
         """Return sentences that say why the platform is not ready; empty when it is."""

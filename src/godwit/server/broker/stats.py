@@ -3,6 +3,19 @@
 import msgspec
 
 
+class Counters(msgspec.Struct):
+    """Since start."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    forbidden: int = 0
+    """Publishes to topics that the client has no right to."""
+    dropped: int = 0
+    """Messages that a full queue did not take."""
+
+
 class BrokerStats(msgspec.Struct, frozen=True):
     """What the broker says of itself."""
 

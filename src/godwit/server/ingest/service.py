@@ -27,6 +27,7 @@ from godwit.server.ingest.door import DeviceLedger, IngestStats, Latest, Outcome
 from godwit.server.ingest.news import readings_of
 from godwit.server.ingest.pipeline import Pipeline
 from godwit.server.ingest.stored import StoredNotices
+from godwit.server.ingest.trace import Trace
 from godwit.server.telemetry.latest import LatestValues
 from godwit.server.telemetry.ledger import Account, Ledger
 from godwit.server.telemetry.live import LiveFeed
@@ -73,7 +74,14 @@ class Ingest:
     """The room's service. Lives on the broker loop; the methods of `IngestDoor` may be called from anywhere."""
 
     def __init__(
-        self, store: TelemetryStore, directory: Directory, topics: Topics, presence: SeesDevices, live: LiveFeed
+        self,
+        store: TelemetryStore,
+        directory: Directory,
+        topics: Topics,
+        presence: SeesDevices,
+        live: LiveFeed,
+        *,
+        trace: Trace | None = None,
     ) -> None:
         self.store = store
         self.directory = directory
@@ -87,6 +95,7 @@ class Ingest:
         self._topics = topics
         self._presence = presence
         self._live = live
+        self._trace = trace or Trace()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._number = 0
         self._sealed: Batch | None = None
@@ -128,6 +137,8 @@ class Ingest:
         if arrival.code or topic is None:  # refused at the door: a topic with an impossible device id
             self.pipeline.quarantine(arrival, arrival.code or codes.INVALID_DEVICE_ID, arrival.detail, None)
             return
+        if self._trace.devices and topic.device_id in self._trace.devices:
+            arrival.source = self._trace.begin(arrival, lambda: self._number)
         try:
             entry = self.pipeline.walk(arrival) if topic.channel is Channel.TELEMETRY else self._receive_other(arrival)
         except (MalformedError, RejectedError) as error:

@@ -177,7 +177,7 @@ class Worker(asyncio.Protocol):
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
             outgoing.clear()
-            self._broker.counters.bytes_out += len(data)
+            self._broker.sent(client, data, now)
             events.append(frames.Answer(relayed.number, data))
             core.flushed(now)
         if core.session is not None and not relayed.is_accepted:
