@@ -162,12 +162,56 @@ def test_every_page_fits_a_telephone(chromium: Browser, platform: Any) -> None:
     say(platform, "devices/phone/telemetry", "{")
     visit = Visit(chromium, platform, viewport={"width": 390, "height": 844}, color_scheme="dark")
     visit.sign_in(platform.token)
-    for path in ("/", "/devices", "/devices/phone", "/quarantine"):
+    for path in ("/", "/devices", "/devices/phone", "/quarantine", "/broker", "/broker?table=subscriptions"):
         page = visit.show(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 20)"
     assert visit.complaints == []
     visit.page.context.close()
+
+
+def test_the_broker_page_finds_a_client_and_disconnects_it(visit: Visit, platform: Any) -> None:
+    words = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(platform.mqtt),
+        "-V",
+        "5",
+        "-i",
+        "listener<b>",
+        "-t",
+        "some/+/where",
+        "-q",
+        "1",
+    ]
+    client = subprocess.Popen(["mosquitto_sub", *words, "-d"], stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    try:
+        page = visit.show("/broker")
+        page.get_by_label("Client, device or listener").fill("listener")
+        expect(page.locator("tbody tr")).to_have_count(1, timeout=5_000)
+        expect(page.locator("tbody")).to_contain_text("listener<b>")
+        page.get_by_role("button", name="Subscriptions").click()
+        expect(page.locator("tbody")).to_contain_text("some/+/where")
+        assert "table=subscriptions" in page.url
+        page.get_by_role("button", name="Sessions").click()
+        expect(page.locator("tbody")).to_contain_text("ends with its connection")
+
+        page.get_by_role("button", name="Connections").click()
+        page.get_by_label("Client, device or listener").fill("listener")
+        asked = []
+        page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        page.get_by_role("button", name="Disconnect").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        assert asked == ["Disconnect listener<b>? It may connect again at once; its session goes on."]
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Disconnect").click()
+        expect(page.locator(".toast")).to_have_text("Disconnected")
+    finally:
+        client.terminate()
+        said, _ = client.communicate(timeout=10)
+    assert "Received DISCONNECT (152)" in said
 
 
 def test_the_printed_link_signs_in_once(chromium: Browser, platform: Any) -> None:

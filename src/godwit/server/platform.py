@@ -4,6 +4,7 @@ from typing import Protocol
 
 import msgspec
 
+from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.ingest.door import IngestDoor
 from godwit.server.ingest.trace import Trace
@@ -24,6 +25,15 @@ class BrokerDoor(Protocol):
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish as the platform; returns once durable."""
+        ...
+
+    @property
+    def inspection(self) -> Inspection:
+        """Who is connected, which sessions are kept, who subscribes to what."""
+        ...
+
+    async def kick(self, client_id: str) -> bool:
+        """Disconnect a client; False if it is not there."""
         ...
 
 

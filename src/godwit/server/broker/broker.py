@@ -121,6 +121,7 @@ class Broker:
     def receive(self, client: Client, data: bytes, now: int) -> None:
         """Bytes came from a client."""
         self.counters.bytes_in += len(data)
+        client.bytes_in += len(data)
         if self.trace.devices:
             self.packet_trace.received(client, data, now)
         self._follow(client, client.core.receive(data, now), now)
@@ -134,6 +135,7 @@ class Broker:
     def sent(self, client: Client, data: bytes, now: int) -> None:
         """Note that bytes leave for a client."""
         self.counters.bytes_out += len(data)
+        client.bytes_out += len(data)
         if self.trace.devices:
             self.packet_trace.sent(client, data, now)
 
@@ -164,7 +166,7 @@ class Broker:
 
     def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
         core = client.core
-        refusal = self._refusal(client, packet)
+        refusal = self._refusal(packet)
         if refusal is not None:
             core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
@@ -182,14 +184,14 @@ class Broker:
             client_id = assigned = f"auto-{secrets.token_hex(8)}"
         client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
         session, is_resumed = self._session(client_id, packet, now)
-        self.clients[client_id] = client
+        self.clients[client_id], client.since = client, now
         core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
         if packet.will is not None:
             place = self.routes.route(packet.will.topic).place
             if place is not None:
                 self._note_speaker(client, place.device_id, now)
 
-    def _refusal(self, client: Client, packet: p.Connect) -> tuple[int, str] | None:
+    def _refusal(self, packet: p.Connect) -> tuple[int, str] | None:
         """Say why nobody could come in like this."""
         stalled = self.group.stalled
         if stalled:
@@ -200,7 +202,6 @@ class Broker:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "a session without a client id"  # 3.1.3-8
         if packet.client_id.startswith("$"):
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
-        del client
         return None
 
     def _session(self, client_id: str, packet: p.Connect, now: int) -> tuple[Session, bool]:
@@ -319,6 +320,7 @@ class Broker:
     def _take(self, client: Client, publish: Publish, now: int) -> None:
         """Take a PUBLISH on its road."""
         self.counters.messages_in += 1
+        client.messages_in += 1
         route = self.routes.route(publish.topic)
         place = route.place
         arrival = Arrival(client, publish, client.peer, now, place)

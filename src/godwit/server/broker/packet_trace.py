@@ -56,7 +56,7 @@ class PacketTrace:
             self._read(client, data, now, is_inbound=True)
 
     def taken(self, client: Client, publishes: list[p.Publish], now: int) -> None:
-        """Publishes came that were read elsewhere."""
+        """Show publishes that were read elsewhere."""
         if self._devices(client):
             for packet in publishes:
                 self._tell(client, packet, now, is_inbound=True)

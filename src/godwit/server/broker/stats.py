@@ -27,5 +27,11 @@ class BrokerStats(msgspec.Struct, frozen=True):
     messages_out: int
     bytes_in: int
     bytes_out: int
+    dropped: int
+    """Messages that a full queue did not take."""
+    forbidden: int
+    """Publishes to topics that the client had no right to."""
+    pending_bytes: int
+    """Of messages that wait for their commit."""
     listeners: dict[str, str]
     """Name -> address, such as `local` -> `127.0.0.1:1883`."""

@@ -140,6 +140,7 @@ class Worker(asyncio.Protocol):
         if publishes:
             broker.take(client, publishes, now)
         broker.counters.bytes_in += size
+        client.bytes_in += size
 
     def _parted(self, relayed: RelayedSocket, client: Client, event: frames.Parted, now: int) -> None:
         del self._sockets[relayed.number]
