@@ -23,8 +23,10 @@ def publish(platform: Any, payload: str) -> None:
     subprocess.run(["mosquitto_pub", *where, "-m", payload], check=True, timeout=10, stderr=subprocess.DEVNULL)
 
 
-def test_packets_stations_and_rows_are_told(platform: Any) -> None:
-    people, program = follow(platform, "--for", "8"), follow(platform, "--json", "--for", "8")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_packets_stations_and_rows_are_told(workers: str, platform_in: Callable[..., Any]) -> None:
+    platform = platform_in(WORKERS=workers).start()
+    people, program = follow(platform, "--for", "5"), follow(platform, "--json", "--for", "5")
     assert people.stdout is not None
     assert people.stdout.readline().startswith("following dev-1 at http://127.0.0.1:")
     other = follow(platform, "--for", "0.5")  # by the time this one has come and gone, the program is there too

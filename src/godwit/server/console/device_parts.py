@@ -2,8 +2,6 @@
 
 from typing import Final, NamedTuple
 
-import msgspec
-
 from godwit.server.console import parts, words
 from godwit.server.console.pages.devices import lifecycle_badge, place
 from godwit.server.console.reasons import reason
@@ -188,28 +186,9 @@ def _events(events: list[Document]) -> str:
         return parts.empty("No events", "Boots, errors and local alerts that the device reports are listed here.")
     items = []
     for each in events:
-        kind, detail = _event_words(each.payload)
+        kind, detail, severity = words.event(each.payload)
         items.append(
-            f'<li>{parts.badge(kind, "accent")}<span class="grow soft">{parts.text(detail)}</span>'
+            f'<li>{parts.badge(kind, parts.severity(severity))}<span class="grow soft">{parts.text(detail)}</span>'
             f'<span class="end">{parts.age(each.received)}</span></li>'
         )
     return f'<ul class="rows">{"".join(items)}</ul>'
-
-
-def _event_words(payload: bytes) -> tuple[str, str]:
-    try:
-        told = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "event", f"{len(payload)} bytes"
-    if not isinstance(told, dict):
-        return "event", str(told)[:300]
-    kind = next((str(told[name]) for name in ("event", "type", "eventType", "kind") if name in told), "event")
-    detail = told.get("message") or told.get("detail")
-    if detail is None:
-        left = {
-            name: value
-            for name, value in told.items()
-            if name not in {"event", "type", "eventType", "kind", "deviceId", "timestamp"}
-        }
-        detail = ", ".join(f"{name} {value}" for name, value in left.items())
-    return kind[:40], str(detail)[:300]

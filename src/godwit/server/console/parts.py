@@ -71,6 +71,13 @@ def badge(words: object, tone: str = "") -> str:
     return f'<span class="badge {tone}">{text(words)}</span>'
 
 
+def severity(word: str) -> str:
+    """Return the tone of a badge for how grave a device calls something."""
+    if word in {"critical", "fatal", "error", "emergency", "alert"}:
+        return "bad"
+    return "warn" if word in {"warning", "warn"} else "accent"
+
+
 def dot(*, online: bool) -> str:
     """Return the presence dot, with its meaning in words."""
     word = "online" if online else "offline"

@@ -119,6 +119,10 @@ class IngestDoor(Protocol):
         """Return the store's number of a device, None before its first message."""
         ...
 
+    def device_of(self, device_no: int) -> tuple[str, str] | None:
+        """Return (device id, tenant) of the store's number of a device, None when it was erased."""
+        ...
+
     def stats(self) -> IngestStats:
         """Return counters, rates and the state of the road."""
         ...

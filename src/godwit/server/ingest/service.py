@@ -400,6 +400,12 @@ class Ingest:
         entry = self.directory.entries.get(device_id)
         return entry.device_no if entry is not None and entry.device_no >= 0 else None
 
+    def device_of(self, device_no: int) -> tuple[str, str] | None:
+        """Return (device id, tenant) of the store's number of a device, None when it was erased."""
+        by_no = self.directory.by_no
+        entry = by_no[device_no] if device_no < len(by_no) else None
+        return (entry.device_id, entry.tenant) if entry is not None and entry.is_known else None
+
     def tick(self) -> None:
         """Note the counters once a second, for the rates."""
         self._history.append((monotonic(), self._messages, self._readings))
