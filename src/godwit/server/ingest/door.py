@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel
 
 
@@ -101,6 +102,10 @@ class IngestDoor(Protocol):
 
     def raw(self, device_id: str) -> list[RawMessage]:
         """Return the last messages of a device, newest first."""
+        ...
+
+    def metadata(self, device_id: str) -> Metadata | None:
+        """Return what a device said of itself with its newest telemetry since the platform started."""
         ...
 
     def series_of(self, device_id: str) -> dict[str, int]:

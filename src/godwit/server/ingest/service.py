@@ -16,6 +16,7 @@ import msgspec
 
 from godwit.contract import codes, events, status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
 from godwit.server.ingest import delta
@@ -378,6 +379,11 @@ class Ingest:
         """Return the last messages of a device, newest first."""
         entry = self.directory.entries.get(device_id)
         return list(entry.raw)[::-1] if entry else []
+
+    def metadata(self, device_id: str) -> Metadata | None:
+        """Return what a device said of itself with its newest telemetry since the platform started."""
+        entry = self.directory.entries.get(device_id)
+        return entry.metadata if entry else None
 
     def series_of(self, device_id: str) -> dict[str, int]:
         """Return reading name -> series number of a device."""
