@@ -249,8 +249,7 @@ def render_numbers(stats: BrokerStats, rates: tuple[float, float]) -> dict[str, 
     hit = stats.dropped + stats.forbidden
     return {
         "connected": f'<span class="value">{words.count(stats.connections)}</span><span class="note">'
-        f"{words.count(away)} sessions kept for clients that are away · {words.count(stats.subscriptions)} "
-        "subscriptions</span>",
+        f"{_counted(stats.subscriptions, 'subscription')} · {_counted(away, 'session')} of clients away</span>",
         "in": f'<span class="value">{words.rate(rates[0])}</span><span class="note">{words.count(stats.messages_in)} '
         "since start</span>",
         "out": f'<span class="value">{words.rate(rates[1])}</span><span class="note">{words.count(stats.messages_out)} '
@@ -260,6 +259,10 @@ def render_numbers(stats: BrokerStats, rates: tuple[float, float]) -> dict[str, 
         "limits": parts.facts([(name, _hits(number)) for name, number in limits_of(stats)])
         + ("" if hit else '<p class="faint" style="margin-top:12px;font-size:12px">Nothing has been refused.</p>'),
     }
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{words.count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def limits_of(stats: BrokerStats) -> list[tuple[str, int]]:
