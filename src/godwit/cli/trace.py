@@ -84,6 +84,9 @@ def events(options: argparse.Namespace, settings: "Settings", device_id: str) ->
         raise UnavailableError(f"{base} ended the connection{f': {why}' if why else ''}") from closed
     except (InvalidHandshake, InvalidURI) as error:
         raise UnavailableError(f"{base} does not speak for a platform: {error}") from error
+    except ssl.SSLCertVerificationError as error:
+        hint = f"{base}: the certificate is not trusted ({error.verify_message}); --cafile says whom to trust"
+        raise RejectedError(hint, code="tls") from error
     except OSError as error:
         raise UnavailableError(f"no platform at {base}: {error.strerror or error}") from error
 
