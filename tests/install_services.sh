@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests with real services need and this machine lacks: PostgreSQL, Chromium, Mosquitto and its clients,
-# npm. Starts nothing. $1 is the bin directory of the virtual environment.
+# the samples of Paho C, npm. Starts nothing. $1 is the bin directory of the virtual environment.
 set -eu
 bin=$1
 
@@ -13,6 +13,7 @@ have_chromium() { command -v chromium >/dev/null 2>&1 || command -v google-chrom
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
 want mosquitto mosquitto
 want mosquitto_pub mosquitto-clients
+want paho_c_pub paho.mqtt.c-examples
 want npm npm
 is_ubuntu=false
 grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && is_ubuntu=true

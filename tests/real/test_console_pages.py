@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,9 @@ def test_the_list_searches_filters_and_links(visit: Visit, platform: Any) -> Non
     page.get_by_label("Lifecycle").select_option("retired")
     expect(page.locator("#rows")).to_contain_text("No device matches")
     page.get_by_label("Lifecycle").select_option("")
+    page.get_by_role("button", name="Type").click()
+    expect(page.locator("th[aria-sort]")).to_have_text("Type")
+    expect(page.locator("tbody tr")).to_have_count(2)
     page.get_by_role("link", name="pump-south").click()
     page.wait_for_url("**/devices/pump-south")
 
@@ -157,17 +161,99 @@ def test_a_refused_message_is_explained_downloaded_and_replayed(visit: Visit, pl
     expect(page.locator("#rows")).to_contain_text("Nothing matches")
 
 
+def test_a_message_is_accepted_once_its_cause_is_mended(visit: Visit, platform: Any) -> None:
+    hot = {"name": "temperature", "maximum": 100.0, "outside": "quarantine"}
+    ask(platform, "PUT", "/api/v1/types/oven", {"readings": [hot]})
+    ask(platform, "POST", "/api/v1/devices", {"deviceId": "oven-1", "deviceType": "oven"})
+    say(platform, "devices/oven-1/telemetry", telemetry(temperature=180))
+    page = visit.show("/quarantine?device=oven-1")
+    expect(page.locator("tbody tr")).to_contain_text("out-of-range")
+
+    ask(platform, "PUT", "/api/v1/types/oven", {"readings": [hot | {"maximum": 300.0}]})
+    page.get_by_role("button", name="Inspect").click()
+    page.locator("#sheet").get_by_role("button", name="Replay").click()
+    expect(page.locator(".toast")).to_have_text("Accepted: 1 sample stored")
+    expect(page.locator("#rows")).to_contain_text("Nothing matches")
+    expect(page.locator("#sheet")).not_to_be_visible()
+    visit.show("/devices/oven-1")
+    expect(page.locator("[data-reading=temperature] .now")).to_have_text("180")
+
+
+def ask(platform: Any, method: str, path: str, document: object) -> None:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{platform.http}{path}", json.dumps(document).encode(), method=method,
+        headers={"Authorization": f"Bearer {platform.token}", "Content-Type": "application/json"},
+    )  # fmt: skip
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def test_events_of_the_fleet_stand_on_the_overview(visit: Visit, platform: Any) -> None:
+    say(platform, "devices/boiler/events", '{"event": "boot", "message": "after a power cut"}')
+    say(platform, "devices/pump-north/events", '{"event": "leak<b>", "severity": "error", "details": {"litres": 3}}')
+    page = visit.show("/")
+    newest = page.locator("#events li")
+    expect(newest.nth(0)).to_contain_text("leak<b> litres 3")
+    expect(newest.nth(0)).to_contain_text("pump-north")
+    expect(newest.nth(1)).to_contain_text("after a power cut")
+    newest.nth(0).get_by_role("link").click()
+    page.wait_for_url("**/devices/pump-north")
+
+
 def test_every_page_fits_a_telephone(chromium: Browser, platform: Any) -> None:
     say(platform, "devices/phone/telemetry", telemetry(temperature=20, humidity=50, pressure=1000, battery=80))
     say(platform, "devices/phone/telemetry", "{")
     visit = Visit(chromium, platform, viewport={"width": 390, "height": 844}, color_scheme="dark")
     visit.sign_in(platform.token)
-    for path in ("/", "/devices", "/devices/phone", "/quarantine"):
+    for path in ("/", "/devices", "/devices/phone", "/quarantine", "/broker", "/broker?table=subscriptions"):
         page = visit.show(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 20)"
     assert visit.complaints == []
     visit.page.context.close()
+
+
+def test_the_broker_page_finds_a_client_and_disconnects_it(visit: Visit, platform: Any) -> None:
+    words = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(platform.mqtt),
+        "-V",
+        "5",
+        "-i",
+        "listener<b>",
+        "-t",
+        "some/+/where",
+        "-q",
+        "1",
+    ]
+    client = subprocess.Popen(["mosquitto_sub", *words, "-d"], stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    try:
+        page = visit.show("/broker")
+        page.get_by_label("Client, device or listener").fill("listener")
+        expect(page.locator("tbody tr")).to_have_count(1, timeout=5_000)
+        expect(page.locator("tbody")).to_contain_text("listener<b>")
+        page.get_by_role("button", name="Subscriptions").click()
+        expect(page.locator("tbody")).to_contain_text("some/+/where")
+        assert "table=subscriptions" in page.url
+        page.get_by_role("button", name="Sessions").click()
+        expect(page.locator("tbody")).to_contain_text("ends with its connection")
+
+        page.get_by_role("button", name="Connections").click()
+        page.get_by_label("Client, device or listener").fill("listener")
+        asked = []
+        page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        page.get_by_role("button", name="Disconnect").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        assert asked == ["Disconnect listener<b>? It may connect again at once; its session goes on."]
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Disconnect").click()
+        expect(page.locator(".toast")).to_have_text("Disconnected")
+    finally:
+        client.terminate()
+        said, _ = client.communicate(timeout=10)
+    assert "Received DISCONNECT (152)" in said
 
 
 def test_the_printed_link_signs_in_once(chromium: Browser, platform: Any) -> None:

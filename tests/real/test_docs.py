@@ -74,10 +74,10 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         run(["--help"])
     listed = capsys.readouterr().out
-    for command in ("up", "demo", "simulate", "config", "version"):
-        assert re.search(rf"^\s+{command}\s", listed, re.MULTILINE), command
+    for command in ("up", "demo", "simulate", "mqtt", "mqtt sub", "mqtt pub", "trace", "config", "version"):
+        assert re.search(rf"^\s+{command.split()[0]}\s", listed, re.MULTILINE), command
         with pytest.raises(SystemExit) as ended:
-            run([command, "--help"])
+            run([*command.split(), "--help"])
         assert ended.value.code == 0
         help_text = " ".join(capsys.readouterr().out.split())
         assert re.search(rf"Examples?: (\S+=\S+ )?godwit {command}", help_text), f"{command} --help shows no example"
@@ -94,6 +94,11 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             assert run_parser(words[1:])  # test_make_up and each test with a platform run them
         case ["godwit", "simulate", *rest]:
             simulate(rest, docs_platform, tmp_path)
+        case ["godwit", "mqtt", *rest]:
+            assert mqtt(rest, docs_platform, tmp_path) in (0, 27)
+        case ["godwit", "trace", *rest]:
+            command = [sys.executable, "-m", "godwit.cli.main", "trace", *rest, "--for", "1"]
+            subprocess.run(command, cwd=tmp_path, env=docs_platform.environment, timeout=60, check=True)
         case ["godwit", *rest]:
             done = subprocess.run(
                 [sys.executable, "-m", "godwit.cli.main", *rest],
@@ -128,6 +133,14 @@ def run_parser(words: list[str]) -> bool:
     with pytest.raises(SystemExit) as ended:
         run([*words, "--help"])
     return ended.value.code == 0
+
+
+def mqtt(words: list[str], platform: Any, directory: Path) -> int:
+    """Run `godwit mqtt` on the platform's machine; one that runs until Ctrl-C, for a second."""
+    if words[0] == "sub" and "-W" not in words:
+        words = [*words, "-W", "1"]
+    command = [sys.executable, "-m", "godwit.cli.main", "mqtt", *words]
+    return subprocess.run(command, cwd=directory, env=platform.environment, timeout=60, check=False).returncode
 
 
 def simulate(words: list[str], platform: Any, directory: Path) -> None:

@@ -201,13 +201,18 @@ class MqttClient(asyncio.Protocol):
         The packet is written before the first wait, so calls keep their order. Raises UnavailableError when the
         connection ends first; the session then still holds the message and sends it at the next connection.
         """
+        answer = await self.deliver(p.Publish(topic, payload, qos, retain, properties=properties))
+        return 0 if answer is None else answer.reason_codes[0]
+
+    async def deliver(self, publish: p.Publish) -> Delivered | None:
+        """Publish as `publish` does; return the whole answer, with the server's words. None at QoS 0."""
         self._require_open()
-        packet_id = self.session.publish(p.Publish(topic, payload, qos, retain, properties=properties))
+        packet_id = self.session.publish(publish)
         if not packet_id:
             self._flush()
             await self._can_write.wait()
-            return 0
-        return (await self._answer(packet_id)).reason_codes[0]
+            return None
+        return await self._answer(packet_id)
 
     def _answer(self, packet_id: int) -> asyncio.Future[Delivered]:
         """Send, and return what will be the answer."""

@@ -96,6 +96,11 @@ class ServerConnection:
             self.wake()
         outgoing.append(data)
 
+    @property
+    def is_amid_packet(self) -> bool:
+        """Whether the beginning of a packet waits for its end."""
+        return self._decoder.waiting_bytes > 0
+
     # ------------------------------------------------------------------ in
 
     def receive(self, data: bytes, now: int) -> Iterator[p.Packet]:

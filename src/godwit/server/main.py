@@ -39,6 +39,7 @@ from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.registration import Registration
 from godwit.server.ingest.service import Ingest
+from godwit.server.ingest.trace import Trace
 from godwit.server.logs import configure_logs
 from godwit.server.platform import Platform
 from godwit.server.registry.model import Device, DeviceType
@@ -129,8 +130,9 @@ class Server:
         self._topics = topics_for(settings.topic_layout)
         self._board = PresenceBoard(self._registry.load_presence(), time_ns())
         self._live = LiveFeed()
+        self._trace = Trace()
         self._directory = Directory()
-        self._ingest = Ingest(self._store, self._directory, self._topics, self._board, self._live)
+        self._ingest = Ingest(self._store, self._directory, self._topics, self._board, self._live, trace=self._trace)
         self._ingest.recover()
         devices, types = self._registry.load_all()
         for device_type in types:
@@ -166,6 +168,7 @@ class Server:
             self._journal,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
             limits=limits,
+            trace=self._trace,
             now=time_ns(),
         )
         self._broker.presence = self._board
@@ -214,6 +217,7 @@ class Server:
             started=self._started,
             admin_token=self._tokens.admin_token,
             sign_in_token=self._tokens.issue_sign_in(),
+            trace=self._trace,
         )
         self._encoders = Encoders()
         app = create_api(self._platform, self._tokens, self._encoders)

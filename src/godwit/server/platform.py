@@ -4,8 +4,10 @@ from typing import Protocol
 
 import msgspec
 
+from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.ingest.door import IngestDoor
+from godwit.server.ingest.trace import Trace
 from godwit.server.registry.door import RegistryDoor
 from godwit.server.settings import Settings
 from godwit.server.telemetry.live import LiveFeed
@@ -25,6 +27,15 @@ class BrokerDoor(Protocol):
         """Publish as the platform; returns once durable."""
         ...
 
+    @property
+    def inspection(self) -> Inspection:
+        """Who is connected, which sessions are kept, who subscribes to what."""
+        ...
+
+    async def kick(self, client_id: str) -> bool:
+        """Disconnect a client; False if it is not there."""
+        ...
+
 
 class Platform(msgspec.Struct):
     """All that pages and routes may ask. `started` is ns UTC; `trouble()` lists what stops the platform being ready."""
@@ -39,6 +50,7 @@ class Platform(msgspec.Struct):
     admin_token: str
     sign_in_token: str
     """One-time token of the sign-in link; the console forgets it at first use."""
+    trace: Trace = msgspec.field(default_factory=Trace)
 
     def trouble(self) -> list[str]:
         """Return sentences that say why the platform is not ready; empty when it is."""

@@ -21,6 +21,7 @@ from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.registration import Registration
 from godwit.server.ingest.service import Ingest
+from godwit.server.ingest.trace import Trace
 from godwit.server.platform import Platform
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Registry
@@ -38,7 +39,9 @@ class Rig:
         self.registry = Registry(open_engine("", directory))
         self.store = DuckDBStore(directory / "telemetry")
         self.directory, topics, live = Directory(), topics_for("native"), LiveFeed()
-        self.ingest = Ingest(self.store, self.directory, topics, PresenceBoard([], time_ns()), live)
+        self.trace = Trace()
+        board = PresenceBoard([], time_ns())
+        self.ingest = Ingest(self.store, self.directory, topics, board, live, trace=self.trace)
         self.ingest.recover()
         self.loop = BrokerLoop()
         self.registry.on_change(lambda changed: self.loop.soon(self.directory.learn, changed))
@@ -48,6 +51,7 @@ class Rig:
             settings=Settings(data_dir=directory), registry=self.registry, store=self.store, ingest=self.ingest,
             live=live, broker=ThreadSafeDoor(self.broker, self.server.addresses, self.loop.loop), started=time_ns(),
             admin_token=self.tokens.admin_token, sign_in_token="",
+            trace=self.trace,
         )  # fmt: skip
         self.encoders = Encoders()
         self.app = create_api(self.platform, self.tokens, self.encoders)
@@ -55,7 +59,9 @@ class Rig:
     async def _start(self, topics) -> None:
         self.group = GroupCommit([Registration(self.directory, self.registry), self.ingest, self.journal])
         self.ingest.attach(self.loop.loop, self.group)
-        self.broker = Broker(topics, self.ingest, self.group, self.journal, PasswordAuthenticator(), now=time_ns())
+        self.broker = Broker(
+            topics, self.ingest, self.group, self.journal, PasswordAuthenticator(), trace=self.trace, now=time_ns()
+        )
         self.server = Server(self.broker)
         self.task = self.loop.loop.create_task(self.group.run())
 

@@ -3,6 +3,7 @@
 import pytest
 
 from godwit.contract import codes
+from godwit.contract.telemetry import Metadata
 from godwit.server.console import parts, theme, words
 from godwit.server.console.curves import PUSHED_MAX, batch, custom_window, window_of
 from godwit.server.console.device_parts import Facts, render
@@ -38,12 +39,25 @@ def test_nothing_that_a_device_says_becomes_markup() -> None:
         ledger=DeviceLedger(EVIL, 1, 1, 1, 1, 1, 1, 1, {EVIL: 1}),
         raw=[RawMessage(1, EVIL, EVIL.encode(), EVIL)],
         events=[Document(1, "events", 1, 1, b'{"event": "<script>", "message": "<script>"}')],
+        said=Metadata(firmware_version=EVIL, battery_level=9.4, signal_strength=-61.0, uptime=90.0),
     )
     shown = "".join(render(facts).values())
     shown += render_sheet(Quarantined(1, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, 1, EVIL.encode(), 0))
+    assert "9 %" in shown
+    assert "-61 dBm" in shown
     shown += parts.search("x", EVIL, EVIL) + parts.command(EVIL) + parts.button("go", EVIL, EVIL, sure=EVIL)
     assert "<script" not in shown
     assert EVIL not in shown
+
+
+def test_an_event_is_told_in_words() -> None:
+    assert words.event(b'{"event": "boot", "message": "after a power cut", "severity": "Info"}') == (
+        "boot", "after a power cut", "info",
+    )  # fmt: skip
+    assert words.event(b'{"type": "alert", "details": {"t": 81}, "limit": 80}') == ("alert", "limit 80, t 81", "")
+    assert words.event(b"\xff") == ("event", "1 bytes", "")
+    assert words.event(b"[1]") == ("event", "[1]", "")
+    assert parts.severity("error") == "bad"
 
 
 @pytest.mark.parametrize(

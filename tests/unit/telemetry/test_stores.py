@@ -154,6 +154,7 @@ def test_documents_newest_first(store: TelemetryStore) -> None:
     store.commit(Commit(1, None, DEVICES, documents=[*said, Document(1, "events", T0, T0, b"other")]))
     assert [each.payload for each in store.documents(0, ["events"], 2)] == [b"11", b"10"]
     assert store.documents(0, ["status"], 2) == []
+    assert [each.device_no for each in store.documents(None, ["events"], 20)] == [0] * 12 + [1]
 
 
 def test_erasing_a_device_leaves_nothing_of_it(store: TelemetryStore) -> None:

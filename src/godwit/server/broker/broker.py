@@ -21,14 +21,17 @@ from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import NEVER_EXPIRES, Session
 from godwit.server.broker.client import Client, Socket
 from godwit.server.broker.journal import Journal
+from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.rights import Authenticator, is_reserved
 from godwit.server.broker.routes import Route, Routes, Target, keeps_queue
 from godwit.server.broker.schedule import Schedule
+from godwit.server.broker.stats import Counters
 from godwit.server.broker.subscriptions import Subscriptions
 from godwit.server.ingest.arrival import Arrival, Group, Intake, Peer
+from godwit.server.ingest.trace import Trace
 
 NS: Final = 1_000_000_000
 NOT_AUTHORISED: Final = "not-authorised"
@@ -57,19 +60,6 @@ class Held(msgspec.Struct):
     deliveries: list[tuple[Session, Delivery]]
 
 
-class Counters(msgspec.Struct):
-    """Since start."""
-
-    messages_in: int = 0
-    messages_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    forbidden: int = 0
-    """Publishes to topics that the client has no right to."""
-    dropped: int = 0
-    """Messages that a full queue did not take."""
-
-
 class Broker:
     """See the module."""
 
@@ -83,6 +73,7 @@ class Broker:
         *,
         limits: Limits | None = None,
         connections_max: int = 100_000,
+        trace: Trace | None = None,
         now: int,
     ) -> None:
         self.limits = limits or Limits()
@@ -98,6 +89,8 @@ class Broker:
         self.group = group
         self.journal = journal
         self._intake = intake
+        self.trace = trace or Trace()
+        self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
         self._held: dict[int, Held] = {}
         self._wills: Schedule[tuple[p.Will, Peer]] = Schedule()
@@ -128,11 +121,23 @@ class Broker:
     def receive(self, client: Client, data: bytes, now: int) -> None:
         """Bytes came from a client."""
         self.counters.bytes_in += len(data)
+        client.bytes_in += len(data)
+        if self.trace.devices:
+            self.packet_trace.received(client, data, now)
         self._follow(client, client.core.receive(data, now), now)
 
-    def take(self, client: Client, publishes: Iterable[Publish], now: int) -> None:
+    def take(self, client: Client, publishes: list[Publish], now: int) -> None:
         """Take publishes of a client whose bytes were read elsewhere."""
+        if self.trace.devices:
+            self.packet_trace.taken(client, publishes, now)
         self._follow(client, client.core.take(publishes, now), now)
+
+    def sent(self, client: Client, data: bytes, now: int) -> None:
+        """Note that bytes leave for a client."""
+        self.counters.bytes_out += len(data)
+        client.bytes_out += len(data)
+        if self.trace.devices:
+            self.packet_trace.sent(client, data, now)
 
     def _follow(self, client: Client, packets: Iterable[p.Packet], now: int) -> None:
         for packet in packets:
@@ -161,7 +166,7 @@ class Broker:
 
     def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
         core = client.core
-        refusal = self._refusal(client, packet)
+        refusal = self._refusal(packet)
         if refusal is not None:
             core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
@@ -179,14 +184,14 @@ class Broker:
             client_id = assigned = f"auto-{secrets.token_hex(8)}"
         client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
         session, is_resumed = self._session(client_id, packet, now)
-        self.clients[client_id] = client
+        self.clients[client_id], client.since = client, now
         core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
         if packet.will is not None:
             place = self.routes.route(packet.will.topic).place
             if place is not None:
                 self._note_speaker(client, place.device_id, now)
 
-    def _refusal(self, client: Client, packet: p.Connect) -> tuple[int, str] | None:
+    def _refusal(self, packet: p.Connect) -> tuple[int, str] | None:
         """Say why nobody could come in like this."""
         stalled = self.group.stalled
         if stalled:
@@ -197,7 +202,6 @@ class Broker:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "a session without a client id"  # 3.1.3-8
         if packet.client_id.startswith("$"):
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
-        del client
         return None
 
     def _session(self, client_id: str, packet: p.Connect, now: int) -> tuple[Session, bool]:
@@ -247,6 +251,8 @@ class Broker:
         if self.clients.get(client_id) is client:
             del self.clients[client_id]
         text = closed.text if closed is not None else reason
+        if self.trace.devices:
+            self.packet_trace.parted(client, text, now)
         for device_id in client.devices:
             self.presence.disconnected(device_id, text, now)
         is_kept = session.is_persistent
@@ -314,6 +320,7 @@ class Broker:
     def _take(self, client: Client, publish: Publish, now: int) -> None:
         """Take a PUBLISH on its road."""
         self.counters.messages_in += 1
+        client.messages_in += 1
         route = self.routes.route(publish.topic)
         place = route.place
         arrival = Arrival(client, publish, client.peer, now, place)

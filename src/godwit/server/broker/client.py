@@ -37,15 +37,19 @@ class Client:
     __slots__ = (
         "_devices",
         "_door",
+        "bytes_in",
+        "bytes_out",
         "certificate",
         "core",
         "is_counted",
         "is_over",
         "last_place",
         "listener",
+        "messages_in",
         "peer",
         "rights",
         "sends_once",
+        "since",
         "socket",
     )
 
@@ -59,6 +63,9 @@ class Client:
         self.rights: Rights | None = None
         self.sends_once = False
         """It publishes at QoS 0: only an unread socket slows it down."""
+        self.since = 0
+        """When it was accepted, ns UTC."""
+        self.messages_in = self.bytes_in = self.bytes_out = 0
         self.is_over = False
         self.is_counted = False
         self.last_place: DeviceTopic | None = None

@@ -5,8 +5,10 @@ from concurrent.futures import Future
 from time import time_ns
 
 from godwit.contract.errors import UnavailableError
+from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.server.broker.broker import Broker
+from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.stats import BrokerStats
 
 
@@ -17,6 +19,7 @@ class ThreadSafeDoor:
         self._broker = broker
         self._addresses = addresses
         self._loop = loop
+        self.inspection = Inspection(broker)
 
     def stats(self) -> BrokerStats:
         """Return counters. Read without a lock: each is one number."""
@@ -30,6 +33,9 @@ class ThreadSafeDoor:
             messages_out=counters.messages_out,
             bytes_in=counters.bytes_in,
             bytes_out=counters.bytes_out,
+            dropped=counters.dropped,
+            forbidden=counters.forbidden,
+            pending_bytes=broker.pending_bytes,
             listeners=dict(self._addresses),
         )
 
@@ -46,6 +52,24 @@ class ThreadSafeDoor:
         except RuntimeError as error:
             raise UnavailableError("the broker is not running") from error
         await asyncio.wrap_future(durable)
+
+    async def kick(self, client_id: str) -> bool:
+        """Disconnect a client (MQTT 5: 0x98, administrative action); False if it is not there."""
+        kicked: Future[bool] = Future()
+
+        def close() -> None:
+            client = self._broker.clients.get(client_id)
+            if client is not None:
+                client.core.close(reasons.ADMINISTRATIVE_ACTION, "disconnected by an administrator")
+            kicked.set_result(client is not None)
+
+        try:
+            self._loop.call_soon_threadsafe(close)
+        except RuntimeError as error:
+            raise UnavailableError("the broker is not running") from error
+        was_there = await asyncio.wrap_future(kicked)
+        self.inspection.forget()
+        return was_there
 
 
 def _resolve(durable: Future[None]) -> None:

@@ -95,9 +95,10 @@ class Connection(asyncio.Protocol):
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
             outgoing.clear()
-            self.server.broker.counters.bytes_out += len(data)
+            now = time_ns()
+            self.server.broker.sent(client, data, now)
             transport.write(data)
-            client.core.flushed(time_ns())
+            client.core.flushed(now)
         if client.core.closed is not None:
             self.server.broker.disconnect(client, time_ns())
             self._part(transport)

@@ -3,6 +3,19 @@
 import msgspec
 
 
+class Counters(msgspec.Struct):
+    """Since start."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    forbidden: int = 0
+    """Publishes to topics that the client has no right to."""
+    dropped: int = 0
+    """Messages that a full queue did not take."""
+
+
 class BrokerStats(msgspec.Struct, frozen=True):
     """What the broker says of itself."""
 
@@ -14,5 +27,11 @@ class BrokerStats(msgspec.Struct, frozen=True):
     messages_out: int
     bytes_in: int
     bytes_out: int
+    dropped: int
+    """Messages that a full queue did not take."""
+    forbidden: int
+    """Publishes to topics that the client had no right to."""
+    pending_bytes: int
+    """Of messages that wait for their commit."""
     listeners: dict[str, str]
     """Name -> address, such as `local` -> `127.0.0.1:1883`."""

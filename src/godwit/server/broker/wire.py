@@ -66,19 +66,8 @@ class Group(Protocol):
         ...
 
 
-class Counters(Protocol):
-    """What sockets count."""
-
-    bytes_out: int
-
-
 class Taker(Protocol):
     """Takes connections and their bytes. Each kind has its own kind of client."""
-
-    @property
-    def counters(self) -> Counters:
-        """Since start."""
-        ...
 
     @property
     def clients(self) -> Mapping[str, Any]:
@@ -101,6 +90,10 @@ class Taker(Protocol):
 
     def receive(self, client: Any, data: bytes, now: int) -> None:
         """Bytes came from a client."""
+        ...
+
+    def sent(self, client: Any, data: bytes, now: int) -> None:
+        """Note that bytes leave for a client."""
         ...
 
     def disconnect(self, client: Any, now: int, reason: str = ...) -> None:

@@ -2,8 +2,7 @@
 
 from typing import Final, NamedTuple
 
-import msgspec
-
+from godwit.contract.telemetry import Metadata
 from godwit.server.console import parts, words
 from godwit.server.console.pages.devices import lifecycle_badge, place
 from godwit.server.console.reasons import reason
@@ -13,6 +12,8 @@ from godwit.server.telemetry.model import Document
 
 _HEALTH: Final = (("cpu", "Processor"), ("memory", "Memory"), ("disk", "Disk"))
 _ERRORS_MAX: Final = 8
+BATTERY_LOW: Final = 20
+"""Percent."""
 _RAW_MAX: Final = 12
 
 
@@ -25,6 +26,8 @@ class Facts(NamedTuple):
     ledger: DeviceLedger | None
     raw: list[RawMessage]
     events: list[Document]
+    said: Metadata | None
+    """What it says of itself beside its readings."""
 
 
 def render(facts: Facts) -> dict[str, str]:
@@ -34,7 +37,7 @@ def render(facts: Facts) -> dict[str, str]:
         "latest": latest_values(facts.latest),
         "health": _health(facts.presence),
         "ledger": account(facts.ledger),
-        "about": _about(facts.device),
+        "about": _about(facts.device, facts.said),
         "raw": last_messages(facts.raw),
         "events": _events(facts.events),
     }
@@ -145,7 +148,7 @@ def _warned(number: int) -> str:
     return parts.badge(words.count(number), "warn") if number else "0"
 
 
-def _about(device: Device) -> str:
+def _about(device: Device, said: Metadata | None) -> str:
     where = device.location
     rows = [
         ("Type", parts.text(device.device_type)),
@@ -156,6 +159,8 @@ def _about(device: Device) -> str:
         rows.append(("Position", f"{where.latitude:.5f}, {where.longitude:.5f}"))
     if where.altitude is not None:
         rows.append(("Altitude", f"{where.altitude:.0f} m"))
+    if said is not None:
+        rows += _said(said)
     rows += [(name, parts.text(str(value)[:200])) for name, value in sorted(device.metadata.items())]
     rows += [("Registered", parts.age(device.created, parts.NONE))]
     tags = "".join(
@@ -163,6 +168,21 @@ def _about(device: Device) -> str:
         for name, value in sorted(device.tags.items())
     )
     return parts.facts(rows) + (f'<div class="chips" style="margin-top:12px">{tags}</div>' if tags else "")
+
+
+def _said(said: Metadata) -> list[tuple[str, str]]:
+    """Return what a device says of itself: firmware, battery, signal, uptime."""
+    rows = []
+    if said.firmware_version is not None:
+        rows.append(("Firmware", parts.text(said.firmware_version)))
+    if said.battery_level is not None:
+        level = f"{said.battery_level:.0f} %"
+        rows.append(("Battery", parts.badge(level, "warn") if said.battery_level < BATTERY_LOW else level))
+    if said.signal_strength is not None:
+        rows.append(("Signal", f"{said.signal_strength:.0f} dBm"))
+    if said.uptime is not None:
+        rows.append(("Uptime", words.span(said.uptime)))
+    return rows
 
 
 def last_messages(raw: list[RawMessage]) -> str:
@@ -188,28 +208,9 @@ def _events(events: list[Document]) -> str:
         return parts.empty("No events", "Boots, errors and local alerts that the device reports are listed here.")
     items = []
     for each in events:
-        kind, detail = _event_words(each.payload)
+        kind, detail, severity = words.event(each.payload)
         items.append(
-            f'<li>{parts.badge(kind, "accent")}<span class="grow soft">{parts.text(detail)}</span>'
+            f'<li>{parts.badge(kind, parts.severity(severity))}<span class="grow soft">{parts.text(detail)}</span>'
             f'<span class="end">{parts.age(each.received)}</span></li>'
         )
     return f'<ul class="rows">{"".join(items)}</ul>'
-
-
-def _event_words(payload: bytes) -> tuple[str, str]:
-    try:
-        told = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "event", f"{len(payload)} bytes"
-    if not isinstance(told, dict):
-        return "event", str(told)[:300]
-    kind = next((str(told[name]) for name in ("event", "type", "eventType", "kind") if name in told), "event")
-    detail = told.get("message") or told.get("detail")
-    if detail is None:
-        left = {
-            name: value
-            for name, value in told.items()
-            if name not in {"event", "type", "eventType", "kind", "deviceId", "timestamp"}
-        }
-        detail = ", ".join(f"{name} {value}" for name, value in left.items())
-    return kind[:40], str(detail)[:300]

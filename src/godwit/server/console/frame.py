@@ -23,6 +23,7 @@ _PAGES: Final = (
     ("/", "overview", "Overview"),
     ("/devices", "devices", "Devices"),
     ("/quarantine", "quarantine", "Quarantine"),
+    ("/broker", "broker", "Broker"),
 )
 
 

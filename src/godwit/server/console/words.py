@@ -6,6 +6,9 @@ from typing import Final
 _UNITS: Final = {"Cel": "°C", "%RH": "% RH", "/": "", "lx": "lx", "m/s2": "m/s²", "m3": "m³", "m2": "m²", "count": ""}
 """SenML codes (RFC 8428, 12.1) that are written differently for people."""
 
+_KINDS: Final = ("event", "type", "eventType", "kind")
+_NOT_TOLD: Final = frozenset({*_KINDS, "deviceId", "eventId", "timestamp", "severity"})
+
 LINES_MAX: Final = 4_096
 
 
@@ -78,3 +81,21 @@ def hex_dump(raw: bytes) -> str:
         letters = "".join(chr(each) if 32 <= each < 127 else "." for each in row)
         lines.append(f"{at:04x}  {row.hex(' '):<47}  {letters}")
     return "\n".join(lines)
+
+
+def event(raw: bytes) -> tuple[str, str, str]:
+    """Return what kind of event a device reported, what it says about it, and how grave it calls it."""
+    try:
+        told = json.loads(raw)
+    except (ValueError, RecursionError):
+        return "event", f"{len(raw)} bytes", ""
+    if not isinstance(told, dict):
+        return "event", str(told)[:300], ""
+    kind = next((str(told[name]) for name in _KINDS if name in told), "event")
+    detail = told.get("message") or told.get("detail")
+    if detail is None:
+        left = {name: each for name, each in told.items() if name not in _NOT_TOLD}
+        about = left.pop("details", None)
+        left |= about if isinstance(about, dict) else {"details": about} if about is not None else {}
+        detail = ", ".join(f"{name} {each}" for name, each in left.items())
+    return kind[:40], str(detail)[:300], str(told.get("severity", "")).lower()

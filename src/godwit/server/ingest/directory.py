@@ -7,7 +7,7 @@ tracks are the telemetry store's, given here and made durable with the group tha
 from collections import deque
 
 from godwit.contract.ids import DeviceId
-from godwit.contract.telemetry import Location
+from godwit.contract.telemetry import Location, Metadata
 from godwit.server.ingest.door import RawMessage
 from godwit.server.ingest.tracks import MessageIds, Prints, Track
 from godwit.server.registry.model import DEFAULT_TYPE, DeclaredReading, Device, DeviceType, Lifecycle
@@ -40,7 +40,7 @@ class Entry:
         self.prints: Prints | None = None
         self.ids: MessageIds | None = None
         self.raw: deque[RawMessage] = deque(maxlen=RAW_MESSAGES_MAX)
-        self.metadata: object = None
+        self.metadata: Metadata | None = None
         self.location: Location | None = None
         self.seen = 0
 

@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel
 
 
@@ -103,6 +104,10 @@ class IngestDoor(Protocol):
         """Return the last messages of a device, newest first."""
         ...
 
+    def metadata(self, device_id: str) -> Metadata | None:
+        """Return what a device said of itself with its newest telemetry since the platform started."""
+        ...
+
     def series_of(self, device_id: str) -> dict[str, int]:
         """Return reading name -> series number of a device."""
         ...
@@ -117,6 +122,10 @@ class IngestDoor(Protocol):
 
     def device_no(self, device_id: str) -> int | None:
         """Return the store's number of a device, None before its first message."""
+        ...
+
+    def device_of(self, device_no: int) -> tuple[str, str] | None:
+        """Return (device id, tenant) of the store's number of a device, None when it was erased."""
         ...
 
     def stats(self) -> IngestStats:

@@ -11,12 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from godwit.contract import codes, telemetry
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DEFAULT_TENANT
 from godwit.contract.telemetry import Sample, Telemetry
 from godwit.server.ingest.arrival import Arrival
 from godwit.server.ingest.batch import Batch
 from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
+from godwit.server.ingest.trace import TracedMessage
 from godwit.server.ingest.tracks import MessageIds, Prints, fingerprint, hash_message_id
 from godwit.server.registry.model import Lifecycle, Outside
 from godwit.server.telemetry.model import BAD, Quarantined
@@ -75,6 +76,8 @@ class Pipeline:
     def walk(self, arrival: Arrival) -> Entry:
         """Take one telemetry message down the road. Raises MalformedError or RejectedError with the reason."""
         self._walked += 1
+        if type(arrival.source) is TracedMessage:
+            return self._walk_traced(arrival, arrival.source)
         if self._walked % SAMPLED == 0:
             return self._walk_timed(arrival)
         return self.lay(self.sift(self.admit(self.decode(arrival))))
@@ -86,6 +89,22 @@ class Pipeline:
             thing = station(thing)
             spent, count = self.timed.get(name, (0, 0))
             self.timed[name] = (spent + perf_counter_ns() - start, count + 1)
+        entry: Entry = thing
+        return entry
+
+    def _walk_traced(self, arrival: Arrival, traced: TracedMessage) -> Entry:
+        thing: Any = arrival
+        laid = len(self.batch.series)
+        for name, station in self._stations:
+            start = perf_counter_ns()
+            try:
+                thing = station(thing)
+            except (MalformedError, RejectedError) as error:
+                traced.station(name, perf_counter_ns() - start, error.code, str(error))
+                raise
+            spent = perf_counter_ns() - start
+            traced.rows = len(self.batch.series) - laid
+            traced.station(name, spent, detail=_words_of(thing, traced.rows))
         entry: Entry = thing
         return entry
 
@@ -327,3 +346,23 @@ def _span(ns: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def _words_of(thing: Any, rows: int) -> str:
+    """Say what a station made of a message, for who follows it."""
+    if isinstance(thing, Decoded):
+        message = thing.telemetry
+        numbered = f", stream {message.stream} from {message.seq}" if message.seq is not None else ""
+        named = f", message {message.message_id}" if message.message_id is not None else ""
+        return f"{_counted(len(message.samples), 'sample')}{numbered}{named}"
+    if isinstance(thing, Admitted):
+        bad = [f"{each.code}: {each.detail}" for each in thing.telemetry.samples if each.code]
+        return f"{thing.entry.tenant}, type {thing.entry.device_type}" + "".join(f"; {each}" for each in bad[:3])
+    if isinstance(thing, Fresh):
+        known = len(thing.telemetry.samples) - len(thing.samples)
+        return f"{len(thing.samples)} fresh, {_counted(known, 'duplicate')}"
+    return _counted(rows, "row")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ import msgspec
 
 from godwit.contract import codes, events, status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
 from godwit.server.ingest import delta
@@ -27,6 +28,7 @@ from godwit.server.ingest.door import DeviceLedger, IngestStats, Latest, Outcome
 from godwit.server.ingest.news import readings_of
 from godwit.server.ingest.pipeline import Pipeline
 from godwit.server.ingest.stored import StoredNotices
+from godwit.server.ingest.trace import Trace
 from godwit.server.telemetry.latest import LatestValues
 from godwit.server.telemetry.ledger import Account, Ledger
 from godwit.server.telemetry.live import LiveFeed
@@ -73,7 +75,14 @@ class Ingest:
     """The room's service. Lives on the broker loop; the methods of `IngestDoor` may be called from anywhere."""
 
     def __init__(
-        self, store: TelemetryStore, directory: Directory, topics: Topics, presence: SeesDevices, live: LiveFeed
+        self,
+        store: TelemetryStore,
+        directory: Directory,
+        topics: Topics,
+        presence: SeesDevices,
+        live: LiveFeed,
+        *,
+        trace: Trace | None = None,
     ) -> None:
         self.store = store
         self.directory = directory
@@ -87,6 +96,7 @@ class Ingest:
         self._topics = topics
         self._presence = presence
         self._live = live
+        self._trace = trace or Trace()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._number = 0
         self._sealed: Batch | None = None
@@ -128,6 +138,8 @@ class Ingest:
         if arrival.code or topic is None:  # refused at the door: a topic with an impossible device id
             self.pipeline.quarantine(arrival, arrival.code or codes.INVALID_DEVICE_ID, arrival.detail, None)
             return
+        if self._trace.devices and topic.device_id in self._trace.devices:
+            arrival.source = self._trace.begin(arrival, lambda: self._number)
         try:
             entry = self.pipeline.walk(arrival) if topic.channel is Channel.TELEMETRY else self._receive_other(arrival)
         except (MalformedError, RejectedError) as error:
@@ -368,6 +380,11 @@ class Ingest:
         entry = self.directory.entries.get(device_id)
         return list(entry.raw)[::-1] if entry else []
 
+    def metadata(self, device_id: str) -> Metadata | None:
+        """Return what a device said of itself with its newest telemetry since the platform started."""
+        entry = self.directory.entries.get(device_id)
+        return entry.metadata if entry else None
+
     def series_of(self, device_id: str) -> dict[str, int]:
         """Return reading name -> series number of a device."""
         entry = self.directory.entries.get(device_id)
@@ -388,6 +405,12 @@ class Ingest:
         """Return the store's number of a device, None before its first message."""
         entry = self.directory.entries.get(device_id)
         return entry.device_no if entry is not None and entry.device_no >= 0 else None
+
+    def device_of(self, device_no: int) -> tuple[str, str] | None:
+        """Return (device id, tenant) of the store's number of a device, None when it was erased."""
+        by_no = self.directory.by_no
+        entry = by_no[device_no] if device_no < len(by_no) else None
+        return (entry.device_id, entry.tenant) if entry is not None and entry.is_known else None
 
     def tick(self) -> None:
         """Note the counters once a second, for the rates."""

@@ -194,12 +194,12 @@ class DuckDBStore:
         """Write points to a Parquet file; returns the rows."""
         return self._reader.export(series, start, end, path)
 
-    def documents(self, device_no: int, channels: Sequence[str], limit: int) -> list[Document]:
-        """Return the newest documents of a device."""
+    def documents(self, device_no: int | None, channels: Sequence[str], limit: int) -> list[Document]:
+        """Return the newest documents of a device, or of all."""
         with self._reader.snapshot() as (con, _tables):
             rows = con.execute(
-                "SELECT device, channel, time, received, payload FROM documents WHERE device = ? "
-                "AND channel IN (SELECT unnest(?::VARCHAR[])) ORDER BY received DESC LIMIT ?",
+                "SELECT device, channel, time, received, payload FROM documents WHERE (?1 IS NULL OR device = ?1) "
+                "AND channel IN (SELECT unnest(?2::VARCHAR[])) ORDER BY received DESC LIMIT ?3",
                 [device_no, list(channels), limit],
             ).fetchall()
         return [Document(*row) for row in rows]

@@ -174,13 +174,13 @@ class MemoryStore:
         parquet.write_table(pa.table(columns), path)
         return len(points)
 
-    def documents(self, device_no: int, channels: Sequence[str], limit: int) -> list[Document]:
-        """Return the newest documents of a device."""
+    def documents(self, device_no: int | None, channels: Sequence[str], limit: int) -> list[Document]:
+        """Return the newest documents of a device, or of all."""
         found = [
             each
             for commit in self._commits
             for each in commit.documents
-            if each.device_no == device_no and each.channel in channels and device_no not in self._erased
+            if device_no in (None, each.device_no) and each.channel in channels and each.device_no not in self._erased
         ]
         return sorted(found, key=lambda each: -each.received)[:limit]
 

@@ -91,8 +91,8 @@ class TelemetryStore(Protocol):
         """
         ...
 
-    def documents(self, device_no: int, channels: Sequence[str], limit: int) -> list[Document]:
-        """Return the newest documents of a device, newest first."""
+    def documents(self, device_no: int | None, channels: Sequence[str], limit: int) -> list[Document]:
+        """Return the newest documents of a device (None: of all devices), newest first."""
         ...
 
     def quarantine(

@@ -140,6 +140,7 @@ class Worker(asyncio.Protocol):
         if publishes:
             broker.take(client, publishes, now)
         broker.counters.bytes_in += size
+        client.bytes_in += size
 
     def _parted(self, relayed: RelayedSocket, client: Client, event: frames.Parted, now: int) -> None:
         del self._sockets[relayed.number]
@@ -177,7 +178,7 @@ class Worker(asyncio.Protocol):
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
             outgoing.clear()
-            self._broker.counters.bytes_out += len(data)
+            self._broker.sent(client, data, now)
             events.append(frames.Answer(relayed.number, data))
             core.flushed(now)
         if core.session is not None and not relayed.is_accepted:

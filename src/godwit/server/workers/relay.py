@@ -13,7 +13,6 @@ from godwit.contract.topics import Channel, NativeTopics
 from godwit.mqtt.framing import Framer
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_limits import Closed
-from godwit.server.broker.broker import Counters
 from godwit.server.workers import frames
 from godwit.server.workers.frames import FromOwner, FromWorker
 
@@ -99,7 +98,6 @@ class Relay:
     """See the module. `tell_soon` is called when events begin to gather: `take_events` is wanted at the turn's end."""
 
     def __init__(self, packet_bytes_max: int, topics: NativeTopics, tell_soon: Callable[[], None]) -> None:
-        self.counters = Counters()
         self.clients: dict[str, RelayedClient] = {}
         self.group = NoGroup()
         self.is_pipe_full = False
@@ -141,6 +139,9 @@ class Relay:
                 items.append(item)
         if items:
             self.tell(frames.Took(client.number, items, len(data)))
+
+    def sent(self, client: RelayedClient, data: bytes, now: int) -> None:
+        """Nothing: the owner has counted what it gave us to send."""
 
     def disconnect(self, client: RelayedClient, now: int, reason: str = "connection lost") -> None:
         """Part from a connection that is gone."""

@@ -56,7 +56,7 @@ async def _feed(socket: WebSocket, hello: Hello) -> None:
     loop, news_there = asyncio.get_running_loop(), asyncio.Event()
     devices = frozenset(hello.devices) if hello.devices is not None else None
     readings = frozenset(hello.readings) if hello.readings is not None else None
-    gone = asyncio.create_task(_until_gone(socket))
+    gone = asyncio.create_task(until_gone(socket))
     with socket.app.state.platform.live.listen(lambda: loop.call_soon_threadsafe(news_there.set), devices) as listener:
         await socket.send_text('{"type":"ready"}')
         while not gone.done():
@@ -77,7 +77,8 @@ async def _feed(socket: WebSocket, hello: Hello) -> None:
             await asyncio.sleep(BATCH_S)  # batches, however fast it goes
 
 
-async def _until_gone(socket: WebSocket) -> None:
+async def until_gone(socket: WebSocket) -> None:
+    """Return when the other side has left."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
 

@@ -87,6 +87,7 @@ class _Page:
             ledger=platform.ingest.ledger(device_id),
             raw=platform.ingest.raw(device_id),
             events=events,
+            said=platform.ingest.metadata(device_id),
         )
         return self._facts
 

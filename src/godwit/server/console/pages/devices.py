@@ -21,12 +21,12 @@ TICK_S = 5.0
 
 _COLUMNS = (
     ("deviceId", "Device"),
-    ("deviceType", "Type"),
+    ("type", "Type"),
     ("lifecycle", "Lifecycle"),
     ("location", "Location"),
     ("lastSeen", "Last seen"),
 )
-_SORTS = frozenset({"deviceId", "deviceType", "lifecycle", "lastSeen"})
+_SORTS = frozenset({"deviceId", "type", "lastSeen"})
 
 
 class Wanted(NamedTuple):

@@ -19,7 +19,7 @@ from godwit.server.console.reasons import reason
 from godwit.server.ingest.door import IngestStats
 from godwit.server.platform import BrokerStats, Platform
 from godwit.server.registry.model import Device, Lifecycle, Presence
-from godwit.server.telemetry.model import Quarantined
+from godwit.server.telemetry.model import Document, Quarantined
 from godwit.server.telemetry.store import StoreStats
 
 TICK_S = 1.0
@@ -28,6 +28,8 @@ SLOW_TICKS = 5
 
 SPARK_POINTS = 90
 _ROWS = 6
+PLACES_MAX = 10_000
+"""Dots on the map."""
 
 Rows = list[tuple[Device, Presence]]
 
@@ -47,6 +49,8 @@ class Lists(NamedTuple):
     newest: Rows
     unclaimed: Rows
     refused: list[Quarantined]
+    events: list[tuple[str, Document]]
+    """With the device that said it."""
     places: list[list[Any]]
 
 
@@ -85,9 +89,20 @@ class Overview:
                 registry.devices(who, sort="lastSeen", descending=True, limit=_ROWS).items,
                 registry.devices(who, lifecycle=Lifecycle.UNCLAIMED, limit=_ROWS).items,
                 store.quarantine(limit=_ROWS),
-                [[east, north, device, online] for device, north, east, online in registry.positions(who)],
+                self._events(who),
+                [[east, north, device, online] for device, north, east, online in registry.positions(who, PLACES_MAX)],
             ),
         )
+
+    def _events(self, who: Principal) -> list[tuple[str, Document]]:
+        """Return the newest events of the fleet, as far as `who` may see it."""
+        found: list[tuple[str, Document]] = []
+        asked = _ROWS if who.tenants is None else _ROWS * 20  # those of other tenants are left out
+        for each in self._platform.store.documents(None, [Channel.EVENTS], asked):
+            device = self._platform.ingest.device_of(each.device_no)
+            if device is not None and (who.tenants is None or device[1] in who.tenants):
+                found.append((device[0], each))
+        return found[:_ROWS]
 
 
 def register(platform: Platform) -> None:
@@ -132,16 +147,17 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
                     markup(_no_places())
             markup(
                 parts.card("Platform", part["platform"], aside=part["ready"], classes="w4")
-                + parts.card("Last heard from", part["newest"], aside=_more("/devices"), classes="w4", flush=True)
+                + parts.card("Last heard from", part["newest"], aside=_more("/devices"), classes="w6", flush=True)
+                + parts.card("Newest events", part["events"], classes="w6", flush=True)
                 + parts.card(
                     "Unclaimed",
                     part["unclaimed"],
                     aside=_more("/devices?lifecycle=unclaimed"),
-                    classes="w4",
+                    classes="w6",
                     flush=True,
                 )
                 + parts.card(
-                    "Newest in quarantine", part["refused"], aside=_more("/quarantine"), classes="w4", flush=True
+                    "Newest in quarantine", part["refused"], aside=_more("/quarantine"), classes="w6", flush=True
                 ),
             )
     messages, readings = overview.rates()
@@ -260,13 +276,15 @@ def render_lists(lists: Lists) -> dict[str, str]:
         for each in lists.refused
     )
     return {
-        "placed": f"{words.count(len(lists.places))} placed",
+        "placed": _placed(len(lists.places)),
         "newest": _device_rows(lists.newest)
         or parts.empty("Nothing heard yet", "Devices appear here when they speak."),
         "unclaimed": _device_rows(lists.unclaimed)
         or parts.empty(
             "Every device is claimed", "A device that registers itself on the local listener waits here.", name="ok"
         ),
+        "events": _event_rows(lists.events)
+        or parts.empty("No events yet", "Boots, errors and local alerts that devices report are listed here."),
         "refused": f'<ul class="rows">{refused}</ul>'
         if refused
         else parts.empty("Quarantine is empty", "Every message so far could be read and stored.", name="ok"),
@@ -282,6 +300,24 @@ def _device_rows(rows: Rows) -> str:
         f'<span class="end">{parts.age(presence.last_seen)}</span></li>'
         for device, presence in rows
     )
+    return f'<ul class="rows">{items}</ul>' if items else ""
+
+
+def _placed(number: int) -> str:
+    return f"{words.count(number)} placed" if number < PLACES_MAX else f"the first {words.count(PLACES_MAX)} placed"
+
+
+def _event_rows(events: list[tuple[str, Document]]) -> str:
+    items = ""
+    for device_id, each in events:
+        kind, detail, severity = words.event(each.payload)
+        href = parts.device_href(device_id)
+        items += (
+            f'<li class="go" data-href="{href}"><a class="grow" href="{href}">'
+            f"{parts.badge(kind, parts.severity(severity))} {parts.text(detail[:120])}<br>"
+            f'<span class="faint">{parts.text(device_id)}</span>'
+            f'</a><span class="end">{parts.age(each.received)}</span></li>'
+        )
     return f'<ul class="rows">{items}</ul>' if items else ""
 
 

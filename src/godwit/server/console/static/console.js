@@ -53,6 +53,21 @@ window.godwit = (() => {
     svg.querySelector(".area").setAttribute("d", `M0,44 L${line} L100,44 Z`);
   };
 
+  // two curves on one scale, oldest first; the newest is at the right edge
+  const rates = (id, [first, second]) => {
+    const box = document.getElementById(id);
+    if (!box) return;
+    const top = Math.max(1, ...first, ...second) * 1.1;
+    const keep = Math.max(20, first.length); // a page that was just opened is not nearly empty
+    const draw = (values) => values.map((v, i) => {
+      const x = 100 - ((values.length - 1 - i) / (keep - 1)) * 100;
+      return `${i ? "L" : "M"}${x.toFixed(2)},${(100 - (v / top) * 96).toFixed(2)}`;
+    }).join(" ");
+    box.querySelector(".one").setAttribute("d", draw(first));
+    box.querySelector(".two").setAttribute("d", draw(second));
+    box.querySelector(".top").textContent = top < 10 ? top.toFixed(1) : Math.round(top).toLocaleString();
+  };
+
   const toast = (text) => {
     const box = Object.assign(document.createElement("div"), { className: "toast", textContent: text });
     box.setAttribute("role", "status");
@@ -117,5 +132,5 @@ window.godwit = (() => {
     }
   });
   const clock = (ms) => { skew = ms - Date.now(); ages(); };
-  return { apply, show, spark, toast, sheet, address, colour, dark, ages, clock };
+  return { apply, show, spark, rates, toast, sheet, address, colour, dark, ages, clock };
 })();

@@ -44,7 +44,7 @@ export default {
       // an axis would count from its own end; meridians and parallels stand at round degrees
       const lines = [];
       for (let i = Math.ceil(west / step); i * step < east; i++) lines.push([i * step, 0, 1]);
-      for (let i = Math.ceil(south / step); i * step < north; i++) lines.push([0, i * step, 0]);
+      for (let i = Math.ceil(Math.max(south, -90) / step); i * step < Math.min(north, 90.001); i++) lines.push([0, i * step, 0]);
       const graticule = {
         type: "custom", silent: true, data: lines, z: 1, tooltip: { show: false }, encode: { x: 0, y: 1 }, clip: false,
         renderItem: (_, api) => {

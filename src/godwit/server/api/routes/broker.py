@@ -1,0 +1,105 @@
+"""The broker: who is connected, which sessions are kept, who subscribes to what; disconnect one."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Response
+
+from godwit.contract.errors import RejectedError
+from godwit.server.api.access import Rooms, Who
+from godwit.server.api.answers import answer, time_or_none
+from godwit.server.api.problems import documented
+from godwit.server.api.strict import StrictRoute
+from godwit.server.registry.model import Principal
+
+router = APIRouter(prefix="/api/v1/broker", tags=["broker"], route_class=StrictRoute)
+
+CONNECTION_SORTS = Literal[
+    "clientId", "since", "inflight", "queued", "dropped", "messagesPerS", "bytesIn", "bytesOut"
+]  # fmt: skip
+SESSION_SORTS = Literal["clientId", "subscriptions", "inflight", "queued", "dropped"]
+SUBSCRIPTION_SORTS = Literal["topicFilter", "clientId"]
+
+Search = Annotated[str, Query(max_length=200, description="what a name has to hold")]
+Order = Literal["asc", "desc"]
+Offset = Annotated[int, Query(ge=0, le=10_000_000)]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+
+
+def _require_all(who: Principal) -> None:
+    """Refuse who may see some tenants only: a connection belongs to none."""
+    if who.tenants is not None:
+        raise RejectedError("connections are for administrators of the whole platform", code="forbidden")
+
+
+def _page(found: Any) -> Response:
+    items = [_document(each) for each in found.items]
+    return answer({"items": items, "total": found.total})
+
+
+def _document(row: Any) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(row)
+    for name in ("since", "endsAt"):
+        if name in document:
+            document[name] = time_or_none(document[name])
+    return document
+
+
+@router.get("/connections", responses=documented(403), summary="List connections")
+def connections(
+    who: Who,
+    rooms: Rooms,
+    search: Search = "",
+    sort: CONNECTION_SORTS = "clientId",
+    order: Order = "asc",
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> Response:
+    """Return connections. Rates and numbers are at most a second old."""
+    _require_all(who)
+    return _page(rooms.broker.inspection.connections(search, sort, offset, limit, descending=order == "desc"))
+
+
+@router.delete(
+    "/connections/{clientId:path}", status_code=204, responses=documented(403, 404), summary="Disconnect a client"
+)
+async def disconnect(
+    clientId: Annotated[str, Path(max_length=65_535)],  # noqa: N803
+    who: Who,
+    rooms: Rooms,
+) -> Response:
+    """Disconnect a client: MQTT 5 is told 0x98, administrative action. It may connect again; its session goes on."""
+    _require_all(who)
+    if not await rooms.broker.kick(clientId):
+        raise RejectedError(f"no client {clientId[:64]!r} is connected", code="not-found")
+    return Response(status_code=204)
+
+
+@router.get("/sessions", responses=documented(403), summary="List sessions")
+def sessions(
+    who: Who,
+    rooms: Rooms,
+    search: Search = "",
+    sort: SESSION_SORTS = "clientId",
+    order: Order = "asc",
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> Response:
+    """Return sessions, connected or kept."""
+    _require_all(who)
+    return _page(rooms.broker.inspection.sessions(search, sort, offset, limit, descending=order == "desc"))
+
+
+@router.get("/subscriptions", responses=documented(403), summary="List subscriptions")
+def subscriptions(
+    who: Who,
+    rooms: Rooms,
+    search: Search = "",
+    sort: SUBSCRIPTION_SORTS = "topicFilter",
+    order: Order = "asc",
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> Response:
+    """Return who subscribes to what."""
+    _require_all(who)
+    return _page(rooms.broker.inspection.subscriptions(search, sort, offset, limit, descending=order == "desc"))
