@@ -8,7 +8,7 @@ server says no.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, Self, cast
 
 from godwit.contract.errors import UnavailableError
@@ -42,6 +42,7 @@ class MqttClient(asyncio.Protocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._is_unread = False
+        self._is_flush_due = False
 
     @classmethod
     async def connect(
@@ -142,6 +143,17 @@ class MqttClient(asyncio.Protocol):
             if due is not None:
                 self._timer = self._loop.call_at(due, self._tick)
 
+    def _flush_soon(self) -> None:
+        """Flush at the end of this loop turn: one write for everything that is said in it."""
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._is_flush_due = False
+        if not self._closed.done():
+            self._flush()
+
     def _tick(self) -> None:
         self._timer = None
         for event in self.session.handle_timer(self._loop.time()):
@@ -209,6 +221,14 @@ class MqttClient(asyncio.Protocol):
             return 0
         return (await self._answer(packet_id)).reason_codes[0]
 
+    def send(self, publish: p.Publish) -> bool:
+        """Publish without waiting for an answer; False, and nothing is sent, where the connection takes no more now."""
+        if self._closed.done() or not self._can_write.is_set():
+            return False
+        self.session.publish(publish)
+        self._flush_soon()
+        return True
+
     def _answer(self, packet_id: int) -> asyncio.Future[Delivered]:
         """Send, and return what will be the answer."""
         waiting: asyncio.Future[Delivered] = self._loop.create_future()
@@ -259,14 +279,20 @@ class MqttClient(asyncio.Protocol):
         if not self._closed.done():
             self._flush()
 
+    def acknowledge_all(self, publishes: Iterable[p.Publish]) -> None:
+        """Tell the server that these messages are safe, in this order, in one write."""
+        for publish in publishes:
+            self.session.acknowledge(publish)
+        self._flush_soon()
+
     async def wait_closed(self) -> None:
         """Wait until the connection ends."""
         await asyncio.shield(self._closed)
 
-    async def disconnect(self) -> None:
+    async def disconnect(self, session_expiry_interval: int | None = None) -> None:
         """Say goodbye and close; returns when everything written has left."""
         if not self._closed.done():
-            self.session.disconnect()
+            self.session.disconnect(session_expiry_interval=session_expiry_interval)
             self._flush()
             self._end("disconnected")
         try:

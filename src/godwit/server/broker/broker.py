@@ -403,9 +403,9 @@ class Broker:
         self.group.join(arrival)
         return arrival
 
-    def announce(self, topic: str, payload: bytes, now: int) -> None:
-        """Publish something retained of the server's own that need not be durable."""
-        arrival = Arrival(Posting(self, None), Publish(topic, payload, 0, retain=True), SERVER, now)
+    def announce(self, topic: str, payload: bytes, now: int, *, qos: int = 0, retain: bool = True) -> None:
+        """Publish something of the server's own that need not be durable."""
+        arrival = Arrival(Posting(self, None), Publish(topic, payload, qos, retain), SERVER, now)
         self._serve(arrival, None)
 
     def after_commit(self, done: Callable[[], None], now: int) -> None:

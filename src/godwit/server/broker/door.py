@@ -33,6 +33,10 @@ class ThreadSafeDoor:
             listeners=dict(self._addresses),
         )
 
+    def trouble(self) -> list[str]:
+        """Return nothing: what can fail here fails loudly."""
+        return []
+
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish as the platform; returns once durable. Raises UnavailableError when the broker is gone."""
         durable: Future[None] = Future()
