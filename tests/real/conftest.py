@@ -38,7 +38,7 @@ class Mosquitto:
         self.log = directory / "mosquitto.log"
         self.configuration = directory / "mosquitto.conf"
         self.configuration.write_text(
-            f"listener {self.port} 127.0.0.1\n{lines}\nmax_queued_messages 0\nmax_inflight_messages 0\n"
+            f"listener {self.port} 127.0.0.1\n{lines}\nmax_queued_messages 0\n"
             f"persistence true\npersistence_location {directory}/\nuser root\n"
         )
         self.process: subprocess.Popen[bytes] | None = None

@@ -4,6 +4,7 @@ One protocol for both, so that nothing above asks which it is.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Final, Protocol
 
@@ -18,6 +19,8 @@ from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.rights import PasswordAuthenticator
 from godwit.server.broker.sys_topics import SysTopics
+from godwit.server.foreign.bridge import Bridges
+from godwit.server.foreign.bridge_file import load_bridges
 from godwit.server.foreign.road import ForeignRoad
 from godwit.server.front import is_loopback
 from godwit.server.identity.authority import ServerCertificate, server_context
@@ -105,10 +108,10 @@ class EmbeddedRoad:
         self._journal = Journal(settings.data_dir / "broker.sqlite")
         self.participants: list[Participant] = [self._journal]
         self._mqtt: Crew | MqttServer | None = None
+        self._bridges = Bridges(load_bridges(settings.bridges), settings.data_dir)
 
     async def open(self, intake: Ingest, group: GroupCommit, on_failure: OnFailure) -> None:
         """Listen."""
-        del on_failure
         settings = self._settings
         # The device learns from CONNACK that PUBACK means stored here (design, contract).
         limits = Limits(
@@ -126,27 +129,32 @@ class EmbeddedRoad:
             now=time_ns(),
         )
         self._broker.presence = self.presence
-        await self._listen()
-
-    async def _listen(self) -> None:
-        settings, certificate = self._settings, self._certificate
         ticks = [SysTopics(self._broker, time_ns()).tick]
-        if settings.workers:
-            crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
-            self._mqtt = crew
-            if settings.local_listener:
-                crew.listen("local", settings.mqtt_host, settings.mqtt_port)
-            crew.listen("tls", settings.mqtts_host, settings.mqtts_port, certificate)
-            await crew.start()
-        else:
-            server = self._mqtt = MqttServer(self._broker, ticks)
-            if settings.local_listener:
-                await server.listen("local", settings.mqtt_host, settings.mqtt_port)
-            await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(certificate))
+        self._mqtt = await (self._listen_with_workers(ticks) if settings.workers else self._listen(ticks))
         self.addresses = self._mqtt.addresses
+        # Bridges come in by no listener; beside workers they have a server of their own.
+        server = self._mqtt if isinstance(self._mqtt, MqttServer) else MqttServer(self._broker)
+        self._bridges.start(server, on_failure)
+
+    async def _listen(self, ticks: Sequence[Callable[[int], None]]) -> MqttServer:
+        settings, server = self._settings, MqttServer(self._broker, ticks)
+        if settings.local_listener:
+            await server.listen("local", settings.mqtt_host, settings.mqtt_port)
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+        return server
+
+    async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> Crew:
+        settings = self._settings
+        crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
+        if settings.local_listener:
+            crew.listen("local", settings.mqtt_host, settings.mqtt_port)
+        crew.listen("tls", settings.mqtts_host, settings.mqtts_port, self._certificate)
+        await crew.start()
+        return crew
 
     async def close(self) -> None:
         """Stop listening; everybody is told."""
+        await self._bridges.close()
         if self._mqtt is not None:
             await self._mqtt.close()
 
@@ -178,7 +186,7 @@ class EmbeddedRoad:
 
     def door(self, loop: asyncio.AbstractEventLoop) -> ThreadSafeDoor:
         """Return the broker as other rooms see it."""
-        return ThreadSafeDoor(self._broker, self.addresses, loop)
+        return ThreadSafeDoor(self._broker, self.addresses, loop, self._bridges.stats)
 
 
 ROADS: Final[dict[str, type[EmbeddedRoad] | type[ForeignRoad]]] = {"embedded": EmbeddedRoad, "external": ForeignRoad}

@@ -24,7 +24,7 @@ from godwit.server.broker.journal import Journal
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
 from godwit.server.broker.retained import Retained
-from godwit.server.broker.rights import Authenticator, is_reserved
+from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
 from godwit.server.broker.routes import Route, Routes, Target, keeps_queue
 from godwit.server.broker.schedule import Schedule
 from godwit.server.broker.subscriptions import Subscriptions
@@ -195,9 +195,8 @@ class Broker:
             return reasons.BAD_AUTHENTICATION_METHOD, "no extended authentication here"
         if not packet.client_id and packet.version == 4 and not packet.clean_start:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "a session without a client id"  # 3.1.3-8
-        if packet.client_id.startswith("$"):
+        if packet.client_id.startswith("$") and client.listener != INSIDE:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
-        del client
         return None
 
     def _session(self, client_id: str, packet: p.Connect, now: int) -> tuple[Session, bool]:

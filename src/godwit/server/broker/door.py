@@ -1,6 +1,7 @@
 """The broker as other rooms see it, safe from any thread: counters, and publishing as the platform."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from time import time_ns
 
@@ -13,10 +14,17 @@ from godwit.server.broker.stats import BrokerStats
 class ThreadSafeDoor:
     """Implements `BrokerDoor`."""
 
-    def __init__(self, broker: Broker, addresses: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        addresses: dict[str, str],
+        loop: asyncio.AbstractEventLoop,
+        bridges: Callable[[], dict[str, str]] = dict,
+    ) -> None:
         self._broker = broker
         self._addresses = addresses
         self._loop = loop
+        self._bridges = bridges
 
     def stats(self) -> BrokerStats:
         """Return counters. Read without a lock: each is one number."""
@@ -31,6 +39,7 @@ class ThreadSafeDoor:
             bytes_in=counters.bytes_in,
             bytes_out=counters.bytes_out,
             listeners=dict(self._addresses),
+            bridges=self._bridges(),
         )
 
     def trouble(self) -> list[str]:

@@ -7,14 +7,15 @@ other out without pause.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from random import random
 from typing import Final
 
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.mqtt import packets as p
 from godwit.mqtt.client import MqttClient
-from godwit.mqtt.client_session import ClientSession
+from godwit.mqtt.client_session import ClientSession, Delivered
 from godwit.mqtt.reasons import ReasonError
 from godwit.runtime.backoff import Backoff
 from godwit.server.foreign.terms import Terms
@@ -29,7 +30,10 @@ NOT_TRIED: Final = "the connection is being made"
 
 
 class Link:
-    """See the module. `take` gets each message; whoever takes it acknowledges it, on `client`."""
+    """See the module. `take` gets each message; whoever takes it acknowledges it, on `client`.
+
+    `dial` gives a socket that is connected already; else the terms say where to connect.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Link:
         connect: p.Connect,
         subscriptions: Sequence[p.Subscription],
         take: Callable[[p.Publish], None],
+        dial: Callable[[], Awaitable[socket.socket]] | None = None,
     ) -> None:
         self.terms = terms
         self.client: MqttClient | None = None
@@ -46,11 +51,16 @@ class Link:
         self.has_tried = asyncio.Event()
         self.on_session: Callable[[bool], None] = lambda _is_new: None
         """Called before the first message of a connection; True when the broker knew no session of ours."""
+        self.on_up: Callable[[], None] = lambda: None
+        """Called when `client` is there anew."""
         self.is_congested: Callable[[], bool] = lambda: False
         """While it says so, nothing is read."""
         self._subscriptions = tuple(subscriptions)
         self._take = take
-        self._session = ClientSession(connect)
+        self._dial = dial
+        self.session = ClientSession(connect)
+        self.on_delivered: Callable[[Delivered], None] = lambda _answer: None
+        """Hears of the answers to messages that were handed to `session`."""
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
@@ -70,13 +80,20 @@ class Link:
         """Go through one connection, from its beginning to its end, which raises UnavailableError."""
         terms = self.terms
         client = await MqttClient.connect(
-            terms.host, terms.port, self._session.connect, tls=terms.tls, session=self._session
+            terms.host,
+            terms.port,
+            self.session.connect,
+            tls=terms.tls,
+            session=self.session,
+            wire=None if self._dial is None else await self._dial(),
+            on_delivered=self.on_delivered,
         )
         try:
             self.on_session(not client.ack.session_present)
             await self._subscribe(client)
             self.client = client
             self._note("")
+            self.on_up()
             async for publish in client.messages(acknowledge=False):
                 self._take(publish)
                 while self.is_congested():  # noqa: ASYNC110 - the hot path of others pays for no event
@@ -87,6 +104,8 @@ class Link:
             client.abort()
 
     async def _subscribe(self, client: MqttClient) -> None:
+        if not self._subscriptions:
+            return
         try:
             await client.subscribe(*self._subscriptions)
         except ReasonError as refusal:

@@ -72,6 +72,7 @@ class ForeignRoad:
         connect = self._terms.connect(packet_bytes_max=self._settings.payload_bytes_max + PACKET_ROOM)
         self._link = Link(self._terms, connect, self._subscriptions(), self._take)
         self._link.on_session = self._on_session
+        self._link.on_up = self._acknowledge
         self._link.is_congested = lambda: group.is_congested
         group.on_committed.append(self._acknowledge)
         if self._settings.mqtt_clean_session:
@@ -147,10 +148,9 @@ class ForeignRoad:
             self._settled.append(arrival.publish)
 
     def _acknowledge(self) -> None:
-        settled, self._settled = self._settled, []
         client = self._link.client
-        # Without a connection they come again, and are recognised then.
-        if client is not None and settled:
+        if client is not None and self._settled:  # else at the next connection: what comes again is answered by that
+            settled, self._settled = self._settled, []
             client.acknowledge_all(settled)
 
     # ------------------------------------------------------------------ out

@@ -14,8 +14,11 @@ from godwit.mqtt.server_session import NEVER_EXPIRES
 from godwit.mqtt.tls import client_context
 from godwit.server.settings import Settings
 
-RECEIVE_MAXIMUM: Final = 10_000
-"""Messages that the foreign broker may have under way to us; a group commit takes them all."""
+RECEIVE_MAXIMUM: Final = 65_534
+"""Messages that the foreign broker may have under way to us: as many as there are packet ids, but said expressly.
+
+A lower one Mosquitto 2.0 does not keep to after we were away; what we cannot take, the socket keeps from us.
+"""
 CLEAN_EXPIRY_S: Final = 3_600
 """How long a session that starts clean is kept while the connection is lost: an outage loses nothing, a stop all."""
 CREDENTIALS: Final = (reasons.BAD_USER_NAME_OR_PASSWORD, reasons.NOT_AUTHORIZED)
