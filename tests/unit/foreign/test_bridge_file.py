@@ -1,5 +1,8 @@
 """The file of bridges: what it means, and what it is refused for."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from godwit.contract.errors import RejectedError
@@ -29,6 +32,14 @@ def test_a_whole_file(tmp_path):
     assert bridge.rules("out") == [Rule("out", "devices/+/telemetry")]
     assert bridge.rules("in") == []
     assert load_bridges("") == ()
+
+
+def test_the_file_of_the_docs_is_one(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (bridge,) = load(tmp_path, example)
+    assert bridge.rules("out")[0].rewrite("devices/m-1/telemetry") == "site-1/devices/m-1/telemetry"
+    assert bridge.rules("in")[0].rewrite("site-1/devices/m-1/commands") == "devices/m-1/commands"
 
 
 def test_topics_are_rewritten_by_exchanging_prefixes():
