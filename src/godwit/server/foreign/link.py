@@ -15,7 +15,7 @@ from typing import Final
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.mqtt import packets as p
 from godwit.mqtt.client import MqttClient
-from godwit.mqtt.client_session import ClientSession, Delivered
+from godwit.mqtt.client_session import ClientSession, Delivered, raise_for
 from godwit.mqtt.reasons import ReasonError
 from godwit.runtime.backoff import Backoff
 from godwit.server.foreign.terms import Terms
@@ -45,9 +45,9 @@ class Link:
     ) -> None:
         self.terms = terms
         self.client: MqttClient | None = None
-        """The connection, while there is one and we are subscribed."""
+        """The connection, while there is one."""
         self.trouble = NOT_TRIED
-        """Empty, or the sentence that says why there is no connection."""
+        """Empty while we are connected and subscribed, else the sentence that says why not."""
         self.has_tried = asyncio.Event()
         self.on_session: Callable[[bool], None] = lambda _is_new: None
         """Called before the first message of a connection; True when the broker knew no session of ours."""
@@ -58,6 +58,8 @@ class Link:
         self._subscriptions = tuple(subscriptions)
         self._take = take
         self._dial = dial
+        self._asked = 0
+        self._refusal: RejectedError | None = None
         self.session = ClientSession(connect)
         self.on_delivered: Callable[[Delivered], None] = lambda _answer: None
         """Hears of the answers to messages that were handed to `session`."""
@@ -86,31 +88,45 @@ class Link:
             tls=terms.tls,
             session=self.session,
             wire=None if self._dial is None else await self._dial(),
-            on_delivered=self.on_delivered,
+            on_delivered=self._answered,
         )
         try:
             self.on_session(not client.ack.session_present)
-            await self._subscribe(client)
             self.client = client
-            self._note("")
             self.on_up()
+            self._subscribe(client)
             async for publish in client.messages(acknowledge=False):
                 self._take(publish)
                 while self.is_congested():  # noqa: ASYNC110 - the hot path of others pays for no event
                     await asyncio.sleep(CONGESTED_S)
-            raise UnavailableError(client.why_closed)
+            raise self._refusal or UnavailableError(client.why_closed)
         finally:
             self.client = None
             client.abort()
 
-    async def _subscribe(self, client: MqttClient) -> None:
-        if not self._subscriptions:
+    def _subscribe(self, client: MqttClient) -> None:
+        """Ask, and read on: the answer may stand behind more messages than are held unread."""
+        self._refusal = None
+        if self._subscriptions:
+            self._asked = self.session.subscribe(self._subscriptions)
+            client.flush_soon()
+        else:
+            self._note("")
+
+    def _answered(self, answer: Delivered) -> None:
+        if answer.packet_id != self._asked:
+            self.on_delivered(answer)
             return
+        self._asked = 0
         try:
-            await client.subscribe(*self._subscriptions)
+            raise_for(answer.reason_codes, answer.reason_string)
         except ReasonError as refusal:
             wanted = ", ".join(each.topic_filter for each in self._subscriptions)
-            raise RejectedError(f"we may not subscribe: {refusal} (wanted: {wanted})") from refusal
+            self._refusal = RejectedError(f"we may not subscribe: {refusal} (wanted: {wanted})")
+            if self.client is not None:
+                self.client.abort()
+        else:
+            self._note("")
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:
