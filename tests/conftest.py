@@ -21,7 +21,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 READY_S_MAX = 30
 OUR_SETTINGS = (
     "SERVER_HOST", "SERVER_PORT", "LOG_LEVEL", "MQTT_HOST", "MQTT_PORT", "MQTTS_PORT", "MQTT_CLIENT_ID",
-    "MQTT_KEEP_ALIVE", "MQTT_CLEAN_SESSION", "MQTT_USERNAME", "MQTT_PASSWORD", "DATABASE_URL", "DATA_DIR",
+    "MQTT_KEEP_ALIVE", "MQTT_CLEAN_SESSION", "MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_BROKER", "MQTT_TLS",
+    "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_SHARE_GROUP", "MQTT_REGISTER_DEVICES", "BRIDGES",
+    "DATABASE_URL", "DATA_DIR",
 )  # fmt: skip
 
 
@@ -67,8 +69,8 @@ class PlatformProcess:
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> "PlatformProcess":
-        """Start, and return when it is ready."""
+    def start(self, *arguments: str, look: str = "/health/ready") -> "PlatformProcess":
+        """Start, and return when it is ready (with `look` at `/health/live`: when it runs)."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "godwit.cli.main", "up", *arguments],
@@ -79,7 +81,7 @@ class PlatformProcess:
             if self.process.poll() is not None:
                 break
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.http}/health/ready", timeout=2).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{self.http}{look}", timeout=2).close()
             except OSError:
                 time.sleep(0.05)
             else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from godwit.cli.box import can_draw, draw
 from godwit.cli.fleet_process import FleetProcess
 from godwit.cli.ports import Wanted, next_free, require_free
+from godwit.contract.errors import RejectedError
 
 if TYPE_CHECKING:  # imported when a platform is started; other commands do without it
     from godwit.server.main import Running
@@ -90,6 +91,11 @@ def serve(settings: "Settings", devices: int) -> int:
     """Run a platform, and a fleet when `devices` is not 0, until SIGINT or SIGTERM."""
     from godwit.server.main import Server  # noqa: PLC0415
 
+    if devices and settings.mqtt_broker != "embedded":
+        raise RejectedError(
+            "--simulate is for the embedded broker; with MQTT_BROKER=external use godwit simulate",
+            code="invalid-setting",
+        )
     server = Server(settings)
     fleet: FleetProcess | None = None
 
@@ -124,6 +130,9 @@ def announcement(running: "Running", settings: "Settings") -> str:
         ]
     if running.mqtts_address:
         rows.append(("MQTT, TLS", running.mqtts_address))
+    if running.foreign_address:
+        rows.append(("MQTT", f"behind the broker at {running.foreign_address}"))
+        rows += [("", sentence) for sentence in running.trouble]
     rows += [("Data", str(settings.data_dir)), ("", f"ready in {running.seconds:.1f} s; Ctrl-C stops everything")]
     return draw("godwit is up", rows, fancy=can_draw(sys.stdout))
 

@@ -8,6 +8,7 @@ tenants.
 
 # ruff: noqa: FBT003 - the table of channels is a table of flags
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -86,6 +87,8 @@ _TAILS: Final[dict[str, Channel]] = {
 _PLACED_TAILS: Final[dict[str, Channel]] = {**_TAILS, "readings": Channel.TELEMETRY}
 _NO_TENANTS: Final = frozenset(("devices", "device", "enrollment", "alerts", "tenants", "system"))
 _PLACED_NAMES: Final = {Channel.TELEMETRY: "readings"}
+_MORE: Final = {Channel.COMMAND_RESULTS: "/+"}
+"""What stands behind a channel's name in the topics of any device."""
 
 
 class DeviceTopic(NamedTuple):
@@ -108,6 +111,10 @@ class Topics(Protocol):
 
     def build(self, where: DeviceTopic) -> str:
         """Return the topic of `where`."""
+        ...
+
+    def filters(self, channels: Iterable[Channel]) -> list[str]:
+        """Return filters that match the topics of these channels, of any device, and no topic twice."""
         ...
 
 
@@ -157,6 +164,14 @@ class NativeTopics:
         tail = f"/{where.tail}" if where.tail else ""
         return f"devices/{where.device_id}/{where.channel}{tail}"
 
+    def filters(self, channels: Iterable[Channel]) -> list[str]:
+        """Return filters that match the topics of these channels, of any device, and no topic twice."""
+        wanted = sorted(channels)
+        found = [f"devices/+/{channel}{_MORE.get(channel, '')}" for channel in wanted]
+        if Channel.TELEMETRY in wanted:
+            found.append(f"device/+/{Channel.TELEMETRY}")
+        return found
+
 
 class PlacedTopics(NativeTopics):
     """`{tenant}/{location}/{deviceType}/{deviceId}/{channel}`; telemetry is called `readings` here."""
@@ -182,6 +197,13 @@ class PlacedTopics(NativeTopics):
         name = _PLACED_NAMES.get(where.channel, str(where.channel))
         tail = f"/{where.tail}" if where.tail else ""
         return f"{where.tenant}/{where.location}/{where.device_type}/{where.device_id}/{name}{tail}"
+
+    def filters(self, channels: Iterable[Channel]) -> list[str]:
+        """Return filters that match the topics of these channels, of any device, and no topic twice."""
+        wanted = sorted(channels)
+        names = [f"{channel}{_MORE.get(channel, '')}" for channel in wanted]
+        names += [name for channel, name in _PLACED_NAMES.items() if channel in wanted]
+        return [*super().filters(wanted), *(f"+/+/+/+/{name}" for name in names)]
 
 
 def topics_for(layout: str) -> NativeTopics:

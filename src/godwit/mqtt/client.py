@@ -6,9 +6,10 @@ server says no.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final, Self, cast
 
 from godwit.contract.errors import UnavailableError
@@ -27,8 +28,9 @@ UNREAD_MESSAGES_MAX: Final = 1_000
 class MqttClient(asyncio.Protocol):
     """One connection to a broker. Make it with `connect`."""
 
-    def __init__(self, session: ClientSession) -> None:
+    def __init__(self, session: ClientSession, on_delivered: Callable[[Delivered], None] | None = None) -> None:
         self.session = session
+        self._on_delivered = on_delivered
         self.why_closed = ""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -42,6 +44,7 @@ class MqttClient(asyncio.Protocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._is_unread = False
+        self._is_flush_due = False
 
     @classmethod
     async def connect(
@@ -52,18 +55,24 @@ class MqttClient(asyncio.Protocol):
         *,
         tls: ssl.SSLContext | None = None,
         session: ClientSession | None = None,
+        wire: socket.socket | None = None,
+        on_delivered: Callable[[Delivered], None] | None = None,
         timeout_s: float = CONNECT_S_MAX,
     ) -> Self:
         """Connect and wait for CONNACK. A `session` from an earlier connection is gone on with.
 
+        `wire` is a socket that is connected already. `on_delivered` hears of answers that nobody waits for: to
+        messages that were handed to the session itself, or before an earlier connection was lost.
+
         Raises OSError when there is no way to the host, UnavailableError when nothing answers, ReasonError when the
         server says no.
         """
-        client = cls(session or ClientSession(connect))
+        client = cls(session or ClientSession(connect), on_delivered)
+        where = {"host": host, "port": port} if wire is None else {"sock": wire}
         is_accepted = False
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.get_running_loop().create_connection(lambda: client, host, port, ssl=tls)
+                await asyncio.get_running_loop().create_connection(lambda: client, ssl=tls, **where)
                 await asyncio.shield(client._accepted)
             is_accepted = True
         except TimeoutError:
@@ -112,6 +121,8 @@ class MqttClient(asyncio.Protocol):
             waiting = self._answers.pop(event.packet_id, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(event)
+            elif waiting is None and self._on_delivered is not None:
+                self._on_delivered(event)
         elif isinstance(event, Message):
             self._messages.append(event.publish)
             self._has_news.set()
@@ -141,6 +152,17 @@ class MqttClient(asyncio.Protocol):
             due = self.session.next_timer()
             if due is not None:
                 self._timer = self._loop.call_at(due, self._tick)
+
+    def flush_soon(self) -> None:
+        """Flush at the end of this loop turn: one write for everything that is said in it."""
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._is_flush_due = False
+        if not self._closed.done():
+            self._flush()
 
     def _tick(self) -> None:
         self._timer = None
@@ -214,6 +236,14 @@ class MqttClient(asyncio.Protocol):
             return None
         return await self._answer(packet_id)
 
+    def send(self, publish: p.Publish) -> bool:
+        """Publish without waiting for an answer; False, and nothing is sent, where the connection takes no more now."""
+        if self._closed.done() or not self._can_write.is_set():
+            return False
+        self.session.publish(publish)
+        self.flush_soon()
+        return True
+
     def _answer(self, packet_id: int) -> asyncio.Future[Delivered]:
         """Send, and return what will be the answer."""
         waiting: asyncio.Future[Delivered] = self._loop.create_future()
@@ -264,14 +294,20 @@ class MqttClient(asyncio.Protocol):
         if not self._closed.done():
             self._flush()
 
+    def acknowledge_all(self, publishes: Iterable[p.Publish]) -> None:
+        """Tell the server that these messages are safe, in this order, in one write."""
+        for publish in publishes:
+            self.session.acknowledge(publish)
+        self.flush_soon()
+
     async def wait_closed(self) -> None:
         """Wait until the connection ends."""
         await asyncio.shield(self._closed)
 
-    async def disconnect(self) -> None:
+    async def disconnect(self, session_expiry_interval: int | None = None) -> None:
         """Say goodbye and close; returns when everything written has left."""
         if not self._closed.done():
-            self.session.disconnect()
+            self.session.disconnect(session_expiry_interval=session_expiry_interval)
             self._flush()
             self._end("disconnected")
         try:

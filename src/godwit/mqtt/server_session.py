@@ -18,6 +18,9 @@ from godwit.mqtt.server_message import Delivery, Message
 
 NEVER_EXPIRES: Final = 0xFFFF_FFFF
 _PACKET_ID_MAX: Final = 65_535
+INSIDE_ROOM: Final = 6
+"""How many times as much the server's own sessions may queue: bridges wait for what is away for long. Packet ids are
+given to what is queued, so that it must stay below 65,535 messages."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -148,7 +151,10 @@ class Session:
 
     def is_full(self, messages_max: int, bytes_max: int) -> bool:
         """Whether the queue takes no more."""
-        return self.queue is not None and (len(self.queue) >= messages_max or self.queued_bytes >= bytes_max)
+        if self.queue is None:
+            return False
+        room = INSIDE_ROOM if self.client_id.startswith("$") else 1
+        return len(self.queue) >= messages_max * room or self.queued_bytes >= bytes_max * room
 
     def deliveries(self) -> list[Delivery]:
         """Return all that is under way or waiting."""

@@ -6,14 +6,15 @@ The one place where a broad `except` stands: whoever supervises has to hear of e
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 log = logging.getLogger(__name__)
 
+OnFailure: TypeAlias = Callable[[str, BaseException], None]
+"""Told the task's name and the error that ended it."""
 
-def supervise(
-    work: Coroutine[Any, Any, None], name: str, on_failure: Callable[[str, BaseException], None]
-) -> asyncio.Task[None]:
+
+def supervise(work: Coroutine[Any, Any, None], name: str, on_failure: OnFailure) -> asyncio.Task[None]:
     """Run `work` as a task; `on_failure(name, error)` is called when it ends by an error."""
 
     async def watched() -> None:

@@ -14,27 +14,19 @@ from time import monotonic, time_ns
 from typing import Final, NamedTuple
 
 from godwit import __version__
-from godwit.contract.errors import RejectedError
 from godwit.contract.heartbeat import SystemHeartbeat, encode
 from godwit.contract.times import format_time
 from godwit.contract.topics import HEARTBEAT_TOPIC, topics_for
 from godwit.mqtt.packets import Publish
-from godwit.mqtt.server_connection import Limits
 from godwit.runtime.supervise import supervise
 from godwit.server.accounts.tokens import Tokens
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
-from godwit.server.broker.broker import Broker
-from godwit.server.broker.door import ThreadSafeDoor
-from godwit.server.broker.journal import Journal
-from godwit.server.broker.listener import Server as MqttServer
-from godwit.server.broker.rights import PasswordAuthenticator
-from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
-from godwit.server.front import Front, is_loopback
+from godwit.server.front import Front
 from godwit.server.housekeeping import Housekeeping
-from godwit.server.identity.authority import ensure_server_certificate, server_context
+from godwit.server.identity.authority import ensure_server_certificate
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.registration import Registration
@@ -45,12 +37,12 @@ from godwit.server.platform import Platform
 from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Change, Registry
+from godwit.server.roads import ROADS, Road
 from godwit.server.settings import Settings
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.lock import DataDirLock
 from godwit.server.telemetry.duckdb import DuckDBStore
 from godwit.server.telemetry.live import LiveFeed
-from godwit.server.workers.crew import Crew
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +57,10 @@ class Running(NamedTuple):
     sign_in_url: str
     mqtt_address: str
     mqtts_address: str
+    foreign_address: str
+    """Of the broker that the platform is behind, if it is."""
+    trouble: list[str]
+    """Why it is not ready after all."""
     seconds: float
 
 
@@ -84,18 +80,14 @@ class Server:
         """Open everything; returns when it is ready. Raises RejectedError or UnavailableError saying what to do."""
         began = monotonic()
         settings = self.settings
-        if settings.mqtt_broker != "embedded":
-            raise RejectedError(
-                "MQTT_BROKER=external is not there yet; use MQTT_BROKER=embedded", code="invalid-setting"
-            )
         configure_logs(settings.log_level)
         sys.setswitchinterval(SWITCH_S)
         self._lock = DataDirLock(settings.data_dir)
         self._is_down = False
-        self._open_rooms()
         self._certificate = ensure_server_certificate(
             settings.data_dir, dt.datetime.now(dt.UTC), certificate=settings.tls_certificate, key=settings.tls_key
         )
+        self._open_rooms()
         self._loop = BrokerLoop()
         try:
             self._loop.call(self._start_broker())
@@ -105,13 +97,15 @@ class Server:
             raise
         # What is loaded now stays: a full collection over it would stop the broker for a tenth of a second.
         gc.freeze()
-        addresses = self._mqtt.addresses
+        addresses = self._road.addresses
         base = self._front.url
         return Running(
             base,
             f"{base}/sign-in?token={self._platform.sign_in_token}",
             addresses.get("local", ""),
             addresses.get("tls", ""),
+            addresses.get("foreign", ""),
+            self._platform.trouble(),
             monotonic() - began,
         )
 
@@ -132,7 +126,12 @@ class Server:
         self._live = LiveFeed()
         self._trace = Trace()
         self._directory = Directory()
-        self._ingest = Ingest(self._store, self._directory, self._topics, self._board, self._live, trace=self._trace)
+        self._road: Road = ROADS[settings.mqtt_broker](
+            settings, self._topics, self._board, self._certificate, self._trace
+        )
+        self._ingest = Ingest(
+            self._store, self._directory, self._topics, self._road.presence, self._live, trace=self._trace
+        )
         self._ingest.recover()
         devices, types = self._registry.load_all()
         for device_type in types:
@@ -151,59 +150,20 @@ class Server:
         self._loop.soon(follow)
 
     async def _start_broker(self) -> None:
-        settings, loop = self.settings, asyncio.get_running_loop()
-        self._journal = Journal(settings.data_dir / "broker.sqlite")
-        self._group = GroupCommit([Registration(self._directory, self._registry), self._ingest, self._journal])
-        self._ingest.attach(loop, self._group)
-        # The device learns from CONNACK that PUBACK means stored here (design, contract).
-        limits = Limits(
-            packet_bytes_max=settings.payload_bytes_max + 65_536,
-            keep_alive_s_max=settings.keep_alive_max,
-            user_properties=(("godwit-ack", "stored"),),
-        )
-        self._broker = Broker(
-            self._topics,
-            self._ingest,
-            self._group,
-            self._journal,
-            PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
-            limits=limits,
-            trace=self._trace,
-            now=time_ns(),
-        )
-        self._broker.presence = self._board
-        self._ingest.stored.send = lambda topic, payload: self._broker.announce(topic, payload, time_ns())
-        self._ingest.forward = lambda publish: self._broker.announce(publish.topic, publish.payload, time_ns())
+        road = self._road
+        self._group = GroupCommit([Registration(self._directory, self._registry), self._ingest, *road.participants])
+        self._ingest.attach(asyncio.get_running_loop(), self._group)
+        stored = self._ingest.stored
+        stored.send, stored.is_always_told = road.tell, not road.is_storing_before_ack
+        self._ingest.forward = road.forward
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
+        await road.open(self._ingest, self._group, self._on_failure)
         self._tasks = [
             supervise(self._group.run(), "group commit", self._on_failure),
             supervise(self._housekeeping.run(), "housekeeping", self._on_failure),
         ]
-        if settings.local_listener and not is_loopback(settings.mqtt_host):
-            raise RejectedError(
-                f"MQTT_HOST={settings.mqtt_host}: the plaintext listener is for loopback only; fleets use the TLS "
-                "listener (MQTTS_HOST, MQTTS_PORT)",
-                code="invalid-setting",
-            )
-        await self._listen()
-
-    async def _listen(self) -> None:
-        settings, certificate = self.settings, self._certificate
-        ticks = [SysTopics(self._broker, time_ns()).tick]
-        if settings.workers:
-            crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
-            self._mqtt: Crew | MqttServer = crew
-            if settings.local_listener:
-                crew.listen("local", settings.mqtt_host, settings.mqtt_port)
-            crew.listen("tls", settings.mqtts_host, settings.mqtts_port, certificate)
-            await crew.start()
-            return
-        server = self._mqtt = MqttServer(self._broker, ticks)
-        if settings.local_listener:
-            await server.listen("local", settings.mqtt_host, settings.mqtt_port)
-        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(certificate))
 
     def _start_front(self) -> None:
         settings = self.settings
@@ -213,7 +173,7 @@ class Server:
             store=self._store,
             ingest=self._ingest,
             live=self._live,
-            broker=ThreadSafeDoor(self._broker, self._mqtt.addresses, self._loop.loop),
+            broker=self._road.door(self._loop.loop),
             started=self._started,
             admin_token=self._tokens.admin_token,
             sign_in_token=self._tokens.issue_sign_in(),
@@ -226,17 +186,17 @@ class Server:
         self._front.start()
 
     def _beat(self, now: int) -> None:
-        trouble = [self._group.stalled] if self._group.stalled else []
+        trouble = ([self._group.stalled] if self._group.stalled else []) + self._road.trouble()
         beat = SystemHeartbeat(
             timestamp=format_time(now),
             status="degraded" if trouble else "healthy",
             version=__version__,
             uptime=(now - self._started) / 1e9,
-            connected_devices=self._broker.connections,
+            connected_devices=self._road.connected,
             messages_per_second=round(self._ingest.stats().messages_per_s, 3),
             trouble=trouble,
         )
-        self._broker.post(Publish(HEARTBEAT_TOPIC, encode(beat), 0, retain=True), now)
+        self._road.post(Publish(HEARTBEAT_TOPIC, encode(beat), 0, retain=True), now)
 
     def _on_failure(self, name: str, error: BaseException) -> None:
         """End the process loudly: what runs on without its group commit would acknowledge nothing."""
@@ -277,8 +237,7 @@ class Server:
         self._lock.release()
 
     async def _stop_broker(self) -> None:
-        if hasattr(self, "_mqtt"):
-            await self._mqtt.close()
+        await self._road.close()
         if not hasattr(self, "_tasks"):
             return
         committing, housekeeping = self._tasks
@@ -289,4 +248,4 @@ class Server:
         self._housekeeping.close()
         await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
         self._group.shut()
-        self._journal.close()
+        self._road.shut()

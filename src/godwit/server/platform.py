@@ -23,6 +23,10 @@ class BrokerDoor(Protocol):
         """Return counters."""
         ...
 
+    def trouble(self) -> list[str]:
+        """Return sentences that say why messages do not come; empty when they do."""
+        ...
+
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish as the platform; returns once durable."""
         ...
@@ -55,4 +59,4 @@ class Platform(msgspec.Struct):
     def trouble(self) -> list[str]:
         """Return sentences that say why the platform is not ready; empty when it is."""
         stalled = self.ingest.stats().stalled
-        return [stalled] if stalled else []
+        return ([stalled] if stalled else []) + self.broker.trouble()

@@ -42,6 +42,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_clean_session: bool = True
     mqtt_username: str = ""
     mqtt_password: str = ""
+    mqtt_tls: bool = False
+    mqtt_ca_file: str = ""
+    mqtt_cert_file: str = ""
+    mqtt_key_file: str = ""
+    mqtt_share_group: str = ""
+    mqtt_register_devices: bool = False
+    bridges: str = ""
     local_listener: bool = True
     database_url: str = ""
     data_dir: Path = Path("godwit-data")

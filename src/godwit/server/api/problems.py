@@ -24,6 +24,7 @@ _STATUS: Final = {
     "payload-too-large": 413,
     "not-acceptable": 406,
     "not-supported": 501,
+    "foreign-broker": 409,
 }
 _CODES: Final = {
     400: "malformed", 401: "unauthorized", 403: "forbidden", 404: "not-found", 405: "method-not-allowed",

@@ -25,7 +25,7 @@ from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
 from godwit.server.broker.retained import Retained
-from godwit.server.broker.rights import Authenticator, is_reserved
+from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
 from godwit.server.broker.routes import Route, Routes, Target, keeps_queue
 from godwit.server.broker.schedule import Schedule
 from godwit.server.broker.stats import Counters
@@ -166,7 +166,7 @@ class Broker:
 
     def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
         core = client.core
-        refusal = self._refusal(packet)
+        refusal = self._refusal(packet, client.listener)
         if refusal is not None:
             core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
@@ -191,7 +191,7 @@ class Broker:
             if place is not None:
                 self._note_speaker(client, place.device_id, now)
 
-    def _refusal(self, packet: p.Connect) -> tuple[int, str] | None:
+    def _refusal(self, packet: p.Connect, listener: str) -> tuple[int, str] | None:
         """Say why nobody could come in like this."""
         stalled = self.group.stalled
         if stalled:
@@ -200,7 +200,7 @@ class Broker:
             return reasons.BAD_AUTHENTICATION_METHOD, "no extended authentication here"
         if not packet.client_id and packet.version == 4 and not packet.clean_start:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "a session without a client id"  # 3.1.3-8
-        if packet.client_id.startswith("$"):
+        if packet.client_id.startswith("$") and listener != INSIDE:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
         return None
 
@@ -410,9 +410,9 @@ class Broker:
         self.group.join(arrival)
         return arrival
 
-    def announce(self, topic: str, payload: bytes, now: int) -> None:
-        """Publish something retained of the server's own that need not be durable."""
-        arrival = Arrival(Posting(self, None), Publish(topic, payload, 0, retain=True), SERVER, now)
+    def announce(self, topic: str, payload: bytes, now: int, *, qos: int = 0, retain: bool = True) -> None:
+        """Publish something of the server's own that need not be durable."""
+        arrival = Arrival(Posting(self, None), Publish(topic, payload, qos, retain), SERVER, now)
         self._serve(arrival, None)
 
     def after_commit(self, done: Callable[[], None], now: int) -> None:

@@ -1,6 +1,7 @@
 """The broker as other rooms see it, safe from any thread: counters, and publishing as the platform."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from time import time_ns
 
@@ -15,11 +16,18 @@ from godwit.server.broker.stats import BrokerStats
 class ThreadSafeDoor:
     """Implements `BrokerDoor`."""
 
-    def __init__(self, broker: Broker, addresses: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        addresses: dict[str, str],
+        loop: asyncio.AbstractEventLoop,
+        bridges: Callable[[], dict[str, str]] = dict,
+    ) -> None:
         self._broker = broker
         self._addresses = addresses
         self._loop = loop
         self.inspection = Inspection(broker)
+        self._bridges = bridges
 
     def stats(self) -> BrokerStats:
         """Return counters. Read without a lock: each is one number."""
@@ -37,7 +45,12 @@ class ThreadSafeDoor:
             forbidden=counters.forbidden,
             pending_bytes=broker.pending_bytes,
             listeners=dict(self._addresses),
+            bridges=self._bridges(),
         )
+
+    def trouble(self) -> list[str]:
+        """Return nothing: what can fail here fails loudly."""
+        return []
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish as the platform; returns once durable. Raises UnavailableError when the broker is gone."""

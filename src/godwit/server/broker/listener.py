@@ -216,6 +216,10 @@ class Server:
         self.addresses[name] = f"{host}:{port}"
         return int(port)
 
+    async def adopt(self, name: str, wire: socket.socket) -> None:
+        """Take in a connection that was made inside this process."""
+        await self._loop.connect_accepted_socket(lambda: Connection(self, name), wire)
+
     async def close(self) -> None:
         """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""
         for acceptor in self._acceptors:

@@ -12,6 +12,8 @@ import msgspec
 from godwit.mqtt.packets import Connect
 
 LOCAL = "local"
+INSIDE = "inside"
+"""The listener of connections that are made inside this process (bridges). Only they use ids that begin with `$`."""
 
 
 class Rights(Protocol):
@@ -54,6 +56,8 @@ class PasswordAuthenticator:
         del certificate  # no client certificates yet
         if listener == LOCAL:
             return Grant(may_register=True)
+        if listener == INSIDE:
+            return Grant(identity=connect.client_id)
         if not self._username or not self._password or connect.username is None or connect.password is None:
             return None
         is_user = hmac.compare_digest(connect.username.encode(), self._username.encode())

@@ -35,3 +35,5 @@ class BrokerStats(msgspec.Struct, frozen=True):
     """Of messages that wait for their commit."""
     listeners: dict[str, str]
     """Name -> address, such as `local` -> `127.0.0.1:1883`."""
+    bridges: dict[str, str] = {}
+    """Name -> `connected`, or the sentence that says why not."""

@@ -98,9 +98,16 @@ class Frame:
         return self.screen.sent("banner-trouble", self._trouble()) + self._local()
 
     def _local(self) -> str:
-        if not self.platform.settings.local_listener or self.platform.settings.mqtt_broker != "embedded":
+        settings = self.platform.settings
+        where = parts.text(f"{settings.mqtt_host}:{settings.mqtt_port}")
+        if settings.mqtt_broker == "external":
+            return (
+                f'<div class="banner" id="banner-foreign">{parts.icon("warn")}<span>Behind the broker at '
+                f"<code>{where}</code>: a device without numbered samples has that broker's guarantees; the others "
+                "learn from <code>telemetry/stored</code> what is safe.</span></div>"
+            )
+        if not settings.local_listener:
             return ""
-        where = parts.text(f"{self.platform.settings.mqtt_host}:{self.platform.settings.mqtt_port}")
         return (
             f'<div class="banner" id="banner-local">{parts.icon("warn")}<span>Plaintext MQTT is open on '
             f"<code>{where}</code>, for trying things out. Turn it off with <code>LOCAL_LISTENER=false</code>."

@@ -151,7 +151,7 @@ class Ingest:
             return
         self._presence.seen(entry.device_id, arrival.received)
         self._remember(entry, arrival)
-        if arrival.publish.qos == 0 and topic.channel is Channel.TELEMETRY:
+        if topic.channel is Channel.TELEMETRY and (arrival.publish.qos == 0 or self.stored.is_always_told):
             self.stored.note(entry)
 
     def _remember(self, entry: Entry, arrival: Arrival) -> None:
@@ -188,6 +188,7 @@ class Ingest:
 
     def seal(self) -> "tuple[Commit, list[StateRow] | None] | None":
         """Close the open batch and return its commit."""
+        self.stored.seal()
         batch, directory = self.pipeline.batch, self.directory
         if batch.is_empty and not directory.new_devices and not self._is_fold_wanted:
             return None
@@ -413,7 +414,8 @@ class Ingest:
         return (entry.device_id, entry.tenant) if entry is not None and entry.is_known else None
 
     def tick(self) -> None:
-        """Note the counters once a second, for the rates."""
+        """Note the counters once a second, for the rates; tell what is stored where no further message came."""
+        self.stored.flush(time_ns())
         self._history.append((monotonic(), self._messages, self._readings))
 
     def stats(self) -> IngestStats:

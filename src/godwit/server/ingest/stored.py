@@ -1,12 +1,15 @@
 """`telemetry/stored`: tells a device up to which number its stream is stored.
 
-Coalesced to one message a track and flush.
+Coalesced to one message a track and flush. What it says is the state of the track as the committed group left it: more
+may have arrived meanwhile, which is not durable yet.
 
-Sent for QoS 0 streams and after `online`; at QoS 1 the acknowledgement says the same.
+Sent for QoS 0 streams and after `online`; at QoS 1 the acknowledgement says the same, but for a foreign broker's.
 """
 
 from collections.abc import Callable
 from typing import Final
+
+from msgspec import structs
 
 from godwit.contract.stored import StoredUpTo, encode
 from godwit.contract.topics import Channel, DeviceTopic, Topics
@@ -16,38 +19,56 @@ EVERY_NS: Final = 250_000_000
 
 
 class StoredNotices:
-    """Devices whose tracks advanced, until the group that advanced them is committed."""
+    """Devices whose tracks advanced, until the group that advanced them is committed and they were told."""
 
     def __init__(self, directory: Directory, topics: Topics) -> None:
         self._directory = directory
         self._topics = topics
         self._open: set[str] = set()
+        self._sealed: dict[tuple[str, int], StoredUpTo] = {}
+        self._durable: dict[tuple[str, int], StoredUpTo] = {}
         self._told_at = 0
-        self.send: Callable[[str, bytes], None] | None = None
-        """Publishes (topic, payload) at QoS 1 to whoever is there."""
+        self.is_always_told = False
+        """Whether devices are told whatever the QoS: a foreign broker acknowledges for itself."""
+        self.send: Callable[[str, bytes], bool] | None = None
+        """Publishes (topic, payload) at QoS 1 to whoever is there; False: not now, it is to be tried again."""
 
     def note(self, entry: Entry) -> None:
         """Remember to tell this device."""
         if entry.tracks:
             self._open.add(entry.device_id)
 
-    def committed(self, now: int) -> None:
-        """Tell, now that all that was noted is durable; not more often than every 250 ms."""
-        if not self._open or self.send is None or now - self._told_at < EVERY_NS:
+    def seal(self) -> None:
+        """Keep what the group that is closed now says of the devices that were noted."""
+        if not self._open:
             return
-        self._told_at = now
         devices, self._open = self._open, set()
         for device_id in devices:
             entry = self._directory.entries.get(device_id)
             for track in entry.tracks.values() if entry else ():
-                notice = StoredUpTo(
+                self._sealed[device_id, track.track_no] = StoredUpTo(
                     stream=track.stream,
                     epoch=track.epoch,
                     seq=track.low - 1,
                     device_sent=track.device_sent,
                     server_received=track.received,
-                    server_sent=now,
                 )
-                assert entry is not None
-                topic = DeviceTopic(entry.device_id, Channel.TELEMETRY_STORED)  # type: ignore[arg-type]
-                self.send(self._topics.build(topic), encode(notice))
+
+    def committed(self, now: int) -> None:
+        """Tell what the group said, now that it is durable."""
+        if self._sealed:
+            self._durable.update(self._sealed)
+            self._sealed = {}
+        self.flush(now)
+
+    def flush(self, now: int) -> None:
+        """Tell what is durable and was not told; not more often than every 250 ms."""
+        if not self._durable or self.send is None or now - self._told_at < EVERY_NS:
+            return
+        self._told_at = now
+        untold: dict[tuple[str, int], StoredUpTo] = {}
+        for key, notice in self._durable.items():
+            topic = DeviceTopic(key[0], Channel.TELEMETRY_STORED)  # type: ignore[arg-type]
+            if not self.send(self._topics.build(topic), encode(structs.replace(notice, server_sent=now))):
+                untold[key] = notice
+        self._durable = untold

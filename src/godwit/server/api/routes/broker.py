@@ -45,7 +45,7 @@ def _document(row: Any) -> dict[str, Any]:
     return document
 
 
-@router.get("/connections", responses=documented(403), summary="List connections")
+@router.get("/connections", responses=documented(403, 409), summary="List connections")
 def connections(
     who: Who,
     rooms: Rooms,
@@ -61,7 +61,7 @@ def connections(
 
 
 @router.delete(
-    "/connections/{clientId:path}", status_code=204, responses=documented(403, 404), summary="Disconnect a client"
+    "/connections/{clientId:path}", status_code=204, responses=documented(403, 404, 409), summary="Disconnect a client"
 )
 async def disconnect(
     clientId: Annotated[str, Path(max_length=65_535)],  # noqa: N803
@@ -75,7 +75,7 @@ async def disconnect(
     return Response(status_code=204)
 
 
-@router.get("/sessions", responses=documented(403), summary="List sessions")
+@router.get("/sessions", responses=documented(403, 409), summary="List sessions")
 def sessions(
     who: Who,
     rooms: Rooms,
@@ -90,7 +90,7 @@ def sessions(
     return _page(rooms.broker.inspection.sessions(search, sort, offset, limit, descending=order == "desc"))
 
 
-@router.get("/subscriptions", responses=documented(403), summary="List subscriptions")
+@router.get("/subscriptions", responses=documented(403, 409), summary="List subscriptions")
 def subscriptions(
     who: Who,
     rooms: Rooms,

@@ -110,6 +110,16 @@ def register(platform: Platform) -> None:
                 nothing = parts.empty("Not for you", "Connections are for administrators of the whole platform.")
                 markup(parts.card("", nothing))
             return
+        if platform.settings.mqtt_broker != "embedded":
+            with frame.main():
+                address = parts.text(", ".join(platform.broker.stats().listeners.values()))
+                nothing = parts.empty(
+                    "The broker is somewhere else",
+                    f"MQTT_BROKER=external: devices connect to {address}. Ask that broker who is connected.",
+                    name="broker",
+                )
+                markup(parts.card("", nothing))
+            return
         await _Page(frame, rates, wanted_from(dict(request.query_params))).show()
 
 

@@ -256,6 +256,7 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
                     (f"Listener {name}", f'<span class="mono">{parts.text(at)}</span>')
                     for name, at in sorted(broker.listeners.items())
                 ),
+                *((f"Bridge {name}", parts.text(state)) for name, state in sorted(broker.bridges.items())),
             )
         ),
     }

@@ -1,0 +1,196 @@
+"""The road of MQTT messages into the platform: its own broker, or one that is already there.
+
+One protocol for both, so that nothing above asks which it is.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import time_ns
+from typing import Final, Protocol
+
+from godwit.contract.errors import RejectedError
+from godwit.contract.topics import Topics
+from godwit.mqtt.packets import Publish
+from godwit.mqtt.server_connection import Limits
+from godwit.runtime.supervise import OnFailure
+from godwit.server.broker.broker import Broker
+from godwit.server.broker.door import ThreadSafeDoor
+from godwit.server.broker.journal import Journal
+from godwit.server.broker.listener import Server as MqttServer
+from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker.sys_topics import SysTopics
+from godwit.server.foreign.bridge import Bridges
+from godwit.server.foreign.bridge_file import load_bridges
+from godwit.server.foreign.road import ForeignRoad
+from godwit.server.front import is_loopback
+from godwit.server.identity.authority import ServerCertificate, server_context
+from godwit.server.ingest.arrival import Participant
+from godwit.server.ingest.commit import GroupCommit
+from godwit.server.ingest.service import Ingest, SeesDevices
+from godwit.server.ingest.trace import Trace
+from godwit.server.platform import BrokerDoor
+from godwit.server.registry.presence import PresenceBoard
+from godwit.server.settings import Settings
+from godwit.server.workers.crew import Crew
+
+
+class Road(Protocol):
+    """What `main` needs of either. Everything but `door` is called on the broker loop, or before it runs."""
+
+    participants: list[Participant]
+    """What of it is made durable with each group."""
+    addresses: dict[str, str]
+    """Where devices come in: listener -> host:port."""
+    is_storing_before_ack: bool
+    """Whether a device's PUBACK means stored; else it is told by `telemetry/stored`."""
+
+    @property
+    def presence(self) -> SeesDevices:
+        """Who hears what devices say of themselves."""
+        ...
+
+    @property
+    def connected(self) -> int:
+        """How many connections (or, where these are not seen, devices) are there."""
+        ...
+
+    async def open(self, intake: Ingest, group: GroupCommit, on_failure: OnFailure) -> None:
+        """Let messages come. Raises RejectedError or OSError saying what to do."""
+        ...
+
+    async def close(self) -> None:
+        """Take no more messages."""
+        ...
+
+    def shut(self) -> None:
+        """Close the files, after the last commit."""
+        ...
+
+    def post(self, publish: Publish, now: int) -> None:
+        """Publish as the platform."""
+        ...
+
+    def tell(self, topic: str, payload: bytes) -> bool:
+        """Tell a device at QoS 1 what need not be durable; False: not now."""
+        ...
+
+    def forward(self, publish: Publish) -> None:
+        """Hand a message that came by another way to subscribers."""
+        ...
+
+    def trouble(self) -> list[str]:
+        """Return why messages do not come, if so."""
+        ...
+
+    def door(self, loop: asyncio.AbstractEventLoop) -> BrokerDoor:
+        """Return the broker as other rooms see it."""
+        ...
+
+
+class EmbeddedRoad:
+    """The platform's own broker and its listeners."""
+
+    is_storing_before_ack = True
+
+    def __init__(
+        self, settings: Settings, topics: Topics, board: PresenceBoard, certificate: ServerCertificate, trace: Trace
+    ) -> None:
+        if settings.local_listener and not is_loopback(settings.mqtt_host):
+            raise RejectedError(
+                f"MQTT_HOST={settings.mqtt_host}: the plaintext listener is for loopback only; fleets use the TLS "
+                "listener (MQTTS_HOST, MQTTS_PORT)",
+                code="invalid-setting",
+            )
+        self._settings = settings
+        self._topics = topics
+        self._certificate = certificate
+        self._trace = trace
+        self.presence = board
+        self.addresses: dict[str, str] = {}
+        self._journal = Journal(settings.data_dir / "broker.sqlite")
+        self.participants: list[Participant] = [self._journal]
+        self._mqtt: Crew | MqttServer | None = None
+        self._bridges = Bridges(load_bridges(settings.bridges), settings.data_dir)
+
+    async def open(self, intake: Ingest, group: GroupCommit, on_failure: OnFailure) -> None:
+        """Listen."""
+        settings = self._settings
+        # The device learns from CONNACK that PUBACK means stored here (design, contract).
+        limits = Limits(
+            packet_bytes_max=settings.payload_bytes_max + 65_536,
+            keep_alive_s_max=settings.keep_alive_max,
+            user_properties=(("godwit-ack", "stored"),),
+        )
+        self._broker = Broker(
+            self._topics,
+            intake,
+            group,
+            self._journal,
+            PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
+            limits=limits,
+            trace=self._trace,
+            now=time_ns(),
+        )
+        self._broker.presence = self.presence
+        ticks = [SysTopics(self._broker, time_ns()).tick]
+        self._mqtt = await (self._listen_with_workers(ticks) if settings.workers else self._listen(ticks))
+        self.addresses = self._mqtt.addresses
+        # Bridges come in by no listener; beside workers they have a server of their own.
+        server = self._mqtt if isinstance(self._mqtt, MqttServer) else MqttServer(self._broker)
+        self._bridges.start(server, on_failure)
+
+    async def _listen(self, ticks: Sequence[Callable[[int], None]]) -> MqttServer:
+        settings, server = self._settings, MqttServer(self._broker, ticks)
+        if settings.local_listener:
+            await server.listen("local", settings.mqtt_host, settings.mqtt_port)
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+        return server
+
+    async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> Crew:
+        settings = self._settings
+        crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
+        if settings.local_listener:
+            crew.listen("local", settings.mqtt_host, settings.mqtt_port)
+        crew.listen("tls", settings.mqtts_host, settings.mqtts_port, self._certificate)
+        await crew.start()
+        return crew
+
+    async def close(self) -> None:
+        """Stop listening; everybody is told."""
+        await self._bridges.close()
+        if self._mqtt is not None:
+            await self._mqtt.close()
+
+    def shut(self) -> None:
+        """Close the journal, after the last commit."""
+        self._journal.close()
+
+    @property
+    def connected(self) -> int:
+        """How many connections there are."""
+        return self._broker.connections
+
+    def post(self, publish: Publish, now: int) -> None:
+        """Publish as the platform."""
+        self._broker.post(publish, now)
+
+    def tell(self, topic: str, payload: bytes) -> bool:
+        """Tell a device at QoS 1 what need not be durable."""
+        self._broker.announce(topic, payload, time_ns(), qos=1, retain=False)
+        return True
+
+    def forward(self, publish: Publish) -> None:
+        """Hand a message that came by another way to subscribers."""
+        self._broker.announce(publish.topic, publish.payload, time_ns(), qos=1, retain=False)
+
+    def trouble(self) -> list[str]:
+        """Return nothing: what can fail here fails loudly."""
+        return []
+
+    def door(self, loop: asyncio.AbstractEventLoop) -> ThreadSafeDoor:
+        """Return the broker as other rooms see it."""
+        return ThreadSafeDoor(self._broker, self.addresses, loop, self._bridges.stats)
+
+
+ROADS: Final[dict[str, type[EmbeddedRoad] | type[ForeignRoad]]] = {"embedded": EmbeddedRoad, "external": ForeignRoad}
+"""By MQTT_BROKER."""
