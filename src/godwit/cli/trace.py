@@ -68,12 +68,7 @@ def events(options: argparse.Namespace, settings: "Settings", device_id: str) ->
         with connect(address, additional_headers=headers, ssl=tls, max_size=None) as socket:
             while True:
                 left = None if end is None else max(0.0, end - monotonic())
-                document = json.loads(socket.recv(left))
-                if document["type"] == "ready":
-                    yield {"kind": "ready", "deviceId": device_id, "url": base}
-                if document.get("lost"):
-                    print(f"godwit: {document['lost']} events were lost: they came too fast", file=sys.stderr)
-                yield from document.get("events", ())
+                yield from _events_of(json.loads(socket.recv(left)), device_id, base)
     except TimeoutError:
         if end is None:
             raise UnavailableError(f"{base} does not answer") from None
@@ -89,6 +84,15 @@ def events(options: argparse.Namespace, settings: "Settings", device_id: str) ->
         raise RejectedError(hint, code="tls") from error
     except OSError as error:
         raise UnavailableError(f"no platform at {base}: {error.strerror or error}") from error
+
+
+def _events_of(document: dict[str, Any], device_id: str, base: str) -> Iterator[dict[str, Any]]:
+    """Yield the events in what the platform sent; its word that following has begun is one of them."""
+    if document["type"] == "ready":
+        yield {"kind": "ready", "deviceId": device_id, "url": base}
+    if document.get("lost"):
+        print(f"godwit: {document['lost']} events were lost: they came too fast", file=sys.stderr)
+    yield from document.get("events", ())
 
 
 def _base(settings: "Settings") -> str:
