@@ -29,6 +29,7 @@ from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity.authority import ensure_server_certificate
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
+from godwit.server.ingest.quarantine_room import QuarantineRoom
 from godwit.server.ingest.registration import Registration
 from godwit.server.ingest.service import Ingest
 from godwit.server.ingest.trace import Trace
@@ -131,6 +132,11 @@ class Server:
         )
         self._ingest = Ingest(
             self._store, self._directory, self._topics, self._road.presence, self._live, trace=self._trace
+        )
+        self._ingest.pipeline.room = QuarantineRoom(
+            total=settings.quarantine_bytes_max,
+            tenant=settings.quarantine_bytes_max // 2,
+            device=settings.quarantine_device_bytes_max,
         )
         self._ingest.recover()
         devices, types = self._registry.load_all()

@@ -16,6 +16,7 @@ from godwit.runtime.supervise import OnFailure
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
+from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.rights import PasswordAuthenticator
 from godwit.server.broker.sys_topics import SysTopics
@@ -128,6 +129,8 @@ class EmbeddedRoad:
             self._journal,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
             limits=limits,
+            quotas=quotas_of(settings),
+            tenant_of=intake.tenant_of,
             trace=self._trace,
             now=time_ns(),
         )
@@ -190,6 +193,22 @@ class EmbeddedRoad:
     def door(self, loop: asyncio.AbstractEventLoop) -> ThreadSafeDoor:
         """Return the broker as other rooms see it."""
         return ThreadSafeDoor(self._broker, self.addresses, loop, self._bridges.stats)
+
+
+def quotas_of(settings: Settings) -> Quotas:
+    """Return the broker's limits as the settings have them."""
+    return Quotas(
+        connections=settings.connections_max,
+        connections_per_tenant=settings.tenant_connections_max,
+        messages_per_s=settings.client_messages_per_s,
+        bytes_per_s=settings.client_bytes_per_s,
+        subscriptions=settings.client_subscriptions_max,
+        tenant_messages_per_s=settings.tenant_messages_per_s,
+        tenant_bytes_per_s=settings.tenant_bytes_per_s,
+        total_messages_per_s=settings.total_messages_per_s,
+        total_bytes_per_s=settings.total_bytes_per_s,
+        retained_bytes=settings.retained_bytes_max,
+    )
 
 
 ROADS: Final[dict[str, type[EmbeddedRoad] | type[ForeignRoad]]] = {"embedded": EmbeddedRoad, "external": ForeignRoad}

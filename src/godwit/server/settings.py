@@ -63,6 +63,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     query_memory: str = "512MB"
     workers: int = 0
     keep_alive_max: int = 3_600
+    connections_max: int = 100_000
+    tenant_connections_max: int = 0
+    client_messages_per_s: int = 0
+    client_bytes_per_s: int = 0
+    client_subscriptions_max: int = 1_000
+    tenant_messages_per_s: int = 0
+    tenant_bytes_per_s: int = 0
+    total_messages_per_s: int = 0
+    total_bytes_per_s: int = 0
+    retained_bytes_max: int = 268_435_456
+    quarantine_bytes_max: int = 1_073_741_824
+    quarantine_device_bytes_max: int = 16_777_216
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -20,13 +20,16 @@ from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import NEVER_EXPIRES, Session
 from godwit.server.broker.client import Client, Socket
+from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
+from godwit.server.broker.limits import Quotas
 from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
+from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, reason_string
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
-from godwit.server.broker.routes import Route, Routes, Target, keeps_queue
+from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_of, keeps_queue
 from godwit.server.broker.schedule import Schedule
 from godwit.server.broker.stats import Counters
 from godwit.server.broker.subscriptions import Subscriptions
@@ -34,21 +37,9 @@ from godwit.server.ingest.arrival import Arrival, Group, Intake, Peer
 from godwit.server.ingest.trace import Trace
 
 NS: Final = 1_000_000_000
-NOT_AUTHORISED: Final = "not-authorised"
 PENDING_BYTES_MAX: Final = 128 * 1024 * 1024
 """Of all messages that wait for their commit; beyond it nobody is read."""
 OVERHEAD_BYTES: Final = 600
-
-REFUSALS: Final = {
-    NOT_AUTHORISED: reasons.NOT_AUTHORIZED,
-    codes.UNKNOWN_DEVICE: reasons.NOT_AUTHORIZED,
-    codes.DEVICE_RETIRED: reasons.NOT_AUTHORIZED,
-    codes.DEVICE_MISMATCH: reasons.NOT_AUTHORIZED,
-    codes.PLACE_MISMATCH: reasons.NOT_AUTHORIZED,
-    codes.INVALID_DEVICE_ID: reasons.TOPIC_NAME_INVALID,
-    codes.SERIES_LIMIT: reasons.QUOTA_EXCEEDED,
-}
-"""What MQTT 5 is told of a refused message; everything else is 0x99, payload format invalid."""
 
 SERVER: Final = Peer("$godwit", "internal", identity="$godwit")
 
@@ -72,12 +63,13 @@ class Broker:
         authenticator: Authenticator,
         *,
         limits: Limits | None = None,
-        connections_max: int = 100_000,
+        quotas: Quotas | None = None,
+        tenant_of: Callable[[str], str] | None = None,
         trace: Trace | None = None,
         now: int,
     ) -> None:
         self.limits = limits or Limits()
-        self.connections_max = connections_max
+        self.gate = Gate(quotas or Quotas(), tenant_of, now)
         self.counters = Counters()
         self.clients: dict[str, Client] = {}
         self.sessions: dict[str, Session] = {}
@@ -113,7 +105,7 @@ class Broker:
 
     def admit(self, socket: Socket, listener: str, certificate: bytes | None) -> Client | None:
         """Take in a connection that was made; None if there is no room for it."""
-        if self.connections >= self.connections_max:
+        if not self.gate.has_room(self.connections):
             return None
         self.connections += 1
         return Client(self, socket, self.limits, listener, certificate)
@@ -178,6 +170,10 @@ class Broker:
         if packet.will is not None and not self._may_publish(client, packet.will.topic):
             core.refuse(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
             return
+        refusal = self.gate.refusal(packet.client_id, self.connections, is_return=packet.client_id in self.clients)
+        if refusal is not None:
+            core.refuse(*refusal)
+            return
         assigned = None
         client_id = packet.client_id
         if not client_id:
@@ -185,6 +181,7 @@ class Broker:
         client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
         session, is_resumed = self._session(client_id, packet, now)
         self.clients[client_id], client.since = client, now
+        self.gate.accepted(client, now)
         core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
         if packet.will is not None:
             place = self.routes.route(packet.will.topic).place
@@ -241,6 +238,7 @@ class Broker:
             return
         client.is_over = True
         self.connections -= 1
+        self.gate.parted(client)
         core = client.core
         session = core.session
         if session is None:
@@ -327,6 +325,9 @@ class Broker:
         if route.is_reserved or (client.rights is not None and not client.rights.may_publish(publish.topic)):
             arrival.code, arrival.detail = NOT_AUTHORISED, "no right to publish to this topic"
             self.counters.forbidden += 1
+        elif client.meter is not None and (sentence := self.gate.passes(client, publish, now)):
+            arrival.code, arrival.detail = codes.RATE_LIMITED, sentence
+            self._intake.turn_away(arrival)
         elif route.is_up:
             if place is not client.last_place and place is not None:
                 client.last_place = place
@@ -335,11 +336,17 @@ class Broker:
         elif route.malformed is not None:
             arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
             self._intake.receive(arrival)
+        elif publish.retain and (sentence := self.gate.may_retain(client, publish, self.retained)):
+            arrival.code, arrival.detail = codes.RETAINED_LIMIT, sentence
         if not arrival.code and (route.has_durable or publish.retain or publish.qos == 2):
             self._lay_by(arrival, route, client.core.session)
         if publish.qos == 0:
             client.sends_once = True
-        self.pending_bytes += len(publish.payload) + OVERHEAD_BYTES
+        size = len(publish.payload) + OVERHEAD_BYTES
+        self.pending_bytes += size
+        client.pending_bytes += size
+        if client.pending_bytes > self.gate.quotas.unacknowledged_bytes:
+            self.gate.note_share(client)
         self.group.join(arrival)
 
     def _lay_by(self, arrival: Arrival, route: Route, session: Session | None) -> None:
@@ -359,11 +366,11 @@ class Broker:
         """Lay into the journal what sessions of applications are owed of a message."""
         deliveries = []
         for target in route.targets:
-            chosen = self._choose(target, publisher) if target.is_durable else None
+            chosen = choose(target, publisher) if target.is_durable else None
             if chosen is None:
                 continue
             receiver, terms = chosen
-            delivery = self._delivery(message, terms)
+            delivery = delivery_of(message, terms)
             if delivery.qos and keeps_queue(receiver):
                 if receiver.is_full(self.limits.queued_messages_max, self.limits.queued_bytes_max):
                     receiver.dropped += 1
@@ -373,28 +380,6 @@ class Broker:
             deliveries.append((receiver, delivery))
         # Kept even when empty: it says that the durable subscribers were seen to.
         self._held[id(arrival)] = Held(route.targets, deliveries)
-
-    def _choose(self, target: Target, publisher: Session | None) -> tuple[Session, Target] | None:
-        """Say which session gets a message, and on what terms; None: nobody (No Local)."""
-        group = target.group
-        if group is not None:
-            member = group.pick()
-            held = group.members[member]
-            ids = (held.subscription_id,) if held.subscription_id else ()
-            return member, target._replace(qos=held.options.qos, subscription_ids=ids)
-        session = target.session
-        assert session is not None
-        if session is not publisher or target.is_own_too:
-            return session, target
-        return None if target.own is None else (session, target.own)
-
-    def _delivery(self, message: Message, target: Target) -> Delivery:
-        return Delivery(
-            message,
-            min(target.qos, message.qos),
-            retain=message.retain and target.retain_as_published,
-            subscription_ids=target.subscription_ids,
-        )
 
     def post(
         self, publish: Publish, now: int, *, peer: Peer = SERVER, done: Callable[[], None] | None = None
@@ -433,14 +418,15 @@ class Broker:
         """Serve the subscribers of a client's message, durable or refused for good; then acknowledge it."""
         publish = arrival.publish
         core = client.core
-        self.pending_bytes -= len(publish.payload) + OVERHEAD_BYTES
+        size = len(publish.payload) + OVERHEAD_BYTES
+        self.pending_bytes -= size
+        client.pending_bytes -= size
         code = arrival.code
         if code:
             if publish.qos:
                 if core.version == 5:
-                    # The reason code says all there is to say of a forbidden topic.
-                    text = code if code != NOT_AUTHORISED else None
-                    core.settle(publish, REFUSALS.get(code, reasons.PAYLOAD_FORMAT_INVALID), text)
+                    reason = REASONS.get(code, reasons.PAYLOAD_FORMAT_INVALID)
+                    core.settle(publish, reason, reason_string(code, arrival.detail))
                 else:
                     core.settle(publish)
             return
@@ -478,13 +464,13 @@ class Broker:
 
     def _hand_to(self, target: Target, message: Message, publisher: Session | None, now: int) -> None:
         """Hand a message to one subscriber whose queue the journal does not keep."""
-        chosen = self._choose(target, publisher)
+        chosen = choose(target, publisher)
         if chosen is None:
             return
         session, terms = chosen
         self.counters.messages_out += 1
         if terms.qos and message.qos:
-            self.hand_over(session, self._delivery(message, terms), now)
+            self.hand_over(session, delivery_of(message, terms), now)
         elif session.connection is not None:  # the common case of fan-out makes no delivery
             retain = message.retain and terms.retain_as_published
             session.connection.deliver_once(message, retain=retain, subscription_ids=terms.subscription_ids, now=now)

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from godwit.contract.topics import DeviceTopic
 from godwit.mqtt.server_connection import Closed, Limits, ServerConnection
+from godwit.server.broker.limits import Meter
 from godwit.server.broker.rights import Rights
 from godwit.server.ingest.arrival import Arrival, Peer
 
@@ -18,8 +19,8 @@ class Socket(Protocol):
         """There is something to send, or the connection is to be closed: do it at the end of this loop turn."""
         ...
 
-    def resume(self) -> None:
-        """Read again, after the broker was congested."""
+    def hold(self, seconds: float) -> None:
+        """Read nothing more for so long."""
         ...
 
 
@@ -46,11 +47,15 @@ class Client:
         "last_place",
         "listener",
         "messages_in",
+        "meter",
         "peer",
+        "pending_bytes",
+        "retained_bytes",
         "rights",
         "sends_once",
         "since",
         "socket",
+        "tenant",
     )
 
     def __init__(self, door: Door, socket: Socket, limits: Limits, listener: str, certificate: bytes | None) -> None:
@@ -67,6 +72,13 @@ class Client:
         """When it was accepted, ns UTC."""
         self.messages_in = self.bytes_in = self.bytes_out = 0
         self.is_over = False
+        self.tenant = ""
+        """Whose it counts as, once it is accepted."""
+        self.meter: Meter | None = None
+        self.pending_bytes = 0
+        """Of its messages that wait for their commit."""
+        self.retained_bytes = 0
+        """What it has laid down as retained since it connected."""
         self.is_counted = False
         self.last_place: DeviceTopic | None = None
         self._devices: set[str] | None = None

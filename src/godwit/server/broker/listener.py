@@ -36,7 +36,18 @@ BACKLOG: Final = 4_096
 class Connection(asyncio.Protocol):
     """One accepted connection."""
 
-    __slots__ = ("blocked_since", "client", "due", "is_awake", "is_unread", "listener", "seen", "server", "transport")
+    __slots__ = (
+        "blocked_since",
+        "client",
+        "due",
+        "held_until",
+        "is_awake",
+        "is_unread",
+        "listener",
+        "seen",
+        "server",
+        "transport",
+    )
 
     def __init__(self, server: "Server", listener: str) -> None:
         self.server = server
@@ -46,6 +57,7 @@ class Connection(asyncio.Protocol):
         self.is_awake = False
         self.is_unread = False
         self.blocked_since = 0.0
+        self.held_until = 0.0
         self.seen = 0.0
         """When bytes last came, loop time."""
         self.due = 0
@@ -125,6 +137,11 @@ class Connection(asyncio.Protocol):
             self.is_unread = True
             self.transport.pause_reading()
             self.server.note_unread(self)
+
+    def hold(self, seconds: float) -> None:
+        """Read nothing more for so long."""
+        self.held_until = max(self.held_until, self.server.time() + seconds)
+        self.pause()
 
     def resume(self) -> None:
         """Read again; the silence was ours."""
@@ -259,13 +276,13 @@ class Server:
 
     def _resume(self) -> None:
         """Read again whoever may be read, the longest unread first."""
-        self._resuming = None
+        self._resuming, now = None, self.time()
         for _ in range(len(self._unread)):
             connection = self._unread.popleft()
             client = connection.client
             if client is None:
                 continue
-            if connection.blocked_since or self.must_pause(client):
+            if connection.blocked_since or connection.held_until > now or self.must_pause(client):
                 self._unread.append(connection)
             else:
                 connection.resume()

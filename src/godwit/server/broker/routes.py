@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from godwit.contract.errors import MalformedError
 from godwit.contract.topics import Channel, DeviceTopic, Topics
+from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Held, Session
 from godwit.mqtt.topic_tree import TopicTree
 from godwit.server.broker.rights import is_reserved
@@ -199,6 +200,31 @@ def _target(session: Session, subscriptions: list[Held], own: Target | None) -> 
         is_durable=keeps_queue(session),
         is_own_too=False,
         own=own,
+    )
+
+
+def choose(target: Target, publisher: Session | None) -> tuple[Session, Target] | None:
+    """Say which session gets a message, and on what terms; None: nobody (No Local)."""
+    group = target.group
+    if group is not None:
+        member = group.pick()
+        held = group.members[member]
+        ids = (held.subscription_id,) if held.subscription_id else ()
+        return member, target._replace(qos=held.options.qos, subscription_ids=ids)
+    session = target.session
+    assert session is not None
+    if session is not publisher or target.is_own_too:
+        return session, target
+    return None if target.own is None else (session, target.own)
+
+
+def delivery_of(message: Message, target: Target) -> Delivery:
+    """Return a message on its way to a subscriber."""
+    return Delivery(
+        message,
+        min(target.qos, message.qos),
+        retain=message.retain and target.retain_as_published,
+        subscription_ids=target.subscription_ids,
     )
 
 

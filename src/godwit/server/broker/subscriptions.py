@@ -1,7 +1,7 @@
 """SUBSCRIBE and UNSUBSCRIBE: which filters are granted, and the retained documents that follow (3.8, 3.10)."""
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
@@ -9,11 +9,11 @@ from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.server_message import Delivery
 from godwit.mqtt.server_session import Held, Session
 from godwit.server.broker.client import Client
+from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter
 
-SUBSCRIPTIONS_MAX: Final = 10_000
 """Of one session."""
 
 
@@ -24,6 +24,7 @@ class Rooms(Protocol):
     routes: Routes
     retained: Retained
     journal: Journal
+    gate: Gate
 
     def after_commit(self, done: Callable[[], None], now: int) -> None:
         """Call `done` when everything that happened until now is durable."""
@@ -63,7 +64,8 @@ class Subscriptions:
         failed = reasons.UNSPECIFIED_ERROR
         if client.rights is not None and not client.rights.may_subscribe(bare_filter(topic_filter)):
             return (reasons.NOT_AUTHORIZED if client.core.version == 5 else failed), False
-        if len(session.subscriptions) >= SUBSCRIPTIONS_MAX and topic_filter not in session.subscriptions:
+        is_known = topic_filter in session.subscriptions
+        if not is_known and not self._rooms.gate.may_subscribe(len(session.subscriptions), self._rooms.routes.count):
             return (reasons.QUOTA_EXCEEDED if client.core.version == 5 else failed), False
         held = Held(options, number)
         is_new = self._rooms.routes.subscribe(session, held)

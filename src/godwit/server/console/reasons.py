@@ -74,6 +74,18 @@ REASONS: Final[dict[str, Reason]] = {
         "The device has reached the number of different readings one device may have.",
         "Look for names that are made up anew each time, such as ones with a number in them.",
     ),
+    codes.RATE_LIMITED: Reason(
+        "The client sent more than its limit allows. The message was not kept; the client was told.",
+        "Slow the client down, or raise the limit (see Settings in the operations guide).",
+    ),
+    codes.RETAINED_LIMIT: Reason(
+        "There is no room for another retained document.",
+        "Clear retained topics that nobody needs, or raise RETAINED_BYTES_MAX.",
+    ),
+    codes.QUARANTINE_FULL: Reason(
+        "Quarantine holds as much of this sender as it may; the message was counted and not kept.",
+        "Find out why so much is refused, replay or purge what is here, or raise QUARANTINE_DEVICE_BYTES_MAX.",
+    ),
 }
 
 _UNKNOWN: Final = Reason("The message was refused.", "Look at the detail and the payload.")

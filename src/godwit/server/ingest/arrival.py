@@ -60,6 +60,10 @@ class Intake(Protocol):
         """Decode, check, deduplicate and lay into the open group; sets code, detail, accepted and duplicate."""
         ...
 
+    def turn_away(self, arrival: Arrival) -> None:
+        """Count a message that is refused for a limit: its sender is told, and it is not kept."""
+        ...
+
 
 class Participant(Protocol):
     """A room with rows that must be durable before acknowledgements leave."""

@@ -17,6 +17,7 @@ from godwit.contract.telemetry import Sample, Telemetry
 from godwit.server.ingest.arrival import Arrival
 from godwit.server.ingest.batch import Batch
 from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
+from godwit.server.ingest.quarantine_room import STRANGERS, QuarantineRoom
 from godwit.server.ingest.trace import TracedMessage
 from godwit.server.ingest.tracks import MessageIds, Prints, fingerprint, hash_message_id
 from godwit.server.registry.model import Lifecycle, Outside
@@ -61,6 +62,7 @@ class Pipeline:
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
+        self.room = QuarantineRoom()
         self.batch = Batch()
         self._stations: tuple[tuple[str, Callable[[Any], Any]], ...] = (
             ("decode", self.decode),
@@ -320,14 +322,19 @@ class Pipeline:
 
     def quarantine(self, arrival: Arrival, code: str, detail: str, entry: Entry | None, sample: int = -1) -> None:
         """Keep a refused message whole, with its reason, and count it."""
-        self.quarantine_number += 1
         known = entry if entry is not None and entry.is_known else None
         topic, publish = arrival.topic, arrival.publish
+        device_no = self.directory.number(known) if known else -1
+        tenant, holder = (known.tenant, known.device_id) if known else (DEFAULT_TENANT, STRANGERS)
+        if not self.room.take(tenant, holder, len(publish.payload)):
+            self.batch.refusals.append((device_no, codes.QUARANTINE_FULL))
+            return
+        self.quarantine_number += 1
         self.batch.quarantined.append(
             Quarantined(
                 number=self.quarantine_number,
                 device_id=entry.device_id if entry else (topic.device_id if topic else ""),
-                tenant=known.tenant if known else DEFAULT_TENANT,
+                tenant=tenant,
                 topic=publish.topic,
                 code=code,
                 detail=detail,
@@ -337,7 +344,7 @@ class Pipeline:
                 sample=sample,
             )
         )
-        self.batch.refusals.append((self.directory.number(known) if known else -1, code))
+        self.batch.refusals.append((device_no, code))
 
 
 def _span(ns: int) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from godwit.contract import codes, events, status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.ids import DEFAULT_TENANT
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
@@ -123,6 +124,11 @@ class Ingest:
         self.latest_values.advance(self.store.newest())
         self._number = recovered.number
         self.pipeline.quarantine_number = recovered.quarantine_number
+        self.measure_quarantine()
+
+    def measure_quarantine(self) -> None:
+        """Look how much is in quarantine: at start, and after something left."""
+        self.pipeline.room.restore(self.store.quarantine_sizes(), self.directory.entries)
 
     def attach(self, loop: asyncio.AbstractEventLoop, group: GroupCommit) -> None:
         """Bind to the broker loop and its group commit."""
@@ -153,6 +159,12 @@ class Ingest:
         self._remember(entry, arrival)
         if topic.channel is Channel.TELEMETRY and (arrival.publish.qos == 0 or self.stored.is_always_told):
             self.stored.note(entry)
+
+    def turn_away(self, arrival: Arrival) -> None:
+        """Count a message that is refused for a limit in its device's ledger."""
+        known = self.directory.entries.get(arrival.topic.device_id) if arrival.topic is not None else None
+        device_no = self.directory.number(known) if known is not None and known.is_known else -1
+        self.pipeline.batch.refusals.append((device_no, arrival.code))
 
     def _remember(self, entry: Entry, arrival: Arrival) -> None:
         payload = arrival.publish.payload
@@ -320,6 +332,9 @@ class Ingest:
         waiter = _Waiter(None)
         self.group.join(Arrival(waiter, Publish("purge"), Peer("purge", "purge"), time_ns()))
         await waiter.done
+        if numbers:
+            sizes = await asyncio.to_thread(self.store.quarantine_sizes)
+            self.pipeline.room.restore(sizes, self.directory.entries)
         return len(numbers)
 
     async def erase(self, device_id: str) -> int:
@@ -396,6 +411,11 @@ class Ingest:
         entries = self.directory.entries
         wanted = list(entries) if device_ids is None else device_ids
         return {each: entries[each].series[name] for each in wanted if each in entries and name in entries[each].series}
+
+    def tenant_of(self, device_id: str) -> str:
+        """Return the tenant of a device; of one that is not known, the default tenant."""
+        entry = self.directory.entries.get(device_id)
+        return entry.tenant if entry is not None else DEFAULT_TENANT
 
     def name_of(self, series: int) -> tuple[str, str, str]:
         """Return (device id, reading name, unit) of a series."""

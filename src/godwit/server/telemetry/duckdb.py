@@ -224,6 +224,14 @@ class DuckDBStore:
             ).fetchall()
         return [Quarantined(*row) for row in rows]
 
+    def quarantine_sizes(self) -> dict[tuple[str, str], int]:
+        """Return the bytes in quarantine by (tenant, device id)."""
+        with self._reader.snapshot() as (con, _tables):
+            rows = con.execute(
+                "SELECT tenant, device_id, sum(octet_length(payload)) FROM quarantine GROUP BY ALL"
+            ).fetchall()
+        return {(tenant, device_id): int(size) for tenant, device_id, size in rows}
+
     def quarantined(self, number: int) -> Quarantined | None:
         """Return one quarantined message."""
         with self._reader.snapshot() as (con, _tables):

@@ -1,5 +1,6 @@
 """A store in memory with the semantics of a crash, for the simulator and the tests. Same suite as the real one."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,13 @@ class MemoryStore:
             and (before is None or each.number < before)
         ]
         return sorted(found, key=lambda each: -each.number)[:limit]
+
+    def quarantine_sizes(self) -> dict[tuple[str, str], int]:
+        """Return the bytes in quarantine by (tenant, device id)."""
+        sizes: Counter[tuple[str, str]] = Counter()
+        for each in self.quarantine(limit=2**31):
+            sizes[each.tenant, each.device_id] += len(each.payload)
+        return dict(sizes)
 
     def quarantined(self, number: int) -> Quarantined | None:
         """Return one quarantined message."""

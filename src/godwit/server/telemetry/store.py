@@ -107,6 +107,10 @@ class TelemetryStore(Protocol):
         """List quarantined messages, newest first, with numbers below `before`."""
         ...
 
+    def quarantine_sizes(self) -> dict[tuple[str, str], int]:
+        """Return the bytes in quarantine by (tenant, device id)."""
+        ...
+
     def quarantined(self, number: int) -> Quarantined | None:
         """Return one quarantined message, whole."""
         ...

@@ -59,8 +59,9 @@ class RelayedSocket:
             self.is_awake = True
             self.worker.flush_soon(self)
 
-    def resume(self) -> None:
-        """Read again: the worker hears of it with the pressure."""
+    def hold(self, seconds: float) -> None:
+        """Have it left unread for so long."""
+        self.worker.tell([frames.Hold(self.number, seconds)])
 
 
 class Worker(asyncio.Protocol):

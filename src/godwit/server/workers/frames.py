@@ -92,6 +92,13 @@ class Pressure(msgspec.Struct, array_like=True, tag=4):
     is_congested: bool
 
 
+class Hold(msgspec.Struct, array_like=True, tag=6):
+    """Leave the client unread for so long."""
+
+    number: int
+    seconds: float
+
+
 class Listener(msgspec.Struct, array_like=True):
     """A socket that listens already, inherited under a descriptor. With `certificate`: TLS."""
 
@@ -110,7 +117,7 @@ class Begin(msgspec.Struct, array_like=True, tag=5):
 
 
 FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired
-FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin
+FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])
 from_owner: Final = msgspec.msgpack.Decoder(list[FromOwner])

@@ -26,6 +26,10 @@ class Shell(Protocol):
         """There is something to send."""
         ...
 
+    def hold(self, seconds: float) -> None:
+        """Read nothing more for so long."""
+        ...
+
     def rewatch(self) -> None:
         """Look at the deadlines anew."""
         ...
@@ -206,6 +210,8 @@ class Relay:
         elif isinstance(event, frames.Accepted):
             core.session, core.keep_alive_s = True, event.keep_alive_s
             client.shell.rewatch()
+        elif isinstance(event, frames.Hold):
+            client.shell.hold(event.seconds)
         else:
             core.closed = Closed(0, "")
             client.shell.wake()

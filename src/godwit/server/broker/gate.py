@@ -1,0 +1,120 @@
+"""The gate: applies the limits to clients. Says no with a sentence that names the limit, or has somebody read later."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from godwit.contract.ids import DEFAULT_TENANT
+from godwit.mqtt import reasons
+from godwit.mqtt.packets import Publish
+from godwit.server.broker.client import Client
+from godwit.server.broker.limits import Meters, Quotas
+from godwit.server.broker.retained import Retained
+
+SHARE_HOLD_S: Final = 0.02
+"""How long a client with more than its share under way is left unread, before it is looked at again."""
+COME_BACK_S: Final = 30
+ROOM_TO_REFUSE: Final = 1_000
+"""Connections beyond the limit that are let in, only to hear why they cannot stay."""
+
+
+class Limited(msgspec.Struct):
+    """How often which limit was hit, since start."""
+
+    connections: int = 0
+    messages: int = 0
+    """Refused at QoS 1 and 2 of MQTT 5: the client knows."""
+    held: int = 0
+    """Times that a client was left unread, for its rate or its share."""
+    subscriptions: int = 0
+    retained: int = 0
+
+
+class Gate:
+    """Keeps count of what the limits are about."""
+
+    def __init__(self, quotas: Quotas, tenant_of: Callable[[str], str] | None, now: int) -> None:
+        self.quotas = quotas
+        self.limited = Limited()
+        self._meters = Meters(quotas, now)
+        self._tenant_of = tenant_of or (lambda _client_id: DEFAULT_TENANT)
+        self._connected: Counter[str] = Counter()
+
+    def has_room(self, connections: int) -> bool:
+        """Whether one more connection may be looked at, be it only to refuse it politely."""
+        if connections < self.quotas.connections + ROOM_TO_REFUSE:
+            return True
+        self.limited.connections += 1
+        return False
+
+    def refusal(self, client_id: str, connections: int, *, is_return: bool) -> tuple[int, str] | None:
+        """Return why a client cannot stay, and when it may try again. Who takes over its own session always can."""
+        if is_return:
+            return None
+        quotas, tenant = self.quotas, self._tenant_of(client_id)
+        hint = f"; try again in {COME_BACK_S} s or more"
+        if connections > quotas.connections:
+            self.limited.connections += 1
+            return reasons.QUOTA_EXCEEDED, f"at most {quotas.connections} connections{hint}"
+        if quotas.connections_per_tenant and self._connected[tenant] >= quotas.connections_per_tenant:
+            self.limited.connections += 1
+            return reasons.QUOTA_EXCEEDED, f"at most {quotas.connections_per_tenant} connections of a tenant{hint}"
+        return None
+
+    def accepted(self, client: Client, now: int) -> None:
+        """Count a client in."""
+        client.tenant = self._tenant_of(client.peer.client_id)
+        client.meter = self._meters.meter(client.tenant, now)
+        self._connected[client.tenant] += 1
+
+    def parted(self, client: Client) -> None:
+        """Count a client out."""
+        if client.tenant:
+            self._connected[client.tenant] -= 1
+            client.tenant = ""
+
+    def passes(self, client: Client, publish: Publish, now: int) -> str:
+        """Take a message under the rates; empty, or the sentence of the limit that it exceeds.
+
+        Only who can be told is refused; the others are read later.
+        """
+        meter = client.meter
+        assert meter is not None
+        sentence = meter.exceeded(len(publish.payload), now)
+        if not sentence:
+            return ""
+        if client.core.version == 5 and publish.qos:
+            self.limited.messages += 1
+            return sentence
+        self.limited.held += 1
+        client.socket.hold(meter.overdraw(len(publish.payload)) / 1e9)
+        return ""
+
+    def note_share(self, client: Client) -> None:
+        """Leave a client unread that has more under way than its share: a week of backlog must not delay the others."""
+        self.limited.held += 1
+        client.socket.hold(SHARE_HOLD_S)
+
+    def may_retain(self, client: Client, publish: Publish, retained: Retained) -> str:
+        """Return an empty string, or the sentence of the limit that a retained document exceeds."""
+        size, quotas = len(publish.payload), self.quotas
+        if not size:
+            return ""
+        if quotas.retained_bytes and retained.bytes + size > quotas.retained_bytes:
+            sentence = f"at most {quotas.retained_bytes} bytes are retained"
+        elif quotas.retained_bytes_per_client and client.retained_bytes + size > quotas.retained_bytes_per_client:
+            sentence = f"at most {quotas.retained_bytes_per_client} bytes are retained for one connection"
+        else:
+            client.retained_bytes += size
+            return ""
+        self.limited.retained += 1
+        return sentence
+
+    def may_subscribe(self, held: int, total: int) -> bool:
+        """Whether a client that has `held` subscriptions may have one more, beside the `total` there are."""
+        if held < self.quotas.subscriptions and total < self.quotas.total_subscriptions:
+            return True
+        self.limited.subscriptions += 1
+        return False

@@ -1,0 +1,117 @@
+"""What one client, one tenant and all together may ask of the broker. Pure: the time is an argument.
+
+Rates are token buckets that hold one burst. Who exceeds a rate is told so (MQTT 5: 0x97, with a sentence that names the
+limit) or read later (3.1.1 and QoS 0, which cannot be told). 0 means without a limit.
+"""
+
+from typing import Final
+
+import msgspec
+
+NS: Final = 1_000_000_000
+BURST_S: Final = 5
+"""A bucket holds what a rate gives in this time."""
+
+
+class Quotas(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits in force."""
+
+    connections: int = 100_000
+    connections_per_tenant: int = 0
+    messages_per_s: int = 0
+    """Of one client, as are the next two."""
+    bytes_per_s: int = 0
+    subscriptions: int = 1_000
+    tenant_messages_per_s: int = 0
+    tenant_bytes_per_s: int = 0
+    total_messages_per_s: int = 0
+    total_bytes_per_s: int = 0
+    total_subscriptions: int = 1_000_000
+    retained_bytes: int = 268_435_456
+    retained_bytes_per_client: int = 67_108_864
+    """What one client may have laid down and not cleared, since it connected."""
+    unacknowledged_bytes: int = 4_194_304
+    """Of one client, waiting for their commit: beyond it others come first."""
+
+
+class Bucket:
+    """A token bucket."""
+
+    __slots__ = ("_at", "_level", "_most", "_per_ns")
+
+    def __init__(self, per_s: int, now: int) -> None:
+        self._per_ns = per_s / NS
+        self._most = self._level = float(per_s * BURST_S)
+        self._at = now
+
+    def fill(self, now: int) -> None:
+        """Add what the time has brought."""
+        if now > self._at:
+            self._level = min(self._most, self._level + (now - self._at) * self._per_ns)
+            self._at = now
+
+    def has(self, amount: float) -> bool:
+        """Whether `amount` may be taken. More than a whole burst may be, once the bucket is full."""
+        return self._level >= min(amount, self._most)
+
+    def take(self, amount: float) -> None:
+        """Take `amount`; the level may go below nothing."""
+        self._level -= amount
+
+    def wait_ns(self) -> int:
+        """Return how long it takes until there is something again."""
+        return 0 if self._level >= 0 else int(-self._level / self._per_ns)
+
+
+class Meter:
+    """The rates that one client is under: its own, its tenant's, everybody's."""
+
+    __slots__ = ("_buckets",)
+
+    def __init__(self, buckets: "list[tuple[str, Bucket, bool]]") -> None:
+        self._buckets = buckets
+
+    def exceeded(self, size: int, now: int) -> str:
+        """Take one message of `size` bytes out of all buckets; empty, or the sentence of the limit in the way."""
+        for name, bucket, is_bytes in self._buckets:
+            bucket.fill(now)
+            if not bucket.has(size if is_bytes else 1):
+                return name
+        for _, bucket, is_bytes in self._buckets:
+            bucket.take(size if is_bytes else 1)
+        return ""
+
+    def overdraw(self, size: int) -> int:
+        """Take a message that cannot be refused; returns for how long (ns) its sender is not to be read."""
+        for _, bucket, is_bytes in self._buckets:
+            bucket.take(size if is_bytes else 1)
+        return max(bucket.wait_ns() for _, bucket, _ in self._buckets)
+
+
+class Meters:
+    """Makes the meters of clients; tenants and everybody share theirs."""
+
+    def __init__(self, quotas: Quotas, now: int) -> None:
+        self.quotas = quotas
+        self._total = _buckets("all clients together", quotas.total_messages_per_s, quotas.total_bytes_per_s, now)
+        self._tenants: dict[str, list[tuple[str, Bucket, bool]]] = {}
+
+    def meter(self, tenant: str, now: int) -> Meter | None:
+        """Return the meter of a new client, None where no rate is limited."""
+        quotas = self.quotas
+        shared = self._tenants.get(tenant)
+        if shared is None:
+            shared = self._tenants[tenant] = _buckets(
+                f"tenant {tenant}", quotas.tenant_messages_per_s, quotas.tenant_bytes_per_s, now
+            )
+        buckets = [*_buckets("this client", quotas.messages_per_s, quotas.bytes_per_s, now), *shared, *self._total]
+        return Meter(buckets) if buckets else None
+
+
+def _buckets(whose: str, messages: int, size: int, now: int) -> list[tuple[str, Bucket, bool]]:
+    found = []
+    if messages:
+        found.append((f"at most {messages} messages/s for {whose}", Bucket(messages, now), False))
+    if size:
+        found.append((f"at most {size} bytes/s for {whose}", Bucket(size, now), True))
+    return found

@@ -1,0 +1,29 @@
+"""What MQTT 5 is told of a message that is refused."""
+
+from typing import Final
+
+from godwit.contract import codes
+from godwit.mqtt import reasons
+
+NOT_AUTHORISED: Final = "not-authorised"
+REASONS: Final = {
+    NOT_AUTHORISED: reasons.NOT_AUTHORIZED,
+    codes.UNKNOWN_DEVICE: reasons.NOT_AUTHORIZED,
+    codes.DEVICE_RETIRED: reasons.NOT_AUTHORIZED,
+    codes.DEVICE_MISMATCH: reasons.NOT_AUTHORIZED,
+    codes.PLACE_MISMATCH: reasons.NOT_AUTHORIZED,
+    codes.INVALID_DEVICE_ID: reasons.TOPIC_NAME_INVALID,
+    codes.SERIES_LIMIT: reasons.QUOTA_EXCEEDED,
+    codes.RATE_LIMITED: reasons.QUOTA_EXCEEDED,
+    codes.RETAINED_LIMIT: reasons.QUOTA_EXCEEDED,
+}
+"""By the code of an arrival; everything else is 0x99, payload format invalid."""
+TOLD_MORE: Final = frozenset({codes.RATE_LIMITED, codes.RETAINED_LIMIT})
+"""Of these the sentence is the reason string, since it names the limit; of others the code."""
+
+
+def reason_string(code: str, detail: str) -> str | None:
+    """Return the reason string. The reason code says all there is to say of a forbidden topic."""
+    if code == NOT_AUTHORISED:
+        return None
+    return detail if code in TOLD_MORE else code
