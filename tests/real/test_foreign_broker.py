@@ -110,6 +110,39 @@ def accepted_before_the_end(plain: Plain) -> bool:
     return plain.acknowledged < PLAIN
 
 
+def test_a_backlog_that_waited_at_mosquitto_is_taken_in(
+    platform_in: Callable[..., Any], mosquitto_in: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """More than the client holds unread, in front of the answer to SUBSCRIBE."""
+    broker = mosquitto_in(lines="allow_anonymous true\nmax_inflight_messages 0").start()
+    platform = platform_in(**behind(broker)).start()
+    platform.kill()
+    plain = Plain(broker, "plain-4")
+    for number in range(PLAIN):
+        plain.say(number)
+    eventually(lambda: plain.acknowledged == PLAIN, within_s=20)
+    plain.stop()
+    platform.start()
+    eventually(lambda: accepted(platform, "plain-4") >= PLAIN, within_s=20)
+    assert numbers_of(platform, "plain-4") == list(range(PLAIN))
+
+
+def test_missing_rights_to_publish_are_said_and_stop_nothing(
+    platform_in: Callable[..., Any], mosquitto_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    rights = tmp_path / "rights"
+    rights.touch(0o600)
+    rights.write_text("topic read devices/#\npattern write devices/%c/telemetry\n")
+    broker = mosquitto_in(lines=f"allow_anonymous true\nacl_file {rights}").start()
+    platform = platform_in(**behind(broker)).start()
+    eventually(lambda: "it needs the right to write devices/# and system/heartbeat" in platform.output)
+    plain = Plain(broker, "plain-5")
+    plain.say(1)
+    eventually(lambda: accepted(platform, "plain-5") == 1)
+    plain.stop()
+    assert trouble_of(platform) == ""
+
+
 def test_a_restart_of_mosquitto_loses_nothing(
     platform_in: Callable[..., Any], mosquitto_in: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:

@@ -161,7 +161,7 @@ def test_the_road(road: Road, eventually: Callable[..., Any]) -> None:
             {"stream": "s", "epoch": "e", "seq": seq, "readings": {"temperature": 20.5 + seq}},
             qos,
         )
-    eventually(lambda: platform.ingest.ledger("m-1").accepted == 4)
+    eventually(lambda: (ledger := platform.ingest.ledger("m-1")) is not None and ledger.accepted == 4)
     assert [each.value for each in platform.ingest.latest("m-1")] == [23.5]
     device.say("devices/m-1/status", {"status": "online"}, retain=True)
 

@@ -82,6 +82,7 @@ def untrusted():
         (OSError(113, "No route to host"), "No route to host"),
         (untrusted(), "not trusted: self-signed certificate (MQTT_CA_FILE)"),
         (UnavailableError("silence"), "is away: silence"),
+        (RejectedError("we may not subscribe"), "does not serve us: we may not subscribe"),
     ],
 )
 def test_refusals_name_the_broker_and_what_to_look_at(error, said):

@@ -48,6 +48,8 @@ class Link:
         """The connection, while there is one."""
         self.trouble = NOT_TRIED
         """Empty while we are connected and subscribed, else the sentence that says why not."""
+        self.is_over = False
+        """Whether the end of the connection is our own doing, and no news."""
         self.has_tried = asyncio.Event()
         self.on_session: Callable[[bool], None] = lambda _is_new: None
         """Called before the first message of a connection; True when the broker knew no session of ours."""
@@ -129,7 +131,7 @@ class Link:
             self._note("")
 
     def _note(self, trouble: str) -> None:
-        if trouble != self.trouble:
+        if trouble != self.trouble and not self.is_over:
             if trouble:
                 log.warning("%s", trouble)
             else:

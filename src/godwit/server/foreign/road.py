@@ -16,6 +16,7 @@ from godwit.contract import status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt import packets as p
+from godwit.mqtt.client_session import Delivered
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.supervise import OnFailure, supervise
@@ -39,6 +40,7 @@ FIRST_TRY_S_MAX: Final = 3.0
 """How long a start waits to be able to say whether the foreign broker is there."""
 PACKET_ROOM: Final = 65_536
 LISTENER: Final = "foreign"
+REFUSED: Final = 0x80
 
 
 class ForeignRoad:
@@ -64,6 +66,7 @@ class ForeignRoad:
         self.participants: list[Participant] = [self._memory]
         self._peer = Peer(settings.mqtt_client_id, LISTENER, may_register=settings.mqtt_register_devices)
         self._settled: list[Publish] = []
+        self._has_refused = False
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
 
     # ------------------------------------------------------------------ up and down
@@ -75,6 +78,7 @@ class ForeignRoad:
         self._link = Link(self._terms, connect, self._subscriptions(), self._take)
         self._link.on_session = self._on_session
         self._link.on_up = self._acknowledge
+        self._link.on_delivered = self._note_refusal
         self._link.is_congested = lambda: group.is_congested
         group.on_committed.append(self._acknowledge)
         if self._settings.mqtt_clean_session:
@@ -104,6 +108,7 @@ class ForeignRoad:
         """Part from the broker."""
         if not hasattr(self, "_running"):
             return
+        self._link.is_over = True
         client = self._link.client
         if client is not None:
             await client.disconnect(0 if self._terms.is_clean else None)
@@ -171,10 +176,22 @@ class ForeignRoad:
             self.bytes_out += len(publish.payload)
         return is_sent
 
+    def _note_refusal(self, answer: Delivered) -> None:
+        code = answer.reason_codes[0]
+        if code >= REFUSED and not self._has_refused:
+            self._has_refused = True  # once: what is refused now is refused every ten seconds
+            log.warning(
+                "the broker at %s refuses what the platform publishes: %s; it needs the right to write devices/# and "
+                "system/heartbeat",
+                self._terms.address,
+                answer.reason_string or reason_name(code),
+            )
+
     def post(self, publish: Publish, now: int) -> None:
         """Publish as the platform; lost while the broker is away."""
         del now
-        self._send(publish)
+        # At QoS 1 a missing right is answered; at QoS 0 Mosquitto hangs up.
+        self._send(msgspec.structs.replace(publish, qos=max(1, publish.qos)))
 
     def tell(self, topic: str, payload: bytes) -> bool:
         """Tell a device what is stored; False: not now."""
@@ -197,7 +214,7 @@ class ForeignRoad:
             code = await client.publish(publish.topic, publish.payload, qos=publish.qos, retain=publish.retain)
         except ReasonError as error:
             raise RejectedError(f"the broker at {self._terms.address} refuses {publish.topic}: {error}") from error
-        if code >= 0x80:
+        if code >= REFUSED:
             raise RejectedError(f"the broker at {self._terms.address} refuses {publish.topic}: {reason_name(code)}")
         self.messages_out += 1
         self.bytes_out += len(publish.payload)
@@ -231,7 +248,7 @@ class ForeignRoad:
             bytes_out=self.bytes_out,
             dropped=0,
             forbidden=0,
-            pending_bytes=0,
+            pending_bytes=self._group.pending_bytes,
             listeners=dict(self.addresses),
         )
 

@@ -62,14 +62,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         credentials, authority, client_id = self.names
         if isinstance(error, ReasonError):
             return self._explain_refusal(error, where, credentials, client_id)
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"{where} shows a certificate that is not trusted: {error.verify_message} ({authority})"
-        if isinstance(error, ssl.SSLError):
-            return f"{where} and we do not come to TLS: {error.reason or error}"
-        if isinstance(error, ConnectionRefusedError):
-            return f"{where} cannot be reached: nothing listens there"
+        if isinstance(error, RejectedError):
+            return f"{where} does not serve us: {error}"
         if isinstance(error, OSError):
-            return f"{where} cannot be reached: {error.strerror or error}"
+            return f"{where} {_explain_system(error, authority)}"
         return f"{where} is away: {error}"
 
     def _explain_refusal(self, error: ReasonError, where: str, credentials: str, client_id: str) -> str:
@@ -80,6 +76,16 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         if error.reason_code == reasons.UNSUPPORTED_PROTOCOL_VERSION:
             return f"{where} does not speak MQTT 5, which is needed here"
         return f"{where} refuses: {error}"
+
+
+def _explain_system(error: OSError, authority: str) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"shows a certificate that is not trusted: {error.verify_message} ({authority})"
+    if isinstance(error, ssl.SSLError):
+        return f"and we do not come to TLS: {error.reason or error}"
+    if isinstance(error, ConnectionRefusedError):
+        return "cannot be reached: nothing listens there"
+    return f"cannot be reached: {error.strerror or error}"
 
 
 def tls_of(authority: str, certificate: str, key: str, names: tuple[str, str, str]) -> ssl.SSLContext:
