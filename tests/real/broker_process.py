@@ -1,7 +1,8 @@
 """A broker in a process of its own, with nothing behind it but its journal: for tests with real clients.
 
-`python broker_process.py DIRECTORY PORT [--wire] [--workers]` prints its port when it listens.
+`python broker_process.py DIRECTORY PORT [--wire] [--paho] [--workers]` prints its port when it listens.
 `--wire` announces the limits that the wire cases expect, `--workers` puts two worker processes before it.
+With `--paho` nobody may subscribe to `test/nosubscribe`, as the Paho tests want it.
 """
 
 import asyncio
@@ -46,6 +47,23 @@ class NoTopics:
 
     def build(self, where: DeviceTopic) -> str:
         raise NotImplementedError
+
+
+class NoSubscribe:
+    """Rights without one topic."""
+
+    def may_publish(self, _topic: str) -> bool:
+        return True
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        return topic_filter != "test/nosubscribe"
+
+
+class PahoAuthenticator:
+    """Admits everybody, with those rights."""
+
+    def authenticate(self, *_asked: object) -> Grant:
+        return Grant(rights=NoSubscribe())
 
 
 class NoIntake:

@@ -201,7 +201,9 @@ class ServerConnection:
                 return False
             session.stale.discard(packet_id)
             session.received[packet_id] = packet
-        if self.version == 5 and len(session.pending) + len(session.received) > self._limits.receive_maximum:
+        # Ids of an earlier connection do not count: the receive maximum is one connection's (3.3.4, 4.9).
+        under_way = len(session.pending) + len(session.received) - len(session.stale)
+        if self.version == 5 and under_way > self._limits.receive_maximum:
             self.close(reasons.RECEIVE_MAXIMUM_EXCEEDED, "more messages under way than the receive maximum")
             return False
         return True

@@ -11,7 +11,7 @@ from godwit.mqtt.server_session import Held, Session
 from godwit.server.broker.client import Client
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.retained import Retained
-from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter
+from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter, heard_filters
 
 SUBSCRIPTIONS_MAX: Final = 10_000
 """Of one session."""
@@ -61,7 +61,10 @@ class Subscriptions:
     def _grant(self, client: Client, session: Session, options: p.Subscription, number: int) -> tuple[int, bool]:
         topic_filter = options.topic_filter
         failed = reasons.UNSPECIFIED_ERROR
-        if client.rights is not None and not client.rights.may_subscribe(bare_filter(topic_filter)):
+        rights = client.rights
+        if rights is not None and not all(
+            rights.may_subscribe(bare_filter(each)) for each in heard_filters(session, topic_filter)
+        ):
             return (reasons.NOT_AUTHORIZED if client.core.version == 5 else failed), False
         if len(session.subscriptions) >= SUBSCRIPTIONS_MAX and topic_filter not in session.subscriptions:
             return (reasons.QUOTA_EXCEEDED if client.core.version == 5 else failed), False
