@@ -201,8 +201,7 @@ class ServerConnection:
                 return False
             session.stale.discard(packet_id)
             session.received[packet_id] = packet
-        # Ids of an earlier connection do not count: the receive maximum is one connection's (3.3.4, 4.9).
-        under_way = len(session.pending) + len(session.received) - len(session.stale)
+        under_way = len(session.pending) + len(session.received) - len(session.stale)  # of this connection: 4.9
         if self.version == 5 and under_way > self._limits.receive_maximum:
             self.close(reasons.RECEIVE_MAXIMUM_EXCEEDED, "more messages under way than the receive maximum")
             return False
