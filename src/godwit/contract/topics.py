@@ -15,6 +15,8 @@ from typing import Final, NamedTuple, Protocol
 from godwit.contract.ids import DeviceId, parse_device_id
 
 HEARTBEAT_TOPIC: Final = "system/heartbeat"
+COMMAND_ALIASES: Final = ("device/commands/#", "device/commands")
+"""Filters by which an older device means its own commands."""
 ENROLLMENT_QOS: Final = 2
 ALERTS_QOS: Final = 1
 HEARTBEAT_QOS: Final = 0
@@ -231,6 +233,6 @@ def parse_enrollment(topic: str) -> tuple[str, EnrollmentStep] | None:
 
 def resolve_alias(topic_filter: str, device_id: DeviceId) -> str:
     """Return the filter that a device means which subscribes to `device/commands/#`: its own commands."""
-    if topic_filter in ("device/commands/#", "device/commands"):
+    if topic_filter in COMMAND_ALIASES:
         return f"devices/{device_id}/commands" + ("/#" if topic_filter.endswith("#") else "")
     return topic_filter

@@ -201,7 +201,8 @@ class ServerConnection:
                 return False
             session.stale.discard(packet_id)
             session.received[packet_id] = packet
-        if self.version == 5 and len(session.pending) + len(session.received) > self._limits.receive_maximum:
+        under_way = len(session.pending) + len(session.received) - len(session.stale)  # of this connection: 4.9
+        if self.version == 5 and under_way > self._limits.receive_maximum:
             self.close(reasons.RECEIVE_MAXIMUM_EXCEEDED, "more messages under way than the receive maximum")
             return False
         return True

@@ -18,7 +18,7 @@ from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
-from godwit.server.broker.rights import PasswordAuthenticator
+from godwit.server.broker.rights import WEBSOCKET, PasswordAuthenticator
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
@@ -146,6 +146,9 @@ class EmbeddedRoad:
         settings, server = self._settings, MqttServer(self._broker, ticks)
         if settings.local_listener:
             await server.listen("local", settings.mqtt_host, settings.mqtt_port)
+            if settings.mqtt_ws_port:
+                frame_bytes_max = settings.payload_bytes_max + 65_536
+                await server.listen_websocket(WEBSOCKET, settings.mqtt_host, settings.mqtt_ws_port, frame_bytes_max)
         await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
         return server
 

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_host: str = "127.0.0.1"
     mqtt_port: int = 1883
     mqtts_port: int = 8883
+    mqtt_ws_port: int = 0
     mqtts_host: str = "0.0.0.0"  # noqa: S104 - TLS is the listener that a fleet reaches
     mqtt_client_id: str = "godwit"
     mqtt_keep_alive: int = 60
@@ -161,6 +162,8 @@ def _whole_number(field: str, text: str, refuse: Callable[[str], RejectedError])
         raise refuse("a whole number")
     if field in _PORTS and not 0 < int(text) < 65_536:
         raise refuse("a port, 1 to 65535")
+    if field == "mqtt_ws_port" and int(text) > 65_535:
+        raise refuse("a port, 1 to 65535, or 0 for none")
     return int(text)
 
 

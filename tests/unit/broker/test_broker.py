@@ -310,3 +310,53 @@ def test_what_the_server_publishes_is_durable_when_it_says_so(world):
     world.boot()
     assert world.broker.retained.get("plan").payload == b"x"
     assert world.broker.pending_bytes == 0
+
+
+def test_delayed_will_survives_a_kill_and_is_sent_once(world):
+    will = p.Will("will/a", b"gone", 1, delay_interval=30)
+    for name in ("a", "back"):
+        world.connect(name, clean_start=False, session_expiry_interval=60, will=will).vanish()
+    world.pass_s(1)
+    world.boot()
+    reader = world.connect("r")
+    reader.subscribe("will/#", 1)
+    world.connect("back", clean_start=False, session_expiry_interval=60)
+    world.pass_s(20)
+    assert reader.payloads() == []
+    world.pass_s(10)
+    assert reader.payloads() == ["gone"], "the one that came back has none any more"
+    world.boot()
+    reader = world.connect("r")
+    reader.subscribe("will/#", 1)
+    world.pass_s(60)
+    assert reader.payloads() == []
+
+
+def test_an_alias_of_an_older_device_means_its_own_commands(world):
+    device, other = world.connect("d1"), world.connect("not a device id/#")
+    device.subscribe("device/commands/#", 1)
+    other.subscribe("device/commands/#", 1)
+    world.connect("p").publish("devices/d1/commands", "go", 1)
+    assert device.payloads() == ["go"]
+    assert other.payloads() == []
+    device.subscribe("devices/d1/commands/#", 1)
+    device.send(p.Unsubscribe(5, ("devices/d1/commands/#",)))
+    world.connect("p").publish("devices/d1/commands", "again", 1)
+    assert device.payloads() == ["again"]
+    device.send(p.Unsubscribe(6, ("device/commands/#",)))
+    world.connect("p").publish("devices/d1/commands", "late", 1)
+    assert device.payloads() == []
+
+
+def test_very_deep_retained_topics_cost_no_dictionary_per_level(world):
+    deep = "/".join("x" * 10_000)
+    writer = world.connect("w")
+    writer.publish(deep, "deep", 1, retain=True)
+    writer.get()
+    assert world.broker.retained.get(deep).payload == b"deep"
+    assert len(world.broker.retained) == 1
+    assert [each.topic for each in world.broker.retained.match("x/+/#", world.now)] == [deep]
+    assert world.broker.retained.match("y/#", world.now) == []
+    writer.publish(deep, "", 1, retain=True)
+    writer.get()
+    assert len(world.broker.retained) == world.broker.retained.bytes == 0

@@ -125,6 +125,18 @@ def test_more_than_the_receive_maximum_ends_the_connection():
     assert line.core.closed is not None
 
 
+def test_ids_of_an_earlier_connection_do_not_count_against_the_receive_maximum():
+    first = Line(limits=Limits(receive_maximum=2))
+    first.send(publish(1, qos=2), publish(2, qos=2))
+    session = first.core.session
+    session.detach()
+    second = Line(limits=Limits(receive_maximum=2), session=session)
+    second.send(publish(3, qos=2), publish(4, qos=2))
+    assert len(second.events) == 2
+    second.send(publish(5, qos=2))
+    assert second.core.closed is not None
+
+
 def test_the_clients_receive_maximum_is_kept_and_order_too():
     line = Line(receive_maximum=2)
     for number in range(4):

@@ -33,6 +33,7 @@ from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_
 from godwit.server.broker.schedule import Schedule
 from godwit.server.broker.stats import Counters
 from godwit.server.broker.subscriptions import Subscriptions
+from godwit.server.broker.wills import Wills
 from godwit.server.ingest.arrival import Arrival, Group, Intake, Peer
 from godwit.server.ingest.trace import Trace
 
@@ -85,7 +86,7 @@ class Broker:
         self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
         self._held: dict[int, Held] = {}
-        self._wills: Schedule[tuple[p.Will, Peer]] = Schedule()
+        self._wills = Wills(journal)
         self._ends: Schedule[Session] = Schedule()
         self._subscriptions = Subscriptions(self)
         self._load(now)
@@ -100,6 +101,7 @@ class Broker:
                 del session.subscriptions[held.options.topic_filter]
                 self.routes.subscribe(session, held)
             self._count_down(session, now)
+        self._wills.load()
 
     # ------------------------------------------------------------------ bytes in
 
@@ -257,7 +259,7 @@ class Broker:
         if core.will is not None and (closed is None or closed.keeps_will):
             delay_s = min(core.will.delay_interval, session.expiry_s)
             if delay_s:
-                self._wills.put(client_id, now + delay_s * NS, (core.will, client.peer))
+                self._wills.put(client_id, now + delay_s * NS, core.will, client.peer)
             else:
                 self._post_will(core.will, client.peer, now)
         if is_kept:
@@ -299,7 +301,7 @@ class Broker:
 
     def tick(self, now: int) -> None:
         """Once a second or so: delayed wills, sessions that end, changes that no group has taken."""
-        for _, (will, peer) in self._wills.due(now):
+        for will, peer in self._wills.due(now):
             self._post_will(will, peer, now)
         for client_id, session in self._ends.due(now):
             if session.connection is None:

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from godwit.contract.errors import UnavailableError
-from godwit.mqtt.packets import Publish, PublishProperties, Subscription
+from godwit.mqtt.packets import Publish, PublishProperties, Subscription, Will
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Held, Session
+from godwit.server.ingest.arrival import Peer
 
 Change: TypeAlias = tuple[str, tuple[Any, ...]]
 
@@ -40,6 +41,9 @@ CREATE TABLE IF NOT EXISTS queue (
 CREATE TABLE IF NOT EXISTS retained (
     topic TEXT PRIMARY KEY, expires INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS will (
+    client_id TEXT PRIMARY KEY, due INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 _PUT_SESSION: Final = "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?)"
@@ -59,6 +63,8 @@ _PUT_QUEUED: Final = "INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DROP_QUEUED: Final = "DELETE FROM queue WHERE client_id = ? AND position = ?"
 _PUT_RETAINED: Final = "INSERT OR REPLACE INTO retained VALUES (?, ?, ?)"
 _DROP_RETAINED: Final = "DELETE FROM retained WHERE topic = ?"
+_PUT_WILL: Final = "INSERT OR REPLACE INTO will VALUES (?, ?, ?)"
+_DROP_WILL: Final = "DELETE FROM will WHERE client_id = ?"
 
 
 class Body(msgspec.Struct, array_like=True):
@@ -73,6 +79,7 @@ class Body(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Body).decode
+_decode_will = msgspec.msgpack.Decoder(tuple[Will, Peer]).decode
 
 
 class Loaded(msgspec.Struct):
@@ -302,6 +309,22 @@ class Journal:
             self._changes.append((_PUT_RETAINED, (message.topic, message.expires, _body(message))))
         else:
             self._changes.append((_DROP_RETAINED, (message.topic,)))
+
+    def put_will(self, client_id: str, due: int, will: Will, peer: Peer) -> None:
+        """Keep the will of a client that is gone, until it is due (ns UTC)."""
+        self._changes.append((_PUT_WILL, (client_id, due, _encode((will, peer)))))
+
+    def drop_will(self, client_id: str) -> None:
+        """Strike out a client's will: it is being sent, or the client is back."""
+        self._changes.append((_DROP_WILL, (client_id,)))
+
+    def load_wills(self) -> list[tuple[str, int, Will, Peer]]:
+        """Read the wills that waited when the server ended. Raises UnavailableError."""
+        try:
+            rows = self._connect().execute("SELECT * FROM will").fetchall()
+        except sqlite3.Error as error:
+            raise UnavailableError(f"{self._path} cannot be read: {error}") from error
+        return [(client_id, due, *_decode_will(body)) for client_id, due, body in rows]
 
     def drop_retained(self, topics: Iterable[str]) -> None:
         """Strike out retained documents that expired."""

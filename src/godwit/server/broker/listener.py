@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from godwit.mqtt import reasons
 from godwit.server.broker.acceptor import Acceptor
+from godwit.server.broker.websocket import WebSocket
 from godwit.server.broker.wire import Client, Taker
 
 log = logging.getLogger(__name__)
@@ -236,6 +237,14 @@ class Server:
     async def adopt(self, name: str, wire: socket.socket) -> None:
         """Take in a connection that was made inside this process."""
         await self._loop.connect_accepted_socket(lambda: Connection(self, name), wire)
+
+    async def listen_websocket(self, name: str, host: str, port: int, frame_bytes_max: int) -> int:
+        """Open a listener for MQTT over WebSocket; returns its port. Raises OSError if the address is taken."""
+        listening = socket.create_server((host, port), backlog=BACKLOG)
+        self._acceptors.append(Acceptor(listening, lambda: WebSocket(Connection(self, name), frame_bytes_max), None))
+        bound = int(listening.getsockname()[1])
+        self.addresses[name] = f"{host}:{bound}"
+        return bound
 
     async def close(self) -> None:
         """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""

@@ -4,13 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from godwit.mqtt.server_message import Message
+from godwit.mqtt.topics import LEVELS_MAX, matches
 
 
 class Retained:
-    """The retained documents, as a tree by topic level. The key None of a node holds the document itself."""
+    """The retained documents, as a tree by topic level. The key None of a node holds the document itself.
+
+    A topic of more levels than a subscription may have stands beside the tree: a level there costs a dictionary.
+    """
 
     def __init__(self) -> None:
         self._root: dict[str | None, Any] = {}
+        self._deep: dict[str, Message] = {}
         self._count = 0
         self.bytes = 0
         """Size of all payloads."""
@@ -23,19 +28,26 @@ class Retained:
         if not message.payload:
             self.drop(message.topic)
             return
-        node = self._root
-        for level in message.topic.split("/"):
-            node = node.setdefault(level, {})
-        before: Message | None = node.get(None)
+        if _is_deep(message.topic):
+            before = self._deep.get(message.topic)
+            self._deep[message.topic] = message
+        else:
+            node = self._root
+            for level in message.topic.split("/"):
+                node = node.setdefault(level, {})
+            before = node.get(None)
+            node[None] = message
         if before is None:
             self._count += 1
         else:
             self.bytes -= len(before.payload)
         self.bytes += len(message.payload)
-        node[None] = message
 
     def drop(self, topic: str) -> None:
         """Clear a topic."""
+        if _is_deep(topic):
+            self._forget(self._deep.pop(topic, None))
+            return
         path: list[tuple[dict[str | None, Any], str]] = []
         node = self._root
         for level in topic.split("/"):
@@ -45,17 +57,21 @@ class Retained:
             path.append((node, level))
             node = child
         message: Message | None = node.pop(None, None)
-        if message is None:
-            return
-        self._count -= 1
-        self.bytes -= len(message.payload)
+        self._forget(message)
         for parent, level in reversed(path):
             if parent[level]:
                 break
             del parent[level]
 
+    def _forget(self, message: Message | None) -> None:
+        if message is not None:
+            self._count -= 1
+            self.bytes -= len(message.payload)
+
     def get(self, topic: str) -> Message | None:
         """Return the document of one topic."""
+        if _is_deep(topic):
+            return self._deep.get(topic)
         node = self._root
         for level in topic.split("/"):
             child = node.get(level)
@@ -76,11 +92,18 @@ class Retained:
             found = [] if exact is None else [exact]
         else:
             found = list(_walk(self._root, levels))
+            found.extend(each for topic, each in self._deep.items() if matches(topic_filter, topic))
         return [message for message in found if not message.expires or message.expires > now]
 
     def expired(self, now: int) -> list[str]:
         """Return the topics whose document has expired."""
-        return [each.topic for each in _below(self._root) if each.expires and each.expires <= now]
+        return [
+            each.topic for each in (*_below(self._root), *self._deep.values()) if each.expires and each.expires <= now
+        ]
+
+
+def _is_deep(topic: str) -> bool:
+    return topic.count("/") >= LEVELS_MAX
 
 
 def _walk(root: dict[str | None, Any], levels: list[str]) -> Iterator[Message]:

@@ -14,6 +14,8 @@ from godwit.mqtt.packets import Connect
 LOCAL = "local"
 INSIDE = "inside"
 """The listener of connections that are made inside this process (bridges). Only they use ids that begin with `$`."""
+WEBSOCKET = "websocket"
+"""MQTT over WebSocket, on loopback like `local`."""
 
 
 class Rights(Protocol):
@@ -54,7 +56,7 @@ class PasswordAuthenticator:
     def authenticate(self, listener: str, connect: Connect, certificate: bytes | None) -> Grant | None:
         """See `Authenticator`."""
         del certificate  # no client certificates yet
-        if listener == LOCAL:
+        if listener in (LOCAL, WEBSOCKET):
             return Grant(may_register=True)
         if listener == INSIDE:
             return Grant(identity=connect.client_id)

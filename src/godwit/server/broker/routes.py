@@ -8,7 +8,8 @@ several members.
 from typing import Final, NamedTuple, TypeAlias
 
 from godwit.contract.errors import MalformedError
-from godwit.contract.topics import Channel, DeviceTopic, Topics
+from godwit.contract.ids import parse_device_id
+from godwit.contract.topics import COMMAND_ALIASES, Channel, DeviceTopic, Topics, resolve_alias
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Held, Session
 from godwit.mqtt.topic_tree import TopicTree
@@ -145,7 +146,9 @@ class Routes:
                 self._tree.add(bare_filter(full), group, held)
             group.members[session] = held
         else:
-            self._tree.add(full, session, held)
+            for heard in heard_filters(session, full):
+                if heard == full or heard not in session.subscriptions:
+                    self._tree.add(heard, session, held)
         self._version += 1
         self.count += is_new
         return is_new
@@ -161,7 +164,12 @@ class Routes:
                 del self._groups[full]
                 self._tree.remove(bare_filter(full), group)
         else:
-            self._tree.remove(full, session)
+            for heard in heard_filters(session, full):
+                if heard not in session.subscriptions:
+                    self._tree.remove(heard, session)
+            for alias in COMMAND_ALIASES:  # it may go on to mean the filter that was taken away
+                if alias in session.subscriptions and full in heard_filters(session, alias):
+                    self._tree.add(full, session, session.subscriptions[alias])
         self._version += 1
         self.count -= 1
         return True
@@ -226,6 +234,17 @@ def delivery_of(message: Message, target: Target) -> Delivery:
         retain=message.retain and target.retain_as_published,
         subscription_ids=target.subscription_ids,
     )
+
+
+def heard_filters(session: Session, full: str) -> tuple[str, ...]:
+    """Return what a filter means: itself and, for a device's alias, also its own topics of the contract."""
+    if full not in COMMAND_ALIASES:
+        return (full,)
+    try:
+        device_id = parse_device_id(session.client_id)
+    except MalformedError:
+        return (full,)
+    return (full, resolve_alias(full, device_id))
 
 
 def bare_filter(topic_filter: str) -> str:

@@ -12,7 +12,7 @@ from godwit.server.broker.client import Client
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.retained import Retained
-from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter
+from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter, heard_filters
 
 """Of one session."""
 
@@ -62,7 +62,10 @@ class Subscriptions:
     def _grant(self, client: Client, session: Session, options: p.Subscription, number: int) -> tuple[int, bool]:
         topic_filter = options.topic_filter
         failed = reasons.UNSPECIFIED_ERROR
-        if client.rights is not None and not client.rights.may_subscribe(bare_filter(topic_filter)):
+        rights = client.rights
+        if rights is not None and not all(
+            rights.may_subscribe(bare_filter(each)) for each in heard_filters(session, topic_filter)
+        ):
             return (reasons.NOT_AUTHORIZED if client.core.version == 5 else failed), False
         is_known = topic_filter in session.subscriptions
         if not is_known and not self._rooms.gate.may_subscribe(len(session.subscriptions), self._rooms.routes.count):
