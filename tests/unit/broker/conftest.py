@@ -37,6 +37,10 @@ class Ingest:
 
     def __init__(self):
         self.received = []
+        self.turned_away = []
+
+    def turn_away(self, arrival):
+        self.turned_away.append(arrival)
 
     def receive(self, arrival):
         self.received.append(arrival)
@@ -87,6 +91,8 @@ class Peer:
         self.world = world
         self.version = version
         self.waiting = []
+        self.holds = []
+        self.is_choked = False
         self.decoder = Decoder("client", version=version)
         self.client = world.broker.admit(self, listener, None)
         self.send(p.Connect(client_id, version=version, **options))
@@ -94,8 +100,11 @@ class Peer:
     def wake(self):
         """The shell's part: here the bytes are fetched by `get`."""
 
-    def resume(self):
-        """The shell's part."""
+    def choke(self, *, is_choked):
+        self.is_choked = is_choked
+
+    def hold(self, seconds):
+        self.holds.append(round(seconds, 3))
 
     def send(self, *packets):
         data = b"".join(encode(each, self.version) for each in packets)
@@ -129,7 +138,8 @@ class Peer:
 
 
 class World:
-    def __init__(self, directory: Path, **limits):
+    def __init__(self, directory: Path, quotas=None, tenant_of=None, **limits):
+        self.quotas, self.tenant_of = quotas, tenant_of
         self.directory = directory
         self.limits = Limits(**limits)
         self.now = START
@@ -142,7 +152,7 @@ class World:
         self.ingest = Ingest()
         self.broker = Broker(
             Layout(), self.ingest, self.group, self.journal, PasswordAuthenticator("user", "secret"),
-            limits=self.limits, now=self.now,
+            limits=self.limits, quotas=self.quotas, tenant_of=self.tenant_of, now=self.now,
         )  # fmt: skip
         self.presence = self.broker.presence = Presence()
 

@@ -33,8 +33,13 @@ class Acceptor:
     """Accepts on one listening socket."""
 
     def __init__(
-        self, listening: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None
+        self,
+        listening: socket.socket,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        tls: ssl.SSLContext | None,
+        has_room: Callable[[], bool],
     ) -> None:
+        self._has_room = has_room
         self.refused = 0
         """Connections that ended before their handshake did."""
         self._listening, self._protocol, self._tls = listening, protocol, tls
@@ -85,6 +90,9 @@ class Acceptor:
                 self._rest()
                 self._loop.call_later(TIRED_S, self._listen)
                 break
+            if not self._has_room():  # no handshake is spent on it
+                accepted.close()
+                continue
             accepted.setblocking(False)  # noqa: FBT003
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:

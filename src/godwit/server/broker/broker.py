@@ -105,6 +105,10 @@ class Broker:
 
     # ------------------------------------------------------------------ bytes in
 
+    def has_room(self) -> bool:
+        """Whether one more connection may come in, be it only to be refused politely; counted if not."""
+        return self.gate.has_room(self.connections)
+
     def admit(self, socket: Socket, listener: str, certificate: bytes | None) -> Client | None:
         """Take in a connection that was made; None if there is no room for it."""
         if not self.gate.has_room(self.connections):
@@ -423,6 +427,8 @@ class Broker:
         size = len(publish.payload) + OVERHEAD_BYTES
         self.pending_bytes -= size
         client.pending_bytes -= size
+        if client.is_held:
+            self.gate.note_settled(client)
         code = arrival.code
         if code:
             if publish.qos:

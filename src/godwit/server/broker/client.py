@@ -23,6 +23,10 @@ class Socket(Protocol):
         """Read nothing more for so long."""
         ...
 
+    def choke(self, *, is_choked: bool) -> None:
+        """Read nothing more until told otherwise."""
+        ...
+
 
 class Door(Protocol):
     """What a client needs of the broker."""
@@ -43,6 +47,7 @@ class Client:
         "certificate",
         "core",
         "is_counted",
+        "is_held",
         "is_over",
         "last_place",
         "listener",
@@ -75,6 +80,8 @@ class Client:
         self.tenant = ""
         """Whose it counts as, once it is accepted."""
         self.meter: Meter | None = None
+        self.is_held = False
+        """It is left unread: more than its share is under way."""
         self.pending_bytes = 0
         """Of its messages that wait for their commit."""
         self.retained_bytes = 0

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from time import time_ns
 
+import msgspec
+
 from godwit.contract.errors import UnavailableError
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
@@ -45,6 +47,7 @@ class ThreadSafeDoor:
             forbidden=counters.forbidden,
             pending_bytes=broker.pending_bytes,
             listeners=dict(self._addresses),
+            limited=msgspec.structs.asdict(broker.gate.limited),
             bridges=self._bridges(),
         )
 

@@ -13,8 +13,6 @@ from godwit.server.broker.client import Client
 from godwit.server.broker.limits import Meters, Quotas
 from godwit.server.broker.retained import Retained
 
-SHARE_HOLD_S: Final = 0.02
-"""How long a client with more than its share under way is left unread, before it is looked at again."""
 COME_BACK_S: Final = 30
 ROOM_TO_REFUSE: Final = 1_000
 """Connections beyond the limit that are let in, only to hear why they cannot stay."""
@@ -94,8 +92,16 @@ class Gate:
 
     def note_share(self, client: Client) -> None:
         """Leave a client unread that has more under way than its share: a week of backlog must not delay the others."""
-        self.limited.held += 1
-        client.socket.hold(SHARE_HOLD_S)
+        if not client.is_held:
+            client.is_held = True
+            self.limited.held += 1
+            client.socket.choke(is_choked=True)
+
+    def note_settled(self, client: Client) -> None:
+        """Have a client read again that was held, once half of its share is free."""
+        if client.pending_bytes <= self.quotas.unacknowledged_bytes // 2:
+            client.is_held = False
+            client.socket.choke(is_choked=False)
 
     def may_retain(self, client: Client, publish: Publish, retained: Retained) -> str:
         """Return an empty string, or the sentence of the limit that a retained document exceeds."""

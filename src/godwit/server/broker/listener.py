@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         "due",
         "held_until",
         "is_awake",
+        "is_choked",
         "is_unread",
         "listener",
         "seen",
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         self.is_unread = False
         self.blocked_since = 0.0
         self.held_until = 0.0
+        self.is_choked = False
         self.seen = 0.0
         """When bytes last came, loop time."""
         self.due = 0
@@ -143,6 +145,12 @@ class Connection(asyncio.Protocol):
         """Read nothing more for so long."""
         self.held_until = max(self.held_until, self.server.time() + seconds)
         self.pause()
+
+    def choke(self, *, is_choked: bool) -> None:
+        """Read nothing more until told otherwise."""
+        self.is_choked = is_choked
+        if is_choked:
+            self.pause()
 
     def resume(self) -> None:
         """Read again; the silence was ours."""
@@ -229,7 +237,7 @@ class Server:
 
     def serve(self, name: str, listening: socket.socket, tls: ssl.SSLContext | None = None) -> int:
         """Serve a socket that listens already; returns its port."""
-        self._acceptors.append(Acceptor(listening, lambda: Connection(self, name), tls))
+        self._acceptors.append(Acceptor(listening, lambda: Connection(self, name), tls, self.broker.has_room))
         host, port = listening.getsockname()[:2]
         self.addresses[name] = f"{host}:{port}"
         return int(port)
@@ -241,7 +249,9 @@ class Server:
     async def listen_websocket(self, name: str, host: str, port: int, frame_bytes_max: int) -> int:
         """Open a listener for MQTT over WebSocket; returns its port. Raises OSError if the address is taken."""
         listening = socket.create_server((host, port), backlog=BACKLOG)
-        self._acceptors.append(Acceptor(listening, lambda: WebSocket(Connection(self, name), frame_bytes_max), None))
+        self._acceptors.append(
+            Acceptor(listening, lambda: WebSocket(Connection(self, name), frame_bytes_max), None, self.broker.has_room)
+        )
         bound = int(listening.getsockname()[1])
         self.addresses[name] = f"{host}:{bound}"
         return bound
@@ -291,7 +301,12 @@ class Server:
             client = connection.client
             if client is None:
                 continue
-            if connection.blocked_since or connection.held_until > now or self.must_pause(client):
+            if (
+                connection.blocked_since
+                or connection.is_choked
+                or connection.held_until > now
+                or self.must_pause(client)
+            ):
                 self._unread.append(connection)
             else:
                 connection.resume()

@@ -35,5 +35,7 @@ class BrokerStats(msgspec.Struct, frozen=True):
     """Of messages that wait for their commit."""
     listeners: dict[str, str]
     """Name -> address, such as `local` -> `127.0.0.1:1883`."""
+    limited: dict[str, int] = {}
+    """How often which limit was hit, since start."""
     bridges: dict[str, str] = {}
     """Name -> `connected`, or the sentence that says why not."""

@@ -84,6 +84,10 @@ class Taker(Protocol):
         """Whether nobody may be read."""
         ...
 
+    def has_room(self) -> bool:
+        """Whether one more connection may come in; counted if not."""
+        ...
+
     def admit(self, socket: Any, listener: str, certificate: bytes | None) -> Any:
         """Take in a connection that was made; None if there is no room for it."""
         ...

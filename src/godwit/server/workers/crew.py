@@ -28,7 +28,8 @@ BACKLOG: Final = 4_096
 TICK_S: Final = 0.25
 PRESSURE_S: Final = 0.02
 END_S_MAX: Final = 5.0
-PIPE_BYTES: Final = 4_194_304
+PIPE_BYTES: Final = 262_144
+"""What waits in the pipe delays everybody else of the worker."""
 STEADY_S: Final = 10.0
 """A worker that lived so long did not fail at its start."""
 
@@ -62,6 +63,10 @@ class RelayedSocket:
     def hold(self, seconds: float) -> None:
         """Have it left unread for so long."""
         self.worker.tell([frames.Hold(self.number, seconds)])
+
+    def choke(self, *, is_choked: bool) -> None:
+        """Have it left unread until told otherwise."""
+        self.worker.tell([frames.Choke(self.number, is_choked)])
 
 
 class Worker(asyncio.Protocol):

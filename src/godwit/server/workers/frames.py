@@ -99,6 +99,13 @@ class Hold(msgspec.Struct, array_like=True, tag=6):
     seconds: float
 
 
+class Choke(msgspec.Struct, array_like=True, tag=7):
+    """Leave the client unread until told otherwise."""
+
+    number: int
+    is_choked: bool
+
+
 class Listener(msgspec.Struct, array_like=True):
     """A socket that listens already, inherited under a descriptor. With `certificate`: TLS."""
 
@@ -117,7 +124,7 @@ class Begin(msgspec.Struct, array_like=True, tag=5):
 
 
 FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired
-FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold
+FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])
 from_owner: Final = msgspec.msgpack.Decoder(list[FromOwner])

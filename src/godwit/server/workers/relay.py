@@ -17,6 +17,8 @@ from godwit.server.workers import frames
 from godwit.server.workers.frames import FromOwner, FromWorker
 
 TOPICS_MAX: Final = 50_000
+GATHERED_BYTES_MAX: Final = 1_048_576
+"""What is framed in one turn; a socket that has more may be read again in the next."""
 
 
 class Shell(Protocol):
@@ -28,6 +30,10 @@ class Shell(Protocol):
 
     def hold(self, seconds: float) -> None:
         """Read nothing more for so long."""
+        ...
+
+    def choke(self, *, is_choked: bool) -> None:
+        """Read nothing more until told otherwise."""
         ...
 
     def rewatch(self) -> None:
@@ -112,6 +118,7 @@ class Relay:
         self._tell_soon = tell_soon
         self._by_number: dict[int, RelayedClient] = {}
         self._events: list[FromWorker] = []
+        self._gathered = 0
         self._last = 0
         self._is_telemetry: dict[str, bool] = {}
 
@@ -120,7 +127,11 @@ class Relay:
     @property
     def is_full(self) -> bool:
         """Whether nobody may be read."""
-        return self._is_full or self.is_pipe_full
+        return self._is_full or self.is_pipe_full or self._gathered > GATHERED_BYTES_MAX
+
+    def has_room(self) -> bool:
+        """Leave it to the owner, who knows all connections."""
+        return True
 
     def admit(self, shell: Shell, listener: str, certificate: bytes | None) -> RelayedClient:
         """Take in a connection; the owner may hang up."""
@@ -142,6 +153,7 @@ class Relay:
             else:
                 items.append(item)
         if items:
+            self._gathered += len(data)
             self.tell(frames.Took(client.number, items, len(data)))
 
     def sent(self, client: RelayedClient, data: bytes, now: int) -> None:
@@ -190,7 +202,7 @@ class Relay:
 
     def take_events(self) -> list[FromWorker]:
         """Return what gathered, and forget it."""
-        events, self._events = self._events, []
+        events, self._events, self._gathered = self._events, [], 0
         return events
 
     def follow(self, event: FromOwner) -> None:
@@ -212,6 +224,8 @@ class Relay:
             client.shell.rewatch()
         elif isinstance(event, frames.Hold):
             client.shell.hold(event.seconds)
+        elif isinstance(event, frames.Choke):
+            client.shell.choke(is_choked=event.is_choked)
         else:
             core.closed = Closed(0, "")
             client.shell.wake()

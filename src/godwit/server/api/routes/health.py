@@ -71,6 +71,12 @@ def metrics(who: Who, rooms: Rooms) -> Response:
         _metric("mqtt_sessions", "gauge", "Sessions, connected or kept.", broker.sessions),
         _metric("mqtt_subscriptions", "gauge", "Subscriptions.", broker.subscriptions),
         _metric("mqtt_retained", "gauge", "Retained documents.", broker.retained),
+        _metric("mqtt_forbidden_total", "counter", "Publishes without the right to.", broker.forbidden),
+        _metric("mqtt_dropped_total", "counter", "Messages that a full queue did not take.", broker.dropped),
+        *(
+            _metric(f"mqtt_limited_{name}_total", "counter", f"Times that the limit of {name} was hit.", count)
+            for name, count in broker.limited.items()
+        ),
         _metric("mqtt_bytes_in_total", "counter", "Bytes from clients.", broker.bytes_in),
         _metric("mqtt_bytes_out_total", "counter", "Bytes to clients.", broker.bytes_out),
         _metric("points_hot", "gauge", "Points not sealed yet.", store.points_hot),

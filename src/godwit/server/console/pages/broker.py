@@ -256,7 +256,7 @@ def _chart_card() -> str:
 def render_numbers(stats: BrokerStats, rates: tuple[float, float]) -> dict[str, str]:
     """Return the parts that are drawn from numbers, by their id."""
     away = max(0, stats.sessions - stats.connections)
-    hit = stats.dropped + stats.forbidden
+    hit = sum(number for _, number in limits_of(stats))
     return {
         "connected": f'<span class="value">{words.count(stats.connections)}</span><span class="note">'
         f"{_counted(stats.subscriptions, 'subscription')} · {_counted(away, 'session')} of clients away</span>",
@@ -280,7 +280,17 @@ def limits_of(stats: BrokerStats) -> list[tuple[str, int]]:
     return [
         ("Dropped: the subscriber's queue was full", stats.dropped),
         ("Refused: no right to the topic", stats.forbidden),
+        *((_LIMITS[name], number) for name, number in stats.limited.items()),
     ]
+
+
+_LIMITS: Final = {
+    "connections": "Refused: too many connections",
+    "messages": "Refused: more than the rate allows",
+    "held": "Read later: rate or share exceeded",
+    "subscriptions": "Refused: too many subscriptions",
+    "retained": "Refused: no room for retained documents",
+}
 
 
 def _hits(number: int) -> str:
