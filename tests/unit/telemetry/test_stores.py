@@ -1,5 +1,6 @@
 """Do all stores keep the same promise? One suite, each store; and DuckDB against memory on arbitrary data."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -182,6 +183,52 @@ def test_newest_point_of_each_series(store: TelemetryStore) -> None:
     store.commit(Commit(1, points_of((0, 20, 2.0), (0, 10, 1.0), (2, 15, 9.0)), DEVICES, SERIES))
     found = store.newest()
     assert dict(zip(found.series.tolist(), found.value.tolist(), strict=True)) == {0: 2.0, 2: 9.0}
+
+
+def crashed(store: TelemetryStore, tmp_path: Path) -> TelemetryStore:
+    """Return what opens after the process of `store` was killed at this moment."""
+    if isinstance(store, MemoryStore):
+        return store.crash()
+    shutil.copytree(
+        tmp_path, tmp_path / "left", ignore=shutil.ignore_patterns("left")
+    )  # with its log, as a kill leaves it
+    return DuckDBStore(tmp_path / "left")
+
+
+def test_a_crash_leaves_what_was_committed_and_no_more(store: TelemetryStore, tmp_path: Path) -> None:
+    points = points_of((0, 1, 1.0), (2, 1, 2.0))
+    store.commit(Commit(1, points, DEVICES, SERIES, delta=b"one", quarantined=[refused(1), refused(2)]))
+    store.commit(Commit(2, released=[2], delta=b"two"))
+    store.fold(1, [StateRow("ledger", 0, b"x")])
+    points.value[:] = 9.0  # not committed
+    left = crashed(store, tmp_path)
+    recovered = left.recover()
+    assert (recovered.number, recovered.deltas, recovered.quarantine_number) == (2, [(2, b"two")], 2)
+    assert recovered.state == [StateRow("ledger", 0, b"x")]
+    assert [each.number for each in left.quarantine()] == [1]
+    assert left.range([0, 2], T0, T0 + 9 * S).value.tolist() == [1.0, 2.0]
+    left.commit(Commit(3, points_of((0, 2, 3.0))))
+    assert len(left.range([0], T0, T0 + 9 * S)) == 2
+    left.close()
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_a_commit_in_whose_midst_memory_crashes_is_there_if_it_was_durable(*, is_durable: bool) -> None:
+    store = MemoryStore()
+    store.commit(Commit(1, points_of((0, 1, 1.0)), DEVICES, SERIES))
+    opened: list[MemoryStore] = []
+
+    def crash(_commit: Commit, at: bool) -> None:
+        if at == is_durable:
+            opened.append(store.crash())
+
+    store.fault = crash
+    with pytest.raises(UnavailableError):
+        store.commit(Commit(2, points_of((0, 2, 2.0))))
+    assert opened[0].recover().number == (2 if is_durable else 1)
+    assert len(opened[0].range([0], T0, T0 + 9 * S)) == (2 if is_durable else 1)
+    with pytest.raises(UnavailableError):
+        store.commit(Commit(3))
 
 
 rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.floats(-1e6, 1e6)), min_size=1, max_size=60)

@@ -1,5 +1,6 @@
 """A store in memory with the semantics of a crash, for the simulator and the tests. Same suite as the real one."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from godwit.contract.errors import UnavailableError
 from godwit.server.telemetry.lttb import largest_triangles
 from godwit.server.telemetry.model import (
     Commit,
@@ -36,7 +38,7 @@ _AGGREGATES: dict[str, Callable[[NDArray[np.float64]], float]] = {
 
 
 class MemoryStore:
-    """See `TelemetryStore`. `fault` is called with each commit before and after it is durable and may raise."""
+    """See `TelemetryStore`. `fault` is called with a commit before and after it is durable; it may raise or crash."""
 
     def __init__(self) -> None:
         self._commits: list[Commit] = []
@@ -44,7 +46,24 @@ class MemoryStore:
         self._folded = 0
         self._erased: set[int] = set()
         self._released: set[int] = set()
+        self._is_crashed = False
         self.fault: Callable[[Commit, bool], None] = lambda _commit, _is_durable: None
+
+    def crash(self) -> "MemoryStore":
+        """End as a killed process does; returns the store that is opened next, with what was committed and no more.
+
+        This one takes nothing any more, nor the commit in whose midst it crashed, unless that was durable already.
+        """
+        self._is_crashed = True
+        opened = MemoryStore()
+        opened._commits, opened._state = list(self._commits), dict(self._state)
+        opened._folded = self._folded
+        opened._erased, opened._released = set(self._erased), set(self._released)
+        return opened
+
+    def _refuse_crashed(self) -> None:
+        if self._is_crashed:
+            raise UnavailableError("the store has crashed", code="store-unavailable")
 
     def recover(self) -> Recovered:
         """Return the state as of the last commit."""
@@ -73,15 +92,19 @@ class MemoryStore:
 
     def commit(self, commit: Commit) -> None:
         """Make `commit` part of what is recovered."""
+        self._refuse_crashed()
         if self._commits and commit.number <= self._commits[-1].number:
             return
         self.fault(commit, False)  # noqa: FBT003
-        self._commits.append(commit)
+        self._refuse_crashed()
+        self._commits.append(copy.deepcopy(commit))  # what the caller does to it later is not committed
         self._released.update(commit.released)
         self.fault(commit, True)  # noqa: FBT003
+        self._refuse_crashed()
 
     def fold(self, number: int, rows: Iterable[StateRow]) -> None:
         """Replace state rows by key and forget the deltas up to `number`."""
+        self._refuse_crashed()
         for row in rows:
             self._state[row.kind, row.key] = row
         self._folded = number
@@ -235,6 +258,7 @@ class MemoryStore:
 
     def erase(self, device_no: int) -> int:
         """Remove every trace of a device."""
+        self._refuse_crashed()
         names = {row.device_id for commit in self._commits for row in commit.devices if row.device_no == device_no}
         gone = [row.series_no for commit in self._commits for row in commit.series if row.device_no == device_no]
         before = len(self._points())

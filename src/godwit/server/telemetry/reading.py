@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +47,10 @@ class Reader:
     @contextmanager
     def snapshot(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
         """Yield a read transaction of its own on the owner, and the hot tables there are at that moment."""
-        with self._owner.cursor() as con:
+        with ExitStack() as stack:
+            # One hold: a reader that has a cursor and waits for the lock would keep its owner from opening anew.
             with self._owner.lock:
+                con = stack.enter_context(self._owner.cursor())
                 con.execute("BEGIN")
                 con.execute("SELECT count(*) FROM files").fetchone()  # the snapshot is taken by the first statement
                 tables = self._hot.tables
