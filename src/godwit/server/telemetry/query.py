@@ -66,7 +66,7 @@ class QueryEngine:
             if self._con is None:  # made at the first query: an idle platform does not pay for it
                 config: dict[str, str | bool | int | float | list[str]] = {
                     "memory_limit": self._memory,
-                    "threads": "2",
+                    "threads": "1",
                     "temp_directory": str(self._temp),
                 }
                 self._con = duckdb.connect(":memory:", config=config)

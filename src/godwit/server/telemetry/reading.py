@@ -22,8 +22,11 @@ from godwit.server.telemetry.query import COLUMNS, QueryEngine, Source, columns_
 from godwit.server.telemetry.rows import points_of
 from godwit.server.telemetry.store import Aggregate, Buckets
 
-READERS: Final = 4
-"""Queries that run at a time; others wait for their turn."""
+QUICK: Final = 2
+"""Small queries (a page, a chart) that run at a time; others wait for their turn."""
+BULK: Final = 1
+"""The same of large ones: exports must not take the processor from commits, nor from pages."""
+BULK_ROWS: Final = 2_000
 HOT_COPY_BYTES_MAX: Final = 512 * 1_048_576
 """What a query may copy out of the hot tables, about: beyond, it is refused."""
 _POINT_BYTES: Final = 8
@@ -37,11 +40,13 @@ class Reader:
 
     def __init__(self, owner: Owner, hot: HotTables, manifest: Manifest, query: QueryEngine) -> None:
         self._owner, self._hot, self._manifest, self._query = owner, hot, manifest, query
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="query", initializer=_step_back)
+        self._quick = ThreadPoolExecutor(QUICK, thread_name_prefix="query", initializer=_step_back)
+        self._bulk = ThreadPoolExecutor(BULK, thread_name_prefix="bulk", initializer=_step_back)
 
     def close(self) -> None:
         """Let queries end."""
-        self._threads.shutdown()
+        self._quick.shutdown()
+        self._bulk.shutdown()
         self._query.close()
 
     @contextmanager
@@ -87,7 +92,8 @@ class Reader:
             with self._source(series, start, end, ending=ending) as source:
                 return points_of(self._query.range(source, ending or order))
 
-        return self._threads.submit(look).result()
+        lane = self._bulk if limit is None or limit > BULK_ROWS else self._quick
+        return lane.submit(look).result()
 
     def buckets(
         self, series: Sequence[int] | None, start: int, end: int, every_ns: int, aggregates: Sequence[Aggregate]
@@ -98,7 +104,7 @@ class Reader:
             with self._source(series, start, end, columns_for(aggregates), is_numeric=True) as source:
                 return self._query.buckets(source, every_ns, aggregates, by_series=True)
 
-        return self._threads.submit(look).result()
+        return self._quick.submit(look).result()
 
     def fleet_buckets(
         self, series: Sequence[int] | None, start: int, end: int, every_ns: int, aggregates: Sequence[Aggregate]
@@ -110,7 +116,7 @@ class Reader:
             with self._source(series, start, end, columns, is_numeric=True) as source:
                 return self._query.buckets(source, every_ns, aggregates, by_series=False)
 
-        return self._threads.submit(look).result()
+        return self._quick.submit(look).result()
 
     def chart(
         self, series: int, start: int, end: int, points_max: int
@@ -121,7 +127,7 @@ class Reader:
             with self._source([series], start, end, ("time", "value", "seq"), is_numeric=True) as source:
                 return self._query.chart(source, points_max)
 
-        return self._threads.submit(look).result()
+        return self._quick.submit(look).result()
 
     def export(self, series: Sequence[int], start: int, end: int, path: Path) -> int:
         """Write points to a Parquet file; returns the rows."""
@@ -136,7 +142,7 @@ class Reader:
                     ).fetchnumpy()
                 return self._query.export(source, names, path)
 
-        return self._threads.submit(look).result()
+        return self._bulk.submit(look).result()
 
 
 def _step_back() -> None:
