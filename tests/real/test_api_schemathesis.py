@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import GenerationMode
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -30,6 +32,19 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     rig.stop()
 
 
+def reaches_the_wire(case: Any) -> bool:
+    """Tell whether what the generator made wrong is still there in the request.
+
+    It may take the token away, which the test adds again, and give an unknown parameter an empty list, which a
+    query string cannot say.
+    """
+    wrong = {place for place, part in case.meta.components.items() if part.mode is GenerationMode.NEGATIVE}
+    said = {name: value for name, value in (case.query or {}).items() if value not in ([], {}, None)}
+    if ParameterLocation.QUERY in wrong and said == case.query:
+        return True
+    return bool(wrong - {ParameterLocation.QUERY, ParameterLocation.HEADER})
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.filterwarnings("ignore")  # of the generator's own libraries
@@ -47,6 +62,7 @@ def test_the_api_keeps_its_word(rig: Rig, mode: GenerationMode) -> None:
         )  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=mode))
         def keeps_its_word(case) -> None:
+            assume(mode is GenerationMode.POSITIVE or reaches_the_wire(case))
             case.call_and_validate(headers=headers, checks=checks)
 
         try:

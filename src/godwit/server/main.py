@@ -241,6 +241,7 @@ class Server:
             self._loop.stop()
         self._store.close()
         self._lock.release()
+        gc.unfreeze()  # else DuckDB's types outlive their module at exit, and it says so on stderr
 
     async def _stop_broker(self) -> None:
         await self._road.close()

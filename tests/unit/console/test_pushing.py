@@ -42,3 +42,6 @@ def test_an_answer_is_shared_for_a_while() -> None:
     assert cached.get("other", ask) == 2
     now[0] = 1.0
     assert cached.get("k", ask) == 3
+    now[0] = 1.5
+    assert cached.get("k", ask) == 3
+    assert cached.get("k", ask, younger_s=0.5) == 4

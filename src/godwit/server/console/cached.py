@@ -17,11 +17,12 @@ class Cached(Generic[T]):
         self._lock = threading.Lock()
         self._known: dict[Hashable, tuple[float, T]] = {}
 
-    def get(self, key: Hashable, ask: Callable[[], T]) -> T:
-        """Return the answer for `key`."""
+    def get(self, key: Hashable, ask: Callable[[], T], younger_s: float | None = None) -> T:
+        """Return the answer for `key`, of the last `younger_s` seconds where that is less than it is kept."""
+        keep_s = self._keep_s if younger_s is None else min(self._keep_s, younger_s)
         with self._lock:
             known = self._known.get(key)
-            if known is None or self._now() - known[0] >= self._keep_s:
+            if known is None or self._now() - known[0] >= keep_s:
                 known = (self._now(), ask())
                 self._known[key] = known
             return known[1]

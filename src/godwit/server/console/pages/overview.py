@@ -80,7 +80,7 @@ class Overview:
         rates = list(self._rates)
         return [each[1] for each in rates], [each[2] for each in rates]
 
-    def lists(self, who: Principal) -> Lists:
+    def lists(self, who: Principal, younger_s: float | None = None) -> Lists:
         """Return map and lists. Blocks."""
         registry, store = self._platform.registry, self._platform.store
         return self._lists.get(
@@ -92,6 +92,7 @@ class Overview:
                 self._events(who),
                 [[east, north, device, online] for device, north, east, online in registry.positions(who, PLACES_MAX)],
             ),
+            younger_s,
         )
 
     def _events(self, who: Principal) -> list[tuple[str, Document]]:
@@ -113,7 +114,8 @@ def register(platform: Platform) -> None:
     async def page(request: Request) -> None:
         frame = Frame(platform, request, "overview", "Overview")
         numbers = await in_thread(overview.numbers, frame.who)
-        lists = await in_thread(overview.lists, frame.who)
+        # Who opens the page has just done something and looks for it: what others were shown is too old for him.
+        lists = await in_thread(overview.lists, frame.who, TICK_S / 2)
         if not numbers.counts.get("total"):
             _show_empty(frame, overview)
             return
