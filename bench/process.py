@@ -110,19 +110,20 @@ def godwit(data_dir: Path, **settings: str) -> Iterator[Target]:
         "LOG_LEVEL": "warning", "MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD,
     } | settings  # fmt: skip
     begin = time.perf_counter()
+    path = data_dir.parent / f"{data_dir.name}.log"
     with (
-        (data_dir.parent / f"{data_dir.name}.log").open("wb") as log,
+        path.open("wb") as log,
         started([sys.executable, "-m", "godwit.cli.main", "up"], env=environment, stdout=log, stderr=log) as process,
     ):
-        _wait_ready(process, http)
+        _wait_ready(process, http, path)
         yield Target("godwit", (process.pid,), mqtt, mqtts, http, data_dir, time.perf_counter() - begin)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], http: int) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], http: int, log: Path) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         if process.poll() is not None:
-            sys.exit(f"godwit ended with {process.returncode}; see its log")
+            sys.exit(f"godwit ended with {process.returncode}: {log.read_text()[-2_000:]}")
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{http}/health/ready", timeout=2).close()
             return

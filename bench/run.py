@@ -120,22 +120,35 @@ def main() -> None:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     console = Console(width=None if os.isatty(1) else 160)
     directory = Path(tempfile.mkdtemp(prefix="godwit-bench-"))
-    found: dict[str, object] = {"at": datetime.now(UTC).isoformat(), "quick": options.quick, "machine": machine()}
+    begun = datetime.now(UTC)
+    found: dict[str, object] = {"at": begun.isoformat(), "quick": options.quick, "machine": machine()}
+    failed: list[str] = []
     try:
         for name, room in _rooms(directory, quick=options.quick, messages=options.messages).items():
             if options.rooms and name not in options.rooms:
                 continue
             begin = time.perf_counter()
-            found[name] = room()
+            try:
+                found[name] = room()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are measured all the same
+                failed.append(f"{name}: {error}")
+                console.print(f"{name} failed: {error}\n")
+                continue
             show(console, name, found[name])
             console.print(f"{name} took {time.perf_counter() - begin:.0f} s\n")
+            write(found, begun)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+    console.print(f"written to {RESULTS}/latest.json")
+    if failed:
+        raise SystemExit("not measured: " + "; ".join(failed))
+
+
+def write(found: Mapping[str, object], begun: datetime) -> None:
+    """Write what is known so far, after each room: the next may take long, or end it all."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(found, indent=2))
-    (RESULTS / "latest.json").write_text(json.dumps(found, indent=2))
-    console.print(f"written to {path}")
+    for path in (RESULTS / f"{begun:%Y%m%dT%H%M%SZ}.json", RESULTS / "latest.json"):
+        path.write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

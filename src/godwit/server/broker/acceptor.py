@@ -117,8 +117,12 @@ class Acceptor:
             self._begin(self._connect(accepted))
         if len(self._waiting) < WAITING_MAX // 2:
             self._listen()
-        if self._waiting and (self._timer is None or self._timer.when() <= now):
-            self._timer = self._loop.call_later(HANDSHAKE_EVERY_S, self._shake_hands)
+        if self._waiting and self._timer is None:
+            self._timer = self._loop.call_later(HANDSHAKE_EVERY_S, self._come_back)
+
+    def _come_back(self) -> None:
+        self._timer = None
+        self._shake_hands()
 
     def _begin(self, connecting: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(connecting)
