@@ -6,7 +6,7 @@ import msgspec
 
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
-from godwit.contract.payloads import Encoding, encoding_of, load
+from godwit.contract.payloads import Encoding, encoding_of, load, unpacked
 from godwit.contract.times import parse_time
 
 Document = TypeVar("Document", bound=msgspec.Struct)
@@ -16,6 +16,7 @@ Time = str | float | int
 
 def decode_document(payload: bytes, kind: type[Document], content_type: str | None = None) -> Document:
     """Return `payload` as a `kind`. Raises MalformedError only; the sentence names the field."""
+    payload = unpacked(payload, content_type)
     encoding = encoding_of(payload, content_type, None)
     if encoding not in (Encoding.JSON, Encoding.CBOR):
         raise MalformedError("this channel speaks JSON or CBOR", code=codes.UNKNOWN_CONTENT_TYPE)

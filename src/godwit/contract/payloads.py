@@ -12,6 +12,7 @@ import cbor2
 import msgspec
 
 from godwit.contract import codes
+from godwit.contract.compression import decompress, is_compressed
 from godwit.contract.duplicate_keys import check_depth, check_duplicate_keys
 from godwit.contract.errors import MalformedError
 from godwit.contract.limits import NESTING_MAX, PAYLOAD_BYTES_MAX
@@ -39,6 +40,15 @@ CONTENT_TYPES: Final = {
 }
 _ENCODINGS: Final = {str(each): each for each in Encoding}
 _JSON_STARTS: Final = frozenset(b'{[ \t\r\n"-0123456789tfn')
+
+
+def unpacked(payload: bytes, content_type: str | None, codec: str | None = None) -> bytes:
+    """Return the payload, decompressed where it is compressed. Protobuf, which may begin so too, is left alone."""
+    if not is_compressed(payload) or codec == Encoding.PROTOBUF or "protobuf" in (content_type or ""):
+        return payload
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        return payload  # and refused for its length
+    return decompress(payload)
 
 
 def encoding_of(payload: bytes, content_type: str | None, codec: str | None) -> Encoding:

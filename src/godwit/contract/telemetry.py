@@ -14,7 +14,7 @@ from godwit.contract import codes
 from godwit.contract.duplicate_keys import check_duplicate_keys
 from godwit.contract.errors import MalformedError
 from godwit.contract.limits import PAYLOAD_BYTES_MAX, SAMPLES_PER_MESSAGE_MAX
-from godwit.contract.payloads import Encoding, check_utf8, encoding_of, fault_of, load
+from godwit.contract.payloads import Encoding, check_utf8, encoding_of, fault_of, load, unpacked
 from godwit.contract.samples import (
     Location,
     Metadata,
@@ -78,6 +78,7 @@ def decode(payload: bytes, content_type: str | None = None, codec: str | None = 
     """
     if payload[:1] == b"{" and not content_type and not codec and len(payload) <= PAYLOAD_BYTES_MAX:
         return _decode_json(payload, now)  # by far the most common
+    payload = unpacked(payload, content_type, codec)
     encoding = encoding_of(payload, content_type, codec)
     if encoding is Encoding.JSON:
         return _decode_json(payload, now)

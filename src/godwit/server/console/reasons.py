@@ -19,6 +19,7 @@ REASONS: Final[dict[str, Reason]] = {
     codes.MALFORMED_CBOR: Reason("The payload is not valid CBOR.", _SENDER),
     codes.MALFORMED_PROTOBUF: Reason("The payload is not a Protobuf message of the contract.", _SENDER),
     codes.MALFORMED_SENML: Reason("The payload is not a valid SenML pack (RFC 8428).", _SENDER),
+    codes.MALFORMED_COMPRESSION: Reason("The payload begins like zlib or Zstandard and cannot be unpacked.", _SENDER),
     codes.INVALID_UTF8: Reason("A text in the payload is not valid UTF-8.", _SENDER),
     codes.DUPLICATE_KEY: Reason("A JSON object holds the same key twice, so its meaning is open.", _SENDER),
     codes.NESTING_TOO_DEEP: Reason("The payload is nested deeper than any telemetry needs.", _SENDER),
