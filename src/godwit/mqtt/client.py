@@ -32,6 +32,10 @@ class MqttClient(asyncio.Protocol):
         self.session = session
         self._on_delivered = on_delivered
         self.why_closed = ""
+        self.reason_code: int | None = None
+        """With which the server ended the connection; None: it did not say, or has not."""
+        self.server_reference: str | None = None
+        """Another server that it named then."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[p.ConnAck] = self._loop.create_future()
@@ -138,8 +142,10 @@ class MqttClient(asyncio.Protocol):
     def _refused(self, event: Closed) -> None:
         """End: the server said so, or broke the protocol."""
         said = reason_name(event.reason_code)
+        self.reason_code, self.server_reference = event.reason_code, event.server_reference
         if not self._accepted.done() and event.reason_code >= reasons.UNSPECIFIED_ERROR:
-            self._accepted.set_exception(ReasonError(event.reason_code, event.reason_string))
+            refusal = ReasonError(event.reason_code, event.reason_string, event.server_reference)
+            self._accepted.set_exception(refusal)
         self._flush()
         self._end(f"{said}: {event.reason_string}" if event.reason_string else said)
 
@@ -204,6 +210,15 @@ class MqttClient(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return not self._closed.done()
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the connection takes more now."""
+        return self._can_write.is_set()
+
+    async def wait_writable(self) -> None:
+        """Wait until the connection takes more, or has ended."""
+        await self._can_write.wait()
 
     def _require_open(self) -> None:
         if self._closed.done():

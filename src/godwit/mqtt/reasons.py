@@ -103,8 +103,9 @@ class ReasonError(RejectedError):
 
     code = "refused"
 
-    def __init__(self, reason_code: int, reason_string: str | None = None) -> None:
+    def __init__(self, reason_code: int, reason_string: str | None = None, server_reference: str | None = None) -> None:
         said = reason_name(reason_code)
         super().__init__(f"{said}: {reason_string}" if reason_string else said)
         self.reason_code = reason_code
         self.reason_string = reason_string
+        self.server_reference = server_reference

@@ -9,9 +9,9 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from time import time_ns
 from typing import Final, cast
 
 from godwit.mqtt import reasons
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
             return
         server = self.server
         was_new = client.core.session is None
-        server.broker.receive(client, data, time_ns())
+        server.broker.receive(client, data, server.now_ns())
         self.seen = server.time()
         if was_new and client.core.session is not None:
             server.watch(self, self._deadline(client))
@@ -110,12 +110,12 @@ class Connection(asyncio.Protocol):
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
             outgoing.clear()
-            now = time_ns()
+            now = self.server.now_ns()
             self.server.broker.sent(client, data, now)
             transport.write(data)
             client.core.flushed(now)
         if client.core.closed is not None:
-            self.server.broker.disconnect(client, time_ns())
+            self.server.broker.disconnect(client, self.server.now_ns())
             self._part(transport)
         elif self.blocked_since and transport.get_write_buffer_size() > WRITE_BYTES_MAX:
             transport.abort()
@@ -172,12 +172,13 @@ class Connection(asyncio.Protocol):
         if self.client is not None:
             self.client.core.is_blocked = False
             if self.client.core.session is not None:
-                self.client.core.pump(time_ns())
+                self.client.core.pump(self.server.now_ns())
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the broker that the connection is gone."""
         if self.client is not None:
-            self.server.broker.disconnect(self.client, time_ns(), str(error) if error else "connection closed")
+            why = str(error) if error else "connection closed"
+            self.server.broker.disconnect(self.client, self.server.now_ns(), why)
             self.client = None
         self.transport = None
 
@@ -216,8 +217,12 @@ class Connection(asyncio.Protocol):
 class Server:
     """The listeners and what their connections share: one flush a turn, one wheel of deadlines."""
 
-    def __init__(self, broker: Taker, ticks: Iterable[Callable[[int], None]] = ()) -> None:
+    def __init__(
+        self, broker: Taker, ticks: Iterable[Callable[[int], None]] = (), *, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         self.broker = broker
+        self.now_ns = now_ns
+        """The time of day, ns UTC."""
         self.addresses: dict[str, str] = {}
         self._ticks = tuple(ticks)
         self._acceptors: list[Acceptor] = []
@@ -335,7 +340,7 @@ class Server:
                 due = connection.check(now)
                 if due is not None:
                     self.watch(connection, due)
-        now_ns = time_ns()
+        now_ns = self.now_ns()
         self.broker.tick(now_ns)
         for tick in self._ticks:
             tick(now_ns)

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from time import monotonic, time_ns
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -20,6 +19,7 @@ from godwit.contract.ids import DEFAULT_TENANT
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
+from godwit.runtime.clock import Clock, SystemClock
 from godwit.server.ingest import delta
 from godwit.server.ingest.arrival import Arrival, Peer
 from godwit.server.ingest.batch import MESSAGE_WIDTH, Batch
@@ -84,7 +84,9 @@ class Ingest:
         live: LiveFeed,
         *,
         trace: Trace | None = None,
+        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
     ) -> None:
+        self._clock = clock
         self.store = store
         self.directory = directory
         self.pipeline = Pipeline(directory)
@@ -103,7 +105,7 @@ class Ingest:
         self._sealed: Batch | None = None
         self._dirty = delta.Dirty()
         self._commits_since_fold = 0
-        self._folded_at = monotonic()
+        self._folded_at = self._clock.monotonic_s()
         self._is_fold_wanted = False
         self._messages = self._readings = self._duplicates = self._quarantined = self._late = 0
         self._history: deque[tuple[float, int, int]] = deque(maxlen=11)
@@ -241,10 +243,10 @@ class Ingest:
         if (
             not self._is_fold_wanted
             and self._commits_since_fold < FOLD_COMMITS
-            and monotonic() - self._folded_at < FOLD_S
+            and self._clock.monotonic_s() - self._folded_at < FOLD_S
         ):
             return None
-        self._commits_since_fold, self._folded_at, self._is_fold_wanted = 0, monotonic(), False
+        self._commits_since_fold, self._folded_at, self._is_fold_wanted = 0, self._clock.monotonic_s(), False
         return self.ledger_book.dump() + self.latest_values.dump() + self._dirty.dump(self.directory)
 
     async def fold(self) -> None:
@@ -267,7 +269,7 @@ class Ingest:
         batch, self._sealed = self._sealed, None
         if batch is not None and self._live.has_listeners:
             self._live.publish(readings_of(batch, self.directory, self._live))
-        self.stored.committed(time_ns())
+        self.stored.committed(self._clock.now_ns())
 
     # --- door: in -------------------------------------------------------------------------------------------------
 
@@ -287,7 +289,7 @@ class Ingest:
         topic = DeviceTopic(device_id, channel)  # type: ignore[arg-type]  # checked by the pipeline
         publish = Publish(self._topics.build(topic), payload, properties=PublishProperties(content_type=content_type))
         waiter = _Waiter(self.forward)
-        arrival = Arrival(waiter, publish, Peer(peer, peer), time_ns(), topic)
+        arrival = Arrival(waiter, publish, Peer(peer, peer), self._clock.now_ns(), topic)
         self.receive(arrival)
         self.group.join(arrival)
         return await waiter.done
@@ -330,7 +332,7 @@ class Ingest:
         assert self.group is not None
         self.pipeline.batch.released.extend(numbers)
         waiter = _Waiter(None)
-        self.group.join(Arrival(waiter, Publish("purge"), Peer("purge", "purge"), time_ns()))
+        self.group.join(Arrival(waiter, Publish("purge"), Peer("purge", "purge"), self._clock.now_ns()))
         await waiter.done
         if numbers:
             sizes = await asyncio.to_thread(self.store.quarantine_sizes)
@@ -435,8 +437,8 @@ class Ingest:
 
     def tick(self) -> None:
         """Note the counters once a second, for the rates; tell what is stored where no further message came."""
-        self.stored.flush(time_ns())
-        self._history.append((monotonic(), self._messages, self._readings))
+        self.stored.flush(self._clock.now_ns())
+        self._history.append((self._clock.monotonic_s(), self._messages, self._readings))
 
     def stats(self) -> IngestStats:
         """Return counters, rates and the state of the road."""
