@@ -178,6 +178,12 @@ class Journal:
             self._db.close()
             self._db = None
 
+    def abandon(self) -> None:
+        """Leave the file as a killed process does: what was not committed is not there."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
     # ------------------------------------------------------------------ participant
 
     @property

@@ -274,6 +274,17 @@ class Server:
         self._flush()
         await asyncio.sleep(0)
 
+    def halt(self) -> None:
+        """Stop without a word, as a process that is killed does."""
+        for timer in (self._ticking, self._resuming):
+            if timer is not None:
+                timer.cancel()
+        self._awake.clear()
+
+    def accept(self, listener: str) -> Connection:
+        """Return the protocol of a connection that is made in another way than by a socket of ours."""
+        return Connection(self, listener)
+
     # ------------------------------------------------------------------ shared by connections
 
     def flush_soon(self, connection: Connection) -> None:

@@ -1,0 +1,167 @@
+"""`godwit device`: be a device. `run` turns lines on standard input into its samples.
+
+They are in the spool before the next line is read, and leave it when the server has stored them: the network may be
+away, and this process may be killed and started again.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import ssl
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from godwit.cli.device_lines import CsvLines, JsonLines, reader_of
+from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.ids import parse_device_id
+
+LINES_HELD: Final = 1_000
+SAY_EVERY_S: Final = 5.0
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "device",
+        help="be a device: send what comes on standard input",
+        description="Be a device. Example: echo '{\"temperature\": 21.5}' | godwit device run press-7",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="action", required=True)
+    run = actions.add_parser(
+        "run",
+        help="send lines of CSV or JSON from standard input",
+        description="Take samples from standard input, keep them safe, and get them to the server. Lines are JSON\n"
+        "objects, or CSV with a header; a field `timestamp`, `time` or `ts` is the time, all others are readings.\n"
+        "At the end of the input it waits until everything is stored. Ctrl-C ends it at once: what is not stored\n"
+        "stays in the spool, and leaves when the device runs again.",
+        epilog="Examples: echo '{\"temperature\": 21.5}' | godwit device run press-7\n"
+        "          vmstat-to-json | godwit device run press-7 --host iot.example.org --tls --username press-7\n"
+        "          godwit device run press-7 --format csv < week.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("device_id", metavar="ID", help="of the device")
+    to = run.add_argument_group("server")
+    to.add_argument("--host", default="127.0.0.1", help="(default 127.0.0.1)")
+    to.add_argument("--port", type=int, help="(default 1883, with TLS 8883)")
+    to.add_argument("--tls", action="store_true", help="trust the system's authorities")
+    to.add_argument("--cafile", type=Path, metavar="FILE", help="PEM of whom to trust; it means TLS")
+    to.add_argument("--username", metavar="NAME")
+    to.add_argument("--password-file", type=Path, metavar="FILE", help="file that holds the password")
+    keep = run.add_argument_group("spool")
+    keep.add_argument("--spool", type=Path, metavar="FILE", help="(default: in the user's state directory)")
+    keep.add_argument(
+        "--durability", choices=("full", "normal", "memory"), default="normal",
+        help="full: nothing is lost by a power cut; normal: nothing by kill -9 (default)",
+    )  # fmt: skip
+    keep.add_argument("--spool-mb", type=int, default=256, metavar="N", help="at most so large (default 256)")
+    how = run.add_argument_group("sending")
+    how.add_argument("--format", choices=("auto", "json", "csv"), default="auto", help="of the lines (default: looks)")
+    how.add_argument("--stream", default="main", metavar="NAME", help="(default main)")
+    how.add_argument("--qos", type=int, choices=(0, 1), default=1, help="nothing is lost at either (default 1)")
+    how.add_argument(
+        "--compression", choices=("none", "deflate", "zstd"), default="deflate", help="of batches (default deflate)"
+    )
+    how.add_argument("--strict", action="store_true", help="end at the first line that cannot be read")
+    how.add_argument("--wait", type=float, metavar="S", help="at the end of the input, wait at most S seconds")
+    how.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+    run.set_defaults(run=run_device)
+
+
+def run_device(options: argparse.Namespace) -> int:
+    """Run; returns the exit code."""
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    from godwit.device import Bounds, Device, Stream  # noqa: PLC0415 - the other commands do without
+
+    password = options.password_file.read_text().rstrip("\r\n") if options.password_file else None
+    device = Device(
+        parse_device_id(options.device_id), options.host, options.port, tls=_tls(options), username=options.username,
+        password=password, spool=options.spool, durability=options.durability,
+        bounds=Bounds(bytes_max=options.spool_mb * 2**20), streams=(Stream(options.stream, qos=options.qos),),
+        compression=options.compression,
+    )  # fmt: skip
+    async with device:
+        say = asyncio.create_task(_say(device, quiet=options.quiet))
+        try:
+            taken, faults = await _feed(device, options)
+            with contextlib.suppress(UnavailableError):
+                await device.flush(options.wait)
+        finally:
+            say.cancel()
+        left = device.depth.items
+        if not options.quiet:
+            kept = f"; {left:,} wait in the spool: {device.trouble or 'on their way'}" if left else ""
+            bad = f"; {faults:,} lines could not be read" if faults else ""
+            print(f"{taken:,} samples taken, {max(0, taken - left):,} stored{kept}{bad}")
+        return 1 if faults or left else 0
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | bool:
+    if options.cafile is None:
+        return bool(options.tls)
+    from godwit.mqtt.tls import client_context  # noqa: PLC0415
+
+    try:
+        return client_context(authority=options.cafile)
+    except OSError as error:
+        raise RejectedError(f"TLS: {options.cafile}: {error}", code="tls-files") from error
+
+
+async def _feed(device: "object", options: argparse.Namespace) -> tuple[int, int]:
+    """Take every line; returns (samples taken, lines that could not be read)."""
+    from godwit.device import Device  # noqa: PLC0415
+
+    assert isinstance(device, Device)
+    reader: JsonLines | CsvLines | None = None
+    taken = faults = number = 0
+    async for text in _lines():
+        number += 1
+        if reader is None and text.strip():
+            reader = reader_of(options.format, text)
+        try:
+            line = reader.read(text) if reader is not None else None
+            if line is not None:
+                await device.send(line.readings, at=line.at, stream=options.stream)
+                taken += 1
+        except MalformedError as error:
+            faults += 1
+            sentence = f"line {number}: {error}"
+            if options.strict:
+                raise MalformedError(sentence) from error
+            print(f"godwit: {sentence}", file=sys.stderr)
+    return taken, faults
+
+
+async def _lines() -> AsyncIterator[str]:
+    """Yield the lines of standard input, read in a thread: a pipe that is silent blocks nobody."""
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[str | None](LINES_HELD)
+
+    def read() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            for text in sys.stdin:
+                asyncio.run_coroutine_threadsafe(queue.put(text), loop).result()
+            asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()
+
+    threading.Thread(target=read, daemon=True).start()
+    while (text := await queue.get()) is not None:
+        yield text
+
+
+async def _say(device: "object", *, quiet: bool) -> None:
+    """Say now and then how far it is."""
+    from godwit.device import Device  # noqa: PLC0415
+
+    assert isinstance(device, Device)
+    said = ""
+    while not quiet:
+        await asyncio.sleep(SAY_EVERY_S if said else 1.0)
+        left = device.depth.items
+        state = f"{left:,} samples wait: {device.trouble}" if device.trouble and left else ""
+        if state and state != said:
+            print(f"godwit: {state}", file=sys.stderr, flush=True)
+        said = state or said
