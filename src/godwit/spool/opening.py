@@ -1,0 +1,200 @@
+"""Opening a spool's file, whatever is found there: nothing, an old version, a newer one, rubbish, no right to write.
+
+Only two things refuse: a path that is no place for a spool, and another process that has it. In every other case there
+is a spool afterwards, and a sentence about what is different from what one would expect.
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from godwit.contract.errors import RejectedError
+from godwit.runtime.files import sync_directory
+from godwit.spool import schema
+from godwit.spool.faults import Fault, fault_of
+from godwit.spool.files import Lock, Reserve, boot_id, log_of, set_aside
+from godwit.spool.model import Durability
+from godwit.spool.salvage import Salvaged, salvage
+from godwit.spool.store import Store
+
+PAGE_BYTES: Final = 4_096
+MEMORY_BYTES_MAX: Final = 8 * 2**20
+"""What a spool that should be on disk holds when it has to be in memory."""
+_SEQ_TURN: Final = schema.SEQ_MASK // 2
+
+
+class Opened(NamedTuple):
+    """A spool's parts. In memory: no path, lock and reserve."""
+
+    store: Store
+    path: Path | None
+    epoch: str
+    trouble: str
+    lock: Lock | None = None
+    reserve: Reserve | None = None
+
+
+def log_pages_max(bytes_max: int) -> int:
+    """Return how long SQLite's log may get, in pages: small beside the bound."""
+    return min(1_000, max(64, bytes_max // 64 // PAGE_BYTES))
+
+
+def open_memory(random: Callable[[], str], trouble: str = "") -> Opened:
+    """Make a spool in memory."""
+    return Opened(Store(None), None, random(), trouble)
+
+
+def open_file(path: Path, durability: Durability, bytes_max: int, random: Callable[[], str]) -> Opened:
+    """Open or make a spool. Raises RejectedError: the path is no place for one, or it is in use."""
+    if path.is_dir():
+        raise RejectedError(f"{path} is a directory: name a file for the spool", code="spool-path")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = Lock(path)
+    except OSError as error:
+        return _in_memory(path, str(error), random)
+    reserve = Reserve(path, log_pages_max(bytes_max) * PAGE_BYTES)
+    try:
+        try:
+            opened = _open(path, durability, bytes_max, random)
+        except sqlite3.Error as error:
+            if fault_of(error, path) is not Fault.FULL:
+                raise
+            reserve.release()
+            opened = _open(path, durability, bytes_max, random)
+    except (sqlite3.Error, OSError) as error:
+        lock.release()
+        if isinstance(error, sqlite3.Error) and fault_of(error, path) not in {Fault.FULL, Fault.UNWRITABLE}:
+            raise
+        return _in_memory(path, str(error), random)
+    except BaseException:
+        lock.release()
+        raise
+    reserve.take()
+    return opened._replace(lock=lock, reserve=reserve)
+
+
+def _in_memory(path: Path, why: str, random: Callable[[], str]) -> Opened:
+    opened = open_memory(random)
+    found = salvage(path, opened.store, MEMORY_BYTES_MAX, is_writable=False) if path.exists() else Salvaged()
+    trouble = f"{path} cannot be written ({why}): the spool is in memory, and is lost with the process"
+    if found.items:
+        trouble += f"; {found.items} unsent items of the file are sent all the same"
+    return opened._replace(trouble=trouble)
+
+
+def _open(path: Path, durability: Durability, bytes_max: int, random: Callable[[], str]) -> Opened:
+    store, trouble = open_store(path, durability, bytes_max)
+    try:
+        epoch, more = _begin(store, durability, random)
+        sync(path)
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            store.close()
+        raise
+    return Opened(store, path, epoch, "; ".join(filter(None, (trouble, more))))
+
+
+def open_anew(
+    path: Path, durability: Durability, bytes_max: int, random: Callable[[], str], error: sqlite3.Error
+) -> Opened:
+    """Replace a file that turned out to be damaged while it was open. Raises `sqlite3.Error`, OSError."""
+    store, trouble = replace_damaged(path, durability, bytes_max, error)
+    epoch, _ = _begin(store, durability, random)
+    sync(path)
+    return Opened(store, path, epoch, trouble)
+
+
+def open_store(path: Path, durability: Durability, bytes_max: int) -> tuple[Store, str]:
+    """Open the database; a broken or newer one is set aside. Returns it, and what there is to say."""
+    try:
+        _refuse_foreign(path)
+        store = _store(path, durability, bytes_max)
+    except NewerError as error:
+        aside = set_aside(path, f"version-{error.version}")
+        return _store(path, durability, bytes_max), (
+            f"{path} was written by a newer godwit (version {error.version}, this one knows {schema.VERSION}): "
+            f"set aside as {aside.name}"
+        )
+    except sqlite3.Error as error:
+        if fault_of(error, path) not in {Fault.DAMAGED, Fault.BUG}:  # at opening "no such column" is damage, too
+            raise
+        return replace_damaged(path, durability, bytes_max, error)
+    if 0 < store.version_found < schema.VERSION:
+        return store, f"{path} was of version {store.version_found} and is now of version {schema.VERSION}"
+    return store, ""
+
+
+def _store(path: Path, durability: Durability, bytes_max: int) -> Store:
+    synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
+    return Store(path, synchronous=synchronous, log_pages_max=log_pages_max(bytes_max))
+
+
+class NewerError(Exception):
+    """The file's version is newer than this program."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Look at a file before anything is changed. Raises RejectedError for somebody else's database, NewerError."""
+    if not path.exists():
+        return
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if not tables:
+            return
+        if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+            raise RejectedError(
+                f"{path} is a SQLite database, but no spool: name another file for the spool", code="spool-path"
+            )
+        version = schema.version_of(db)
+        if version > schema.VERSION:
+            raise NewerError(version)
+
+
+def replace_damaged(path: Path, durability: Durability, bytes_max: int, error: sqlite3.Error) -> tuple[Store, str]:
+    """Set a damaged file aside and carry over what can be read. Returns the new one and a sentence."""
+    aside = set_aside(path, f"damaged-{time.time_ns() // 10**9}")
+    store = _store(path, durability, bytes_max)
+    said = f"{path} was damaged ({error}): set aside as {aside.name}; "
+    try:
+        found = salvage(aside, store, bytes_max)
+    except sqlite3.Error as fault:
+        return store, f"{said}not all could be carried over: {fault}"
+    if not found.is_readable:
+        return store, f"{said}nothing in it could be read, and what was in it is not known"
+    said += f"{found.items} items carried over, {found.lost} known to be lost"
+    return store, said if found.is_whole else f"{said}; for the rest there was no room"
+
+
+def _begin(store: Store, durability: Durability, random: Callable[[], str]) -> tuple[str, str]:
+    """Settle under which epoch to go on. Returns it, and a sentence when a power cut may have taken something."""
+    now = boot_id() or random()  # without a boot id every unclean end counts as a power cut
+    epoch, boot = store.get("epoch"), store.get("boot")
+    trouble = ""
+    if not epoch or (boot and boot != now) or any(lane.next > _SEQ_TURN for lane in store.lanes.values()):
+        if epoch and boot:
+            trouble = "the machine ended without closing the spool: what came last before it may be lost"
+        epoch = random()
+    with store.transaction():
+        store.put("epoch", epoch)
+        store.put("boot", "" if durability is Durability.FULL else now)
+        store.forget_finished(epoch)
+    return epoch, trouble
+
+
+def sync(path: Path) -> None:
+    """Make an opened spool durable: the log is where everything is that the database has not yet. Raises OSError."""
+    handle = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    sync_directory(path.parent)

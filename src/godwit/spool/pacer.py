@@ -1,0 +1,102 @@
+"""A thread that syncs what was written, at a pace, and moves SQLite's log into the database beside the appends.
+
+It sleeps without a timer while nothing is written: an idle device does not wake up.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from godwit.spool.files import log_of
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 5.0
+
+
+class Pacer:
+    """Started by the first write; ends with `stop`."""
+
+    def __init__(
+        self, path: Path, *, syncs: bool, every_s: float, pages_max: int, note: Callable[[], None], lock: threading.Lock
+    ) -> None:
+        """Without `syncs` only the log is moved. `note` is called, the lock held, when the log starts over."""
+        self._path, self._syncs, self._every_s, self._pages_max = path, syncs, every_s, pages_max
+        self._note, self._lock = note, lock
+        self._log = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
+        self._mover = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._pages = 0
+        self._is_due = False
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self.trouble = ""
+        """Why the last sync or move failed."""
+
+    def wrote(self, pages: int) -> None:
+        """Take note of a write (the caller holds the lock)."""
+        self._pages += pages
+        if not self._is_due and (self._syncs or self._pages > self._pages_max):
+            self._is_due = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="godwit-spool", daemon=True)
+                self._thread.start()
+            self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if self._stop.wait(max(self._every_s, RETRY_S) if self.trouble else self._every_s):
+                break
+            self._wake.clear()
+            self._is_due = False  # before the sync: what is written from here on is for the next one
+            try:
+                if self._syncs:
+                    self.sync()
+                if self._pages > self._pages_max:
+                    self.move()
+            except (sqlite3.Error, OSError) as error:
+                if not self.trouble:
+                    log.warning("the spool %s cannot be made durable: %s", self._path, error)
+                self.trouble = f"cannot be made durable: {error}"
+                self._wake.set()
+            else:
+                self.trouble = ""
+        self._mover.close()
+        os.close(self._log)
+
+    def sync(self) -> None:
+        """Make durable what is written. The log is all there is to sync: moving it syncs by itself. Raises OSError."""
+        os.fsync(self._log)
+
+    def move(self) -> None:
+        """Move the log into the database; the lock is held only for what came meanwhile. Raises sqlite3.Error."""
+        is_done = self._moved()
+        with self._lock:
+            if not self._stop.is_set():
+                if not is_done:
+                    self._moved()
+                # The first write after a move syncs the log's new header: better here than in somebody's append.
+                self._pages = 0
+                self._note()
+
+    def _moved(self) -> bool:
+        _, pages, moved = self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return bool(pages == moved)
+
+    def stop(self) -> None:
+        """End the thread and let go of the files; the lock must not be held."""
+        self.abandon()
+        if self._thread is not None:
+            self._thread.join()
+
+    def abandon(self) -> None:
+        """Tell the thread to end, and to let go of the files, without waiting for it."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is None:
+            self._mover.close()
+            os.close(self._log)

@@ -1,0 +1,521 @@
+"""The spool: ordered by stream and epoch, bounded in bytes and age, durable as `Durability` says (ADR 6).
+
+    append -> next_streams -> read -> (send, be answered) -> settle
+
+Wherever a method takes a stream, its name means the current epoch; a `Track`, as `next_streams` returns it, names an
+epoch. Answers of the server belong to tracks. After damage or a power cut the spool goes on under a new epoch, and what
+is left of an earlier one is served first, under the numbers it had.
+"""
+
+import contextlib
+import itertools
+import logging
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar
+
+from godwit.contract.errors import RejectedError, UnavailableError
+from godwit.runtime.clock import Clock, SystemClock
+from godwit.spool import opening
+from godwit.spool.faults import Fault, fault_of, unavailable
+from godwit.spool.model import (
+    DAMAGED,
+    EVICTED_AGE,
+    EVICTED_SIZE,
+    ITEM_BYTES,
+    REFUSED,
+    Depth,
+    Durability,
+    Gap,
+    Item,
+    Track,
+)
+from godwit.spool.opening import MEMORY_BYTES_MAX, PAGE_BYTES, Opened
+from godwit.spool.pacer import Pacer
+from godwit.spool.policy import NS, BelievedTime, Bounds, Holding, Waiting, leaving, order
+from godwit.spool.schema import SEQ_MASK
+from godwit.spool.store import Lane, Store
+
+log = logging.getLogger(__name__)
+
+Which: TypeAlias = str | Track
+T = TypeVar("T")
+
+SPARE_BYTES_MAX: Final = 256 * 1024
+"""What may leave at once beyond what has to."""
+AGE_CHECK_S: Final = 1.0
+VACUUM_PAGES: Final = 64
+
+
+class Spool:
+    """One spool, open. Every method may be called from any thread."""
+
+    def __init__(
+        self, opened: Opened, *, durability: Durability, bounds: Bounds, sync_every_ms: int, random: Callable[[], str],
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        """Use `Spool.open`."""
+        self.epoch = opened.epoch
+        self._opening_trouble = opened.trouble
+        self._store: Store = opened.store
+        self._path, self._file_lock, self._reserve = opened.path, opened.lock, opened.reserve
+        self._durability = durability if opened.path is not None else Durability.MEMORY
+        self._bounds, self._sync_every_ms, self._random, self._clock = bounds, sync_every_ms, random, clock
+        self._lock = threading.Lock()
+        self._priorities: dict[str, int] = {}
+        self._current: dict[str, Lane] = {}
+        self._pacer = self._make_pacer()
+        self._is_closed = False
+        self._time: BelievedTime | None = None
+        self._age_checked_s = float("-inf")
+        if bounds.age_s_max is not None:
+            newest = max((lane.oldest for lane in self._store.lanes.values() if lane.oldest is not None), default=None)
+            wall = clock.now_ns() if newest is None else min(clock.now_ns(), newest)
+            self._time = BelievedTime(wall, clock.monotonic_s(), bounds.age_s_max)
+
+    @classmethod
+    def open(
+        cls, path: Path | None, *, durability: Durability = Durability.NORMAL, bounds: Bounds | None = None,
+        sync_every_ms: int = 1_000, random: Callable[[], str] = lambda: secrets.token_hex(8),
+        clock: Clock | None = None,
+    ) -> "Spool":  # fmt: skip
+        """Open the spool at `path`, or make it; without a path, or with `memory`, it is in memory.
+
+        Whatever is wrong with the file, there is a spool afterwards, and `trouble` says what was found. Raises
+        RejectedError only: another process has it (`spool-in-use`), or the path is no place for one (`spool-path`).
+        `random` makes the names of epochs.
+        """
+        bounds = bounds or Bounds()
+        if path is None or durability is Durability.MEMORY:
+            opened = opening.open_memory(random)
+        else:
+            opened = opening.open_file(path, durability, bounds.bytes_max, random)
+            if opened.path is None:
+                bounds = bounds._replace(bytes_max=min(bounds.bytes_max, MEMORY_BYTES_MAX))
+        if opened.trouble:
+            log.warning("%s", opened.trouble)
+        return cls(
+            opened, durability=durability, bounds=bounds, sync_every_ms=sync_every_ms, random=random,
+            clock=clock or SystemClock(),
+        )  # fmt: skip
+
+    def _make_pacer(self) -> Pacer | None:
+        if self._path is None:
+            return None
+        return Pacer(
+            self._path,
+            syncs=self._durability is Durability.NORMAL,
+            every_s=self._sync_every_ms / 1_000,
+            pages_max=opening.log_pages_max(self._bounds.bytes_max),
+            note=self._note_totals,
+            lock=self._lock,
+        )
+
+    def _note_totals(self) -> None:
+        with self._store.transaction():
+            self._store.note_totals()
+
+    @property
+    def trouble(self) -> str:
+        """What was found at opening, and what is wrong now; empty when all is well."""
+        now = self._pacer.trouble if self._pacer is not None else ""
+        return "; ".join(filter(None, (self._opening_trouble, now)))
+
+    @property
+    def durability(self) -> Durability:
+        """What is kept in fact: `memory` where the file cannot be written."""
+        return self._durability
+
+    # ------------------------------------------------------------------ in
+
+    def declare(self, stream: str, priority: int) -> None:
+        """Make a stream known, or give it another priority; 0 is served first and evicted last."""
+
+        def work() -> None:
+            self._priorities[stream] = priority
+            if stream not in self._current:
+                track = Track(stream, self.epoch)
+                self._current[stream] = self._store.lanes.get(track) or self._store.add_lane(track, priority)
+            if any(lane.track.stream == stream and lane.priority != priority for lane in self._store.lanes.values()):
+                self._store.set_priority(stream, priority)
+
+        try:
+            self._change(work)
+        except BaseException:
+            self._current.pop(stream, None)
+            raise
+
+    def append(self, stream: str, time: int, payload: bytes) -> int:
+        """Keep an item stamped `time` (ns); returns its number in (stream, current epoch).
+
+        Raises UnavailableError when it cannot be kept: `spool-full` (the disk is), `spool-unwritable`. The number is
+        then given to the next one.
+        """
+        with self._lock:
+            lane = self._current.get(stream)
+            if lane is not None and self._time is None and self._has_room(len(payload)):
+                try:
+                    seq = self._store.insert(lane, time, payload)
+                except sqlite3.Error as error:
+                    self._heal(error)
+                    seq = self._retry(lambda: self._store.insert(self._current[stream], time, payload))
+                if self._pacer is not None:
+                    self._pacer.wrote(1 + len(payload) // PAGE_BYTES)
+                return seq
+        return self.append_many(stream, [(time, payload)])[0]
+
+    def _has_room(self, size: int) -> bool:
+        return self._store.bytes + size + ITEM_BYTES <= self._bounds.bytes_max
+
+    def append_many(self, stream: str, items: Iterable[tuple[int, bytes]]) -> range:
+        """Keep items (time, payload), all or none; returns their numbers. Raises as `append` does."""
+        batch = list(items)
+        size = sum(len(payload) + ITEM_BYTES for _, payload in batch)
+        if size > self._bounds.bytes_max:
+            raise RejectedError(
+                f"{size} bytes do not fit into a spool of {self._bounds.bytes_max}", code="spool-item-too-large"
+            )
+
+        def work() -> range:
+            if stream not in self._current:
+                raise LookupError(f"the stream {stream!r} was not declared")
+            lane = self._current[stream]
+            first = lane.next
+            self._store.insert_all(lane, ((first + at, *item) for at, item in enumerate(batch)))
+            self._evict_old()
+            over = self._store.bytes - self._bounds.bytes_max
+            if over > 0:
+                self._evict(over)
+            return range(first, lane.next)
+
+        return self._change(work, frees=False, pages=1 + size // PAGE_BYTES)
+
+    def _evict(self, over: int) -> None:
+        lanes: dict[str, list[Lane]] = {}
+        for lane in sorted(self._store.lanes.values(), key=lambda lane: lane.number):
+            lanes.setdefault(lane.track.stream, []).append(lane)
+        heads = {lane: self._store.heads(lane) for each in lanes.values() for lane in each if lane.items}
+        holdings = {
+            stream: Holding(
+                each[0].priority,
+                ((head.time, head.bytes) for lane in each if lane in heads for head in heads[lane]),
+            )
+            for stream, each in lanes.items()
+        }
+        counts = leaving(holdings, over, min(self._bounds.bytes_max // 64, SPARE_BYTES_MAX))
+        for iterator in heads.values():
+            iterator.close()
+        for stream, count in counts.items():
+            left = count
+            for lane in lanes[stream]:
+                here = min(left, lane.items)
+                if here:
+                    self._give_up(lane, self._store.runs(lane, 0, SEQ_MASK, here), EVICTED_SIZE)
+                    left -= here
+
+    def _give_up(self, lane: Lane, runs: list[tuple[int, int]], reason: str) -> None:
+        self._store.delete(lane, runs)
+        for first, last in runs:
+            self._store.add_gap(lane, first, last, reason)
+
+    def _evict_old(self) -> bool:
+        """Let leave what is too old; returns whether anything did. At most once a second, and not for one item."""
+        if self._time is None or self._clock.monotonic_s() < self._age_checked_s + AGE_CHECK_S:
+            return False
+        self._age_checked_s = self._clock.monotonic_s()
+        limit = self._time.at(self._clock.now_ns(), self._age_checked_s) - round((self._bounds.age_s_max or 0) * NS)
+        found = False
+        for lane in self._store.lanes.values():
+            if lane.oldest is not None and lane.oldest < limit:
+                with contextlib.closing(self._store.heads(lane)) as heads:
+                    count = sum(1 for _ in itertools.takewhile(lambda head: head.time < limit, heads))
+                self._give_up(lane, self._store.runs(lane, 0, SEQ_MASK, count), EVICTED_AGE)
+                found = True
+        return found
+
+    # ------------------------------------------------------------------ out
+
+    def next_streams(self) -> list[Track]:
+        """Return the tracks that have something after what was read, the one to serve first in front."""
+
+        def work() -> list[Track]:
+            waiting = []
+            for lane in self._store.lanes.values():
+                if lane.items and lane.next - 1 > lane.read:
+                    with contextlib.closing(self._store.heads(lane, lane.read)) as heads:
+                        head = next(heads, None)
+                    if head is not None:
+                        waiting.append(Waiting(lane.track, lane.priority, lane.number, head.time))
+            return order(waiting)
+
+        if self._time is not None:
+            self._change(self._evict_old)
+        return self._look(work)
+
+    def read(self, stream: Which, after: int, *, items_max: int, bytes_max: int) -> list[Item]:
+        """Return items with numbers above `after`, in order: at least one if there is one, else within the limits.
+
+        What was read is remembered until `rewind`, for `next_streams`. `bytes_max` is about payloads. An item that
+        the disk has altered is never returned: it becomes a gap ("damaged").
+        """
+        rotten: list[int] = []
+
+        def work() -> list[Item]:
+            lane = self._lane(stream)
+            if lane is None:
+                return []
+            rotten.clear()
+            found: list[Item] = []
+            seq = max(after, -1)
+            while not found:
+                found, bad = self._store.read(lane, seq, items_max, bytes_max)
+                if not bad and not found:
+                    break
+                rotten.extend(bad)
+                seq = max(bad, default=seq)
+            lane.read = found[-1].seq if found else max(seq, lane.next - 1)
+            return found
+
+        found = self._look(work)
+        if rotten:
+            self._strike_rotten(stream, rotten)
+        return found
+
+    def _strike_rotten(self, stream: Which, numbers: list[int]) -> None:
+        log.warning("the spool %s: %d items of %s were altered on the disk", self._path, len(numbers), stream)
+        self._opening_trouble = self._opening_trouble or f"items in {self._path} were altered on the disk"
+
+        def work() -> None:
+            lane = self._lane(stream)
+            if lane is not None:
+                self._give_up(lane, [(seq, seq) for seq in numbers], DAMAGED)
+
+        with contextlib.suppress(UnavailableError):  # they are found again
+            self._change(work)
+
+    def rewind(self) -> None:
+        """Forget what was read: the connection is lost, and all that is not settled has to be sent again."""
+        with self._lock:
+            for lane in self._store.lanes.values():
+                lane.read = -1
+
+    def settle(self, stream: Which, up_to: int) -> int:
+        """Delete what the server has: all up to and including this number. Returns how many items there were."""
+        return self._settle(stream, lambda: [(0, up_to)] if up_to >= 0 else [])
+
+    def settle_some(self, stream: Which, seqs: Iterable[int]) -> int:
+        """Delete what the server has: these numbers. Returns how many items there were."""
+        numbers = sorted(set(seqs))
+        return self._settle(stream, lambda: list(_runs(numbers)))
+
+    def _settle(self, stream: Which, runs: Callable[[], list[tuple[int, int]]]) -> int:
+        def work() -> int:
+            lane = self._lane(stream)
+            return 0 if lane is None or not lane.items else self._store.delete(lane, runs())
+
+        return self._change(work)
+
+    def refuse(self, stream: Which, first: int, last: int) -> None:
+        """Give up what is here of a range of numbers; a gap ("refused") says so."""
+
+        def work() -> None:
+            lane = self._lane(stream)
+            if lane is not None:
+                self._give_up(lane, self._store.runs(lane, max(first, 0), last), REFUSED)
+
+        self._change(work)
+
+    # ------------------------------------------------------------------ what is missing
+
+    def gaps(self) -> list[Gap]:
+        """Return what will never be sent, until `gap_told`."""
+
+        def work() -> list[Gap]:
+            return self._store.gaps()
+
+        return self._look(work)
+
+    def gap_told(self, gap: Gap) -> None:
+        """Strike out a gap that the server knows of. What was joined to it since stays."""
+
+        def work() -> None:
+            lane = self._store.lanes.get(Track(gap.stream, gap.epoch))
+            if lane is not None:
+                self._store.drop_gap(lane, gap)
+
+        self._change(work)
+
+    def missing(self, stream: Which, first: int, last: int) -> list[tuple[int, int]]:
+        """Return which numbers of a range, ends included, are not here, as runs: gone, or never given."""
+
+        def work() -> list[tuple[int, int]]:
+            lane = self._lane(stream)
+            here = self._store.runs(lane, max(first, 0), last) if lane is not None else []
+            gone, at = [], first
+            for low, high in [*here, (last + 1, last + 1)]:
+                if low > at:
+                    gone.append((at, low - 1))
+                at = high + 1
+            return gone
+
+        return self._look(work)
+
+    # ------------------------------------------------------------------ how much
+
+    @property
+    def depth(self) -> Depth:
+        """How much waits, of all streams."""
+        with self._lock:
+            return _depth(self._store.lanes.values())
+
+    def depth_of(self, stream: str) -> Depth:
+        """Return how much of a stream waits, in all epochs."""
+        with self._lock:
+            return _depth(lane for lane in self._store.lanes.values() if lane.track.stream == stream)
+
+    def highest(self, stream: Which) -> int:
+        """Return the highest number given; -1: none yet."""
+        with self._lock:
+            lane = self._lane(stream)
+            return lane.next - 1 if lane is not None else -1
+
+    # ------------------------------------------------------------------ durability
+
+    def sync(self) -> None:
+        """Make everything durable now. Raises UnavailableError."""
+        if self._pacer is not None:
+            try:
+                self._pacer.sync()
+            except OSError as error:
+                raise UnavailableError(f"{self._path} cannot be synced: {error}", code="spool-unwritable") from error
+
+    def close(self) -> None:
+        """Close in order: everything is durable afterwards, and numbers go on where they were."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._pacer is not None:
+            self._pacer.stop()
+        with self._lock:
+            try:
+                if self._path is not None:
+                    with self._store.transaction():
+                        self._store.note_totals()
+                        self._store.put("boot", "")
+                    self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                log.warning("the spool %s was not closed in order: %s", self._path, error)
+            finally:
+                with contextlib.suppress(sqlite3.Error):
+                    self._store.close()
+                if self._file_lock is not None:
+                    self._file_lock.release()
+
+    # ------------------------------------------------------------------ inside
+
+    def _lane(self, stream: Which) -> Lane | None:
+        return self._current.get(stream) if isinstance(stream, str) else self._store.lanes.get(stream)
+
+    def _look(self, work: Callable[[], T]) -> T:
+        """Read, the lock held; a damaged file is replaced on the way."""
+        with self._lock:
+            try:
+                return work()
+            except sqlite3.Error as error:
+                self._heal(error)
+                return self._retry(work)
+
+    def _change(self, work: Callable[[], T], *, frees: bool = True, pages: int = 4) -> T:
+        """Change something in one transaction, the lock held. With `frees` a full disk's reserve is used."""
+
+        def attempt() -> T:
+            with self._store.transaction():
+                return work()
+
+        with self._lock:
+            try:
+                result = attempt()
+            except sqlite3.Error as error:
+                if frees and fault_of(error, self._path) is Fault.FULL:
+                    self._use_reserve()
+                else:
+                    self._heal(error)
+                result = self._retry(attempt)
+            if self._pacer is not None:
+                self._pacer.wrote(pages)
+                if frees:
+                    self._give_back()
+            return result
+
+    def _retry(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            fault = fault_of(error, self._path)
+            if fault in {Fault.FULL, Fault.UNWRITABLE}:
+                raise unavailable(fault, error, self._path) from error
+            raise
+
+    def _use_reserve(self) -> None:
+        """Give up the reserve of a full disk, and empty the log into the database, so that it can be used anew."""
+        if self._reserve is not None:
+            self._reserve.release()
+            with contextlib.suppress(sqlite3.Error):
+                self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _give_back(self) -> None:
+        try:
+            self._store.give_back(VACUUM_PAGES)
+        except sqlite3.Error as error:
+            if fault_of(error, self._path) not in {Fault.FULL, Fault.UNWRITABLE}:
+                raise
+
+    def _heal(self, error: sqlite3.Error) -> None:
+        """Replace a damaged file; any other fault is raised as what it means to the caller."""
+        if self._is_closed:
+            raise UnavailableError("the spool is closed", code="spool-closed") from error
+        fault = fault_of(error, self._path)
+        if fault in {Fault.FULL, Fault.UNWRITABLE}:
+            raise unavailable(fault, error, self._path) from error
+        if fault is Fault.BUG or self._path is None or self._pacer is None:
+            raise error
+        self._pacer.abandon()
+        read = {track: lane.read for track, lane in self._store.lanes.items()}
+        with contextlib.suppress(sqlite3.Error):
+            self._store.close()
+        opened = opening.open_anew(self._path, self._durability, self._bounds.bytes_max, self._random, error)
+        self._store, self.epoch, self._opening_trouble = opened.store, opened.epoch, opened.trouble
+        log.error("%s", opened.trouble)
+        self._current = {}
+        for track, lane in self._store.lanes.items():
+            lane.read = read.get(track, -1)
+        with self._store.transaction():
+            for stream, priority in self._priorities.items():
+                self._current[stream] = self._store.add_lane(Track(stream, self.epoch), priority)
+        self._pacer = self._make_pacer()
+
+
+def _depth(lanes: Iterable[Lane]) -> Depth:
+    items = size = 0
+    oldest: int | None = None
+    for lane in lanes:
+        items += lane.items
+        size += lane.bytes
+        if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
+            oldest = lane.oldest
+    return Depth(items, size, oldest)
+
+
+def _runs(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:
+    first = last = None
+    for number in numbers:
+        if last is None or number != last + 1:
+            if first is not None and last is not None:
+                yield first, last
+            first = number
+        last = number
+    if first is not None and last is not None:
+        yield first, last

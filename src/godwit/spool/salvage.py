@@ -1,0 +1,167 @@
+"""What can still be read from a spool that is damaged, or cannot be written, goes into another one.
+
+Items keep their epoch and number, so that the server recognises what it has already. Numbers that should be there and
+are not become a gap ("damaged").
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from godwit.spool import schema
+from godwit.spool.model import DAMAGED, ITEM_BYTES, Track
+from godwit.spool.schema import SEQ_BITS, SEQ_MASK
+from godwit.spool.store import Lane, Store, checksum
+
+_BATCH: Final = 500
+_TRACKS: Final = "SELECT number, stream, epoch, priority, low, next_seq FROM track ORDER BY number"
+_PAST: Final = "SELECT place, time, crc, payload FROM item WHERE place > ? AND place <= ? ORDER BY place"
+
+Row = tuple[int, int, bytes]
+
+
+class Salvaged(NamedTuple):
+    """How it went."""
+
+    items: int = 0
+    lost: int = 0
+    """Numbers that are known to be missing."""
+    is_readable: bool = False
+    """Whether the tracks could be read at all; otherwise nobody knows what is missing."""
+    is_whole: bool = True
+    """Whether all that could be read found room."""
+
+
+def salvage(source: Path, into: Store, bytes_max: int, *, is_writable: bool = True) -> Salvaged:
+    """Copy what can be read of `source` into `into`, up to `bytes_max`. Raises `sqlite3.Error` of `into` only."""
+    ways = ("mode=rw",) if is_writable else ("mode=ro", "mode=ro&immutable=1")
+    for way in ways:
+        with contextlib.closing(_Source(source, way)) as found:
+            if found.tracks:
+                return _copy(found, into, bytes_max)
+    return Salvaged()
+
+
+def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
+    items = lost = 0
+    for number, track, priority, low, high in source.tracks:
+        if track in into.lanes:
+            continue
+        with into.transaction():
+            lane = into.add_lane(track, priority)
+        for batch in _batches(source.items(number)):
+            size = sum(len(payload) + ITEM_BYTES for _, _, payload in batch)
+            if into.bytes + size > bytes_max:
+                return Salvaged(items, lost, is_readable=True, is_whole=False)
+            with into.transaction():
+                into.insert_all(lane, batch)
+            items += len(batch)
+        with into.transaction():
+            lost += _count_gaps(into, lane, low, high)
+            for first, last, reason in source.gaps(number):
+                into.add_gap(lane, first, last, reason)
+    return Salvaged(items, lost, is_readable=True)
+
+
+def _count_gaps(into: Store, lane: Lane, low: int, high: int) -> int:
+    lane.next = max(lane.next, high)
+    lost, at = 0, low
+    for first, last in [*into.runs(lane, low, SEQ_MASK), (lane.next, lane.next)]:
+        if first > at:
+            into.add_gap(lane, at, first - 1, DAMAGED)
+            lost += first - at
+        at = last + 1
+    into.note_totals()
+    return lost
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _Source:
+    """A file of which any page may be rubbish."""
+
+    def __init__(self, path: Path, way: str) -> None:
+        self._db: sqlite3.Connection | None = None
+        self.tracks: list[tuple[int, Track, int, int, int]] = []
+        self._has_sums = False
+        with contextlib.suppress(sqlite3.Error, ValueError, TypeError):  # ValueError: text that is no UTF-8
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
+            self._has_sums = schema.version_of(self._db) > 1
+            query = _TRACKS if self._has_sums else _TRACKS.replace("low", "next_seq")
+            for number, stream, epoch, priority, low, next_seq in self._db.execute(query):
+                self.tracks.append((int(number), Track(stream, epoch), int(priority), int(low), int(next_seq)))
+
+    def close(self) -> None:
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+
+    def items(self, number: int) -> Iterator[Row]:
+        """Iterate over the items of a track that can be read."""
+        base = number << SEQ_BITS
+        after, end = base - 1, base | SEQ_MASK
+        while True:
+            try:
+                for place, time, payload in self._rows(after, end):
+                    yield place & SEQ_MASK, time, payload
+                    after = place
+            except sqlite3.Error:
+                skipped = self._skip(after, end)
+                if skipped is None:
+                    return
+                after = skipped
+            else:
+                return
+
+    def _rows(self, after: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+        assert self._db is not None
+        query = _PAST if self._has_sums else _PAST.replace("crc", "NULL")
+        with contextlib.closing(self._db.execute(query, (after, end))) as cursor:
+            for place, time, crc, payload in cursor:
+                if place <= after or not (isinstance(time, int) and isinstance(payload, bytes)):
+                    continue
+                after = place  # a broken tree may show a row twice
+                if crc is None or crc == checksum(place, time, payload):
+                    yield place, time, payload
+
+    def _skip(self, after: int, end: int) -> int | None:
+        """Return the place behind a spot that cannot be read: leap until something can be, then go back by halves."""
+        step = 1
+        while not self._can_read(after + step, end):
+            step *= 2
+            if after + step > end:
+                return None
+        bad, good = after + step // 2, after + step
+        while good - bad > 1:
+            middle = (bad + good) // 2
+            if self._can_read(middle, end):
+                good = middle
+            else:
+                bad = middle
+        return good
+
+    def _can_read(self, after: int, end: int) -> bool:
+        try:
+            next(self._rows(after, end), None)
+        except sqlite3.Error:
+            return False
+        return True
+
+    def gaps(self, number: int) -> list[tuple[int, int, str]]:
+        """Return the gap records of a track, if they can be read."""
+        with contextlib.suppress(sqlite3.Error):
+            assert self._db is not None
+            rows = self._db.execute("SELECT first, last, reason FROM gap WHERE track = ?", (number,)).fetchall()
+            return [row for row in rows if [type(each) for each in row] == [int, int, str] and row[0] <= row[1]]
+        return []

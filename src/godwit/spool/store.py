@@ -1,0 +1,314 @@
+"""The spool's file as SQL: tracks, items, gaps. No lock, no policy, no repair; raises `sqlite3.Error` as it comes.
+
+What a track holds is counted in memory (`Lane`), so that an append writes one row and nothing else. The counts are
+written down whenever something is deleted, and now and then; at opening only what came later is counted again.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from godwit.spool import schema
+from godwit.spool.model import ITEM_BYTES, Gap, Item, Track
+from godwit.spool.schema import SEQ_BITS, SEQ_MASK
+
+GAPS_MAX: Final = 4_096
+"""Gap records in a file; beyond, neighbours are joined over what lies between them."""
+
+_INSERT: Final = "INSERT INTO item (place, time, crc, payload) VALUES (?, ?, ?, ?)"
+_ITEMS: Final = "SELECT place, time, crc, payload FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
+_HEADS: Final = "SELECT place, time, length(payload) FROM item WHERE place BETWEEN ? AND ? ORDER BY place"
+_PLACES: Final = "SELECT place FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
+_SUM: Final = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM item WHERE place BETWEEN ? AND ?"
+_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, counted = ?, items = ?, bytes = ? WHERE number = ?"
+
+
+class Head(NamedTuple):
+    """The first of some items."""
+
+    seq: int
+    time: int
+    bytes: int
+
+
+class Lane:
+    """A track as the process knows it: its number in the file, and what it holds."""
+
+    __slots__ = ("base", "bytes", "items", "next", "number", "oldest", "priority", "read", "track")
+
+    def __init__(self, number: int, track: Track, priority: int) -> None:
+        self.number, self.track, self.priority = number, track, priority
+        self.base = number << SEQ_BITS
+        self.next = 0
+        """The number that the next item gets."""
+        self.items = self.bytes = 0
+        self.oldest: int | None = None
+        """Stamp of the first item."""
+        self.read = -1
+        """The last number that was handed out to be sent."""
+
+    def state(self) -> tuple[int, int, int, int | None]:
+        """Return what a transaction may change."""
+        return self.next, self.items, self.bytes, self.oldest
+
+    def restore(self, state: tuple[int, int, int, int | None]) -> None:
+        """Undo a transaction."""
+        self.next, self.items, self.bytes, self.oldest = state
+
+
+def checksum(place: int, time: int, payload: bytes) -> int:
+    """Return 32 bits over an item, signed, which SQLite stores in four bytes."""
+    return crc32(payload, (place ^ time) & 0xFFFF_FFFF) - 0x8000_0000
+
+
+class Store:
+    """One open file, or memory when `path` is None."""
+
+    def __init__(self, path: Path | None, *, synchronous: str = "NORMAL", log_pages_max: int = 1_000) -> None:
+        # Used by one thread at a time: the spool's lock sees to that.
+        self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            # What it had deleted, SQLite as some distributions build it overwrites with zeros: twice the writing.
+            for pragma in ("auto_vacuum = INCREMENTAL", "secure_delete = OFF", f"synchronous = {synchronous}"):
+                self.db.execute(f"PRAGMA {pragma}")
+            if path is not None:
+                self.db.execute("PRAGMA journal_mode = WAL")
+                # A safety net: the pacer moves the log into the file long before.
+                self.db.execute(f"PRAGMA wal_autocheckpoint = {4 * log_pages_max}")
+            self.version_found = schema.lift(self.db)
+            self._cursor = self.db.cursor()
+            self.lanes: dict[Track, Lane] = {}
+            self.bytes = 0
+            self._load()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _load(self) -> None:
+        rows = self.db.execute("SELECT number, stream, epoch, priority, next_seq, counted, items, bytes FROM track")
+        for number, stream, epoch, priority, next_seq, counted, items, size in rows.fetchall():
+            lane = Lane(number, Track(stream, epoch), priority)
+            count, more = self.db.execute(_SUM, (lane.base + counted, lane.base | SEQ_MASK)).fetchone()
+            lane.items, lane.bytes = items + count, size + more + count * ITEM_BYTES
+            last = self.db.execute("SELECT max(place) FROM item WHERE place <= ?", (lane.base | SEQ_MASK,)).fetchone()
+            at_least = (last[0] & SEQ_MASK) + 1 if last[0] is not None and last[0] >= lane.base else 0
+            lane.next = max(next_seq, at_least)
+            self._look_at_head(lane)
+            self.lanes[lane.track] = lane
+        self.bytes = sum(lane.bytes for lane in self.lanes.values())
+
+    def close(self) -> None:
+        """Close the file; SQLite moves its log into it."""
+        self.db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all or nothing of a block durable; after a failure the lanes are what they were."""
+        before = {track: (lane, lane.state()) for track, lane in self.lanes.items()}
+        size = self.bytes
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            for lane, state in before.values():
+                lane.restore(state)
+            self.lanes = {track: lane for track, (lane, _) in before.items()}
+            self.bytes = size
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    # ------------------------------------------------------------------ what is known of the whole
+
+    def get(self, name: str) -> str:
+        """Return a remembered value, or the empty string."""
+        row = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else ""
+
+    def put(self, name: str, value: str) -> None:
+        """Remember a value."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def add_lane(self, track: Track, priority: int) -> Lane:
+        """Add a track; its number is higher than that of every other, so that numbers tell the order of epochs."""
+        number = self.db.execute("SELECT coalesce(max(number), 0) + 1 FROM track").fetchone()[0]
+        self.db.execute(
+            "INSERT INTO track (number, stream, epoch, priority, next_seq) VALUES (?, ?, ?, ?, 0)",
+            (number, *track, priority),
+        )
+        lane = self.lanes[track] = Lane(number, track, priority)
+        return lane
+
+    def set_priority(self, stream: str, priority: int) -> None:
+        """Set the priority of a stream, in all its epochs."""
+        self.db.execute("UPDATE track SET priority = ? WHERE stream = ?", (priority, stream))
+        for lane in self.lanes.values():
+            if lane.track.stream == stream:
+                lane.priority = priority
+
+    def forget_finished(self, epoch: str) -> None:
+        """Strike out tracks of other epochs that hold nothing and have nothing to tell."""
+        with_gaps = {number for (number,) in self.db.execute("SELECT DISTINCT track FROM gap")}
+        for lane in list(self.lanes.values()):
+            if lane.track.epoch != epoch and not lane.items and lane.number not in with_gaps:
+                self.db.execute("DELETE FROM track WHERE number = ?", (lane.number,))
+                del self.lanes[lane.track]
+
+    def note_totals(self) -> None:
+        """Write down what the lanes hold."""
+        for lane in self.lanes.values():
+            self._note(lane)
+
+    def _note(self, lane: Lane) -> None:
+        head = self.db.execute(_PLACES, (lane.base, lane.base | SEQ_MASK, 1)).fetchone()
+        low = head[0] & SEQ_MASK if head else lane.next
+        self.db.execute(_TOTALS, (lane.next, low, lane.next, lane.items, lane.bytes, lane.number))
+
+    # ------------------------------------------------------------------ items
+
+    def insert(self, lane: Lane, time: int, payload: bytes) -> int:
+        """Append one item, in a transaction of its own unless there is one."""
+        seq = lane.next
+        place = lane.base | seq
+        self._cursor.execute(_INSERT, (place, time, checksum(place, time, payload), payload))
+        self._inserted(lane, seq, time, 1, len(payload))
+        return seq
+
+    def insert_all(self, lane: Lane, numbered: Iterable[tuple[int, int, bytes]]) -> None:
+        """Append items (seq, time, payload) in order; numbers may be left out."""
+        rows = []
+        size, first, last = 0, 0, -1
+        for seq, time, payload in numbered:
+            place = lane.base | seq
+            rows.append((place, time, checksum(place, time, payload), payload))
+            size += len(payload)
+            first, last = first if len(rows) > 1 else time, seq
+        if rows:
+            self._cursor.executemany(_INSERT, rows)
+            self._inserted(lane, last, first, len(rows), size)
+
+    def _inserted(self, lane: Lane, last: int, oldest: int, count: int, size: int) -> None:
+        if not lane.items:
+            lane.oldest = oldest
+        lane.next = last + 1
+        lane.items += count
+        lane.bytes += size + count * ITEM_BYTES
+        self.bytes += size + count * ITEM_BYTES
+
+    def read(self, lane: Lane, after: int, items_max: int, bytes_max: int) -> tuple[list[Item], list[int]]:
+        """Return the items after a number, and the numbers of those whose checksum is wrong."""
+        found: list[Item] = []
+        rotten: list[int] = []
+        size, epoch = 0, lane.track.epoch
+        cursor = self.db.execute(_ITEMS, (lane.base + after + 1, lane.base | SEQ_MASK, items_max))
+        try:
+            for place, time, crc, payload in cursor:
+                if crc is not None and crc != checksum(place, time, payload):
+                    rotten.append(place & SEQ_MASK)
+                    continue
+                size += len(payload)
+                if found and size > bytes_max:
+                    break
+                found.append(Item(place & SEQ_MASK, time, payload, epoch))
+        finally:
+            cursor.close()
+        return found, rotten
+
+    def heads(self, lane: Lane, after: int = -1) -> Generator[Head, None, None]:
+        """Iterate over the items after a number, without their payloads."""
+        for place, time, size in self.db.execute(_HEADS, (lane.base + after + 1, lane.base | SEQ_MASK)):
+            yield Head(place & SEQ_MASK, time, size + ITEM_BYTES)
+
+    def runs(self, lane: Lane, first: int, last: int, count: int = -1) -> list[tuple[int, int]]:
+        """Return which numbers of a range are here, as runs (first, last); of the first `count` items only."""
+        found: list[tuple[int, int]] = []
+        low, high = lane.base + min(first, SEQ_MASK), lane.base + min(last, SEQ_MASK)
+        for (place,) in self.db.execute(_PLACES, (low, high, count)):
+            seq = place & SEQ_MASK
+            if found and found[-1][1] == seq - 1:
+                found[-1] = (found[-1][0], seq)
+            else:
+                found.append((seq, seq))
+        return found
+
+    def delete(self, lane: Lane, runs: Iterable[tuple[int, int]]) -> int:
+        """Delete the items in runs (first, last), inside a transaction; returns how many there were."""
+        deleted = 0
+        for first, last in runs:
+            ends = (lane.base + first, lane.base + min(last, SEQ_MASK))
+            count, size = self.db.execute(_SUM, ends).fetchone()
+            if count:
+                self.db.execute("DELETE FROM item WHERE place BETWEEN ? AND ?", ends)
+                lane.items -= count
+                lane.bytes -= size + count * ITEM_BYTES
+                self.bytes -= size + count * ITEM_BYTES
+                deleted += count
+        if deleted:
+            self._look_at_head(lane)
+            self._note(lane)
+        return deleted
+
+    def _look_at_head(self, lane: Lane) -> None:
+        head = next(self.heads(lane), None)
+        lane.oldest = head.time if head else None
+        if head is None:
+            self.bytes -= lane.bytes
+            lane.items = lane.bytes = 0
+
+    # ------------------------------------------------------------------ gaps
+
+    def add_gap(self, lane: Lane, first: int, last: int, reason: str) -> None:
+        """Record a gap, inside a transaction, joined with what it touches."""
+        touching = (lane.number, reason, last + 1, first - 1)
+        where = "FROM gap WHERE track = ? AND reason = ? AND first <= ? AND last >= ?"
+        low, high = self.db.execute(f"SELECT min(first), max(last) {where}", touching).fetchone()
+        if low is not None:
+            self.db.execute(f"DELETE {where}", touching)
+            first, last = min(first, low), max(last, high)
+        self.db.execute("INSERT INTO gap VALUES (?, ?, ?, ?)", (lane.number, first, last, reason))
+        if self.db.execute("SELECT count(*) FROM gap").fetchone()[0] > GAPS_MAX:
+            self._join_gaps()
+
+    def _join_gaps(self) -> None:
+        track = self.db.execute("SELECT track FROM gap GROUP BY track ORDER BY count(*) DESC LIMIT 1").fetchone()[0]
+        rows = self.db.execute(
+            "SELECT first, last, reason FROM gap WHERE track = ? ORDER BY first LIMIT 2", (track,)
+        ).fetchall()
+        if len(rows) == 2:
+            for first, _, reason in rows:
+                self.db.execute("DELETE FROM gap WHERE track = ? AND first = ? AND reason = ?", (track, first, reason))
+            last = max(row[1] for row in rows)
+            self.db.execute("INSERT INTO gap VALUES (?, ?, ?, ?)", (track, rows[0][0], last, rows[1][2]))
+
+    def gaps(self) -> list[Gap]:
+        """Return the gap records, by track and number."""
+        return [
+            Gap(*row)
+            for row in self.db.execute(
+                "SELECT stream, epoch, first, last, reason FROM gap JOIN track ON track.number = gap.track"
+                " ORDER BY gap.track, first"
+            )
+        ]
+
+    def drop_gap(self, lane: Lane, gap: Gap) -> None:
+        """Strike out the numbers of a gap, inside a transaction; what was joined to it since stays."""
+        touching = (lane.number, gap.reason, gap.last, gap.first)
+        where = "FROM gap WHERE track = ? AND reason = ? AND first <= ? AND last >= ?"
+        rows = self.db.execute(f"SELECT first, last {where}", touching).fetchall()
+        self.db.execute(f"DELETE {where}", touching)
+        for first, last in rows:
+            for low, high in ((first, gap.first - 1), (gap.last + 1, last)):
+                if low <= high:
+                    self.db.execute("INSERT INTO gap VALUES (?, ?, ?, ?)", (lane.number, low, high, gap.reason))
+
+    # ------------------------------------------------------------------ room
+
+    def give_back(self, pages: int) -> None:
+        """Return free pages to the file system when more than half of the file is free, some at a time."""
+        free: int = self.db.execute("PRAGMA freelist_count").fetchone()[0]
+        if free > pages and 2 * free > self.db.execute("PRAGMA page_count").fetchone()[0]:
+            self.db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
