@@ -12,11 +12,14 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from godwit.cli.device_lines import CsvLines, JsonLines, reader_of
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
+
+if TYPE_CHECKING:
+    from godwit.device import Device
 
 LINES_HELD: Final = 1_000
 SAY_EVERY_S: Final = 5.0
@@ -112,11 +115,8 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | bool:
         raise RejectedError(f"TLS: {options.cafile}: {error}", code="tls-files") from error
 
 
-async def _feed(device: "object", options: argparse.Namespace) -> tuple[int, int]:
+async def _feed(device: "Device", options: argparse.Namespace) -> tuple[int, int]:
     """Take every line; returns (samples taken, lines that could not be read)."""
-    from godwit.device import Device  # noqa: PLC0415
-
-    assert isinstance(device, Device)
     reader: JsonLines | CsvLines | None = None
     taken = faults = number = 0
     async for text in _lines():
@@ -152,11 +152,8 @@ async def _lines() -> AsyncIterator[str]:
         yield text
 
 
-async def _say(device: "object", *, quiet: bool) -> None:
+async def _say(device: "Device", *, quiet: bool) -> None:
     """Say now and then how far it is."""
-    from godwit.device import Device  # noqa: PLC0415
-
-    assert isinstance(device, Device)
     said = ""
     while not quiet:
         await asyncio.sleep(SAY_EVERY_S if said else 1.0)

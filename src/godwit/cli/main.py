@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from godwit.cli import config, mqtt, simulate, trace, up
+from godwit.cli import config, device, mqtt, simulate, trace, up
 from godwit.contract.errors import GodwitError
 
 EXIT_FAILED = 1
@@ -24,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     up.add_parser(commands)
     simulate.add_parser(commands)
+    device.add_parser(commands)
     mqtt.add_parser(commands)
     trace.add_parser(commands)
     config.add_parser(commands)

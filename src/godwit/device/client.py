@@ -9,10 +9,10 @@ import contextlib
 import heapq
 import logging
 import os
+import random
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from random import random
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -68,7 +68,8 @@ class Device:
     """See the module. Use it as `async with Device(...) as device`.
 
     `tls`: a context, or true for one that trusts the system's authorities; the port follows. `spool`: the file, None
-    for the usual place; `durability` says what it survives. `on_notice` hears what the server has to say to us.
+    for the usual place, or one that is open, which then is ours; `durability` says what it survives. `on_notice` hears
+    what the server has to say to us.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Device:
         tls: ssl.SSLContext | bool = False,
         username: str | None = None,
         password: str | None = None,
-        spool: Path | str | None = None,
+        spool: Path | str | Spool | None = None,
         durability: Durability | str = Durability.NORMAL,
         bounds: Bounds = Bounds(),  # noqa: B008 - immutable
         streams: tuple[Stream, ...] = (),
@@ -94,14 +95,16 @@ class Device:
         watchdog: Path | None = None,
         on_notice: Callable[[Notice], None] | None = None,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        self._clock = clock
+        self._clock, self._chance = clock, chance
         self.device_id = parse_device_id(device_id)
         self._host, self._tls = host, ssl.create_default_context() if tls is True else tls or None
         self._port = port or (TLS_PORT if self._tls else PORT)
         self._topics = topics_for("native")
         self._credentials = username, None if password is None else password.encode()
-        self._where = Path(spool) if spool is not None else spool_path(device_id)
+        self._given = spool if isinstance(spool, Spool) else None
+        self._where = Path(spool) if isinstance(spool, Path | str) else spool_path(device_id)
         self._durability, self._bounds = Durability(durability), bounds
         known = {each.name: each for each in (STREAM_EVENTS, STREAM_MAIN, *streams)}
         self._streams = known
@@ -153,10 +156,12 @@ class Device:
         return self
 
     def _open_spool(self) -> Spool:
+        if self._given is not None:
+            return self._given
         path = None if self._durability is Durability.MEMORY else self._where
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return Spool.open(path, durability=self._durability, bounds=self._bounds)
+        return Spool.open(path, durability=self._durability, bounds=self._bounds, clock=self._clock)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -170,10 +175,10 @@ class Device:
             task.cancel()
         await asyncio.wait(self._tasks)
         for waiters in self._waiters.values():
-            for _, _, waiting in waiters:
-                if not waiting.done():
-                    waiting.set_exception(UnavailableError("the device was closed; the sample is in its spool"))
-                    waiting.exception()
+            for waiter in waiters:
+                if not waiter[2].done():
+                    waiter[2].set_exception(UnavailableError("the device was closed; the sample is in its spool"))
+                    waiter[2].exception()
         await asyncio.to_thread(self._spool.close)
 
     # ------------------------------------------------------------------ what the application does
@@ -361,7 +366,7 @@ class Device:
                 self._off_since = self._now()
                 self._uplink.close()
                 client.abort()
-        plan = self._reconnect.after(reason, random(), lasted_s=lasted_s, server_reference=reference)  # noqa: S311
+        plan = self._reconnect.after(reason, self._chance(), lasted_s=lasted_s, server_reference=reference)
         self._server = plan.server
         if plan.advice:
             self.trouble = f"{self.trouble} ({plan.advice})"

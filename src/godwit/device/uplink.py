@@ -79,7 +79,7 @@ class _Lane:
         """Send all that is not stored once more."""
         self.cursor = min((each.first for each in self.batches if not each.is_done), default=self.cursor + 1) - 1
         self.batches.clear()
-        self.not_before = not_before
+        self.not_before = self.ripe_at = not_before
 
 
 class Uplink:
@@ -167,7 +167,7 @@ class Uplink:
             lane.pause_s, lane.answer_s, lane.not_before = PAUSE_S, ANSWER_S, 0.0
             if self.qos_of(lane.stream) == 0:
                 lane.rewind(now)
-            lane.ripe_at = now
+            lane.ripe_at = now  # the spool may have what nobody has told us of
 
     def close(self) -> None:
         """Note that the connection is gone."""

@@ -66,7 +66,7 @@ class SimulatedDevice:
     """One device of a fleet: number `index` of those made from `seed`."""
 
     def __init__(self, index: int, profile: Profile, seed: int, started: int) -> None:
-        random = Random(f"{seed}/{index}")  # noqa: S311 - a simulation, not a secret
+        random = Random(f"{seed}/{index}")
         self.device_id = DeviceId(f"{profile.name}-{index + 1}")
         self.profile = profile
         self.place = _place(index, random)

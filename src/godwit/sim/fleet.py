@@ -39,7 +39,7 @@ async def run_fleet(
         return Uplink(
             host, port, device.device_id,
             online=lambda: device.online(time_ns()), offline=device.offline(),
-            random=Random(f"{seed}/{device.device_id}"),  # noqa: S311 - jitter, not a secret
+            random=Random(f"{seed}/{device.device_id}"),
             tally=tally, in_flight_max=IN_FLIGHT_MAX, on_stored=lambda _: progress.advance(1), say=progress.say,
         )  # fmt: skip
 

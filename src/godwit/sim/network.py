@@ -47,7 +47,7 @@ class Wire(asyncio.Transport):
         """Whether it is closed, or about to be."""
         return self._is_closing
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
         """Set from which size on the writer is paused."""
         self._high = 65_536 if high is None else high
 
@@ -145,7 +145,7 @@ class Network:
         self.connects = self.cuts = 0
 
     async def connect(
-        self, protocol: Callable[[], asyncio.BaseProtocol], host: str, port: int
+        self, protocol: Callable[[], asyncio.BaseProtocol], host: str, _port: int
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
         """Connect the machine `host` (in this world the client's own name) to the server. Raises OSError."""
         await asyncio.sleep(self._random.uniform(*LATENCY_S))

@@ -45,7 +45,7 @@ async def run_replay(
     uplink = Uplink(
         host, port, device_id,
         online=lambda: status(device_id, "online"), offline=status(device_id, "offline"),
-        random=Random(device_id),  # noqa: S311 - jitter, not a secret
+        random=Random(device_id),
         tally=tally, in_flight_max=IN_FLIGHT_MAX,
         on_stored=lambda message: progress.advance(message.samples), say=progress.say,
     )  # fmt: skip

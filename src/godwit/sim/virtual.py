@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
-
 T = TypeVar("T")
 NS: Final = 1_000_000_000
 STARTED_NS: Final = 1_767_225_600 * NS
@@ -22,7 +21,7 @@ class Connects(Protocol):
     """Who makes connections in this world."""
 
     async def connect(
-        self, protocol: Callable[[], asyncio.BaseProtocol], host: str, port: int
+        self, protocol: Callable[[], asyncio.BaseProtocol], host: str, _port: int, /
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
         """Connect. Raises OSError."""
         ...
@@ -66,6 +65,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._seconds += seconds
 
     def time(self) -> float:
+        """Return the seconds since the world began."""
         return self._seconds
 
     def _process_events(self, _events: list[Any]) -> None:
@@ -74,7 +74,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """Nothing: no other thread has to wake this one."""
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+    def run_in_executor(  # type: ignore[override]
+        self, _executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Do the work in the loop, when its time has come."""
         future: asyncio.Future[T] = self.create_future()
         done_s, heard_s = self.thread_s()
 
@@ -94,6 +97,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     async def create_connection(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str = "", port: int = 0, **_more: Any
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        """Connect through the network of the world."""
         if self.network is None:
             raise OSError("this world has no network")
         return await self.network.connect(protocol_factory, host, port)

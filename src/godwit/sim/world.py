@@ -36,11 +36,13 @@ from godwit.server.telemetry.memory import MemoryStore
 from godwit.server.telemetry.model import Commit
 from godwit.sim.network import Network
 from godwit.sim.virtual import LoopClock, VirtualLoop, run
-from godwit.spool import Bounds, Durability
+from godwit.spool import Bounds, Durability, Spool
 
 STREAMS: Final = (Stream("main"), Stream("urgent", priority=0), Stream("frequent", priority=7, qos=0))
 QUIET_S_MAX: Final = 4 * 3_600.0
 TICK_S: Final = 1.0
+SYNC_EVERY_MS: Final = 10**9
+"""No thread gets a turn: killed processes lose nothing by it, and power is not cut in this world."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -117,7 +119,7 @@ class Platform:
 
     def _fault(self, _commit: Commit, is_durable: bool) -> None:  # noqa: FBT001 - the store's call
         """Fail a write, before or after it is durable, while the disk is bad."""
-        if self._world.loop.time() < self._faulty_until and self._world.random.random() < 0.5:  # noqa: PLR2004
+        if self._world.loop.time() < self._faulty_until and self._world.random.random() < 0.5:
             self.faults += 1
             raise UnavailableError(f"the disk failed {'after' if is_durable else 'before'} the commit")
 
@@ -176,9 +178,13 @@ class Application:
     async def _live(self) -> None:
         world, story = self._world, self._world.story
         clock = LoopClock(world.loop, offset_s=world.random.uniform(-2, 2))
+        self._spool = Spool.open(
+            world.directory / f"{self.name}.spool", durability=Durability.NORMAL, sync_every_ms=SYNC_EVERY_MS,
+            bounds=Bounds(bytes_max=story.spool_bytes), clock=clock, random=lambda: f"{world.random.getrandbits(64):x}",
+        )  # fmt: skip
         async with Device(
-            self.name, self.name, spool=world.directory / f"{self.name}.spool", durability=Durability.NORMAL,
-            bounds=Bounds(bytes_max=story.spool_bytes), streams=STREAMS, health_every_s=600.0, clock=clock,
+            self.name, self.name, spool=self._spool, streams=STREAMS, health_every_s=600.0, clock=clock,
+            chance=world.random.random,
         ) as self.device:  # fmt: skip
             while self._left:
                 self._left -= 1
@@ -216,6 +222,7 @@ class Application:
         self.kills += 1
         for wire in self._world.network.of(self.name):
             wire.lose(ConnectionResetError("the process is gone"))
+        self._spool.abandon()
         self._task.cancel()
         self._task = self.device = None
 

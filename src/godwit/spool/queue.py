@@ -414,6 +414,17 @@ class Spool:
                 if self._file_lock is not None:
                     self._file_lock.release()
 
+    def abandon(self) -> None:
+        """Leave the files as the end of a process does that nobody announced: for trials of just that."""
+        if not self._is_closed:
+            self._is_closed = True
+            if self._pacer is not None:
+                self._pacer.stop()
+            with self._lock:
+                self._store.close()
+                if self._file_lock is not None:
+                    self._file_lock.release()
+
     # ------------------------------------------------------------------ inside
 
     def _lane(self, stream: Which) -> Lane | None:

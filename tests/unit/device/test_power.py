@@ -44,7 +44,7 @@ def test_it_stays_a_moment_for_commands_and_comes_to_hear_them() -> None:
 
 @pytest.mark.parametrize("text", ["", "22:00", "22-25", "22:00-", "a-b"])
 def test_windows_that_are_none(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Window.of(text)
 
 

@@ -54,9 +54,10 @@ def encode(
     return msgspec.msgpack.encode(delta), devices, rows
 
 
-def replay(data: bytes, directory: Directory, ledger: Ledger) -> None:
-    """Apply a delta that was committed before a stop."""
+def replay(data: bytes, directory: Directory, ledger: Ledger, dirty: "Dirty") -> None:
+    """Apply a delta that was committed before a stop. What it changes is dirty: the next fold forgets the delta."""
     delta = msgspec.msgpack.decode(data, type=Delta)
+    dirty.mark_delta(delta)
     devices = np.frombuffer(delta.ledger_devices, np.int32)
     ledger.add(devices, np.frombuffer(delta.ledger_amounts, np.int64).reshape(-1, WIDTH))
     for device_no, code in delta.refusals:
@@ -88,6 +89,12 @@ class Dirty:
         self._tracks.update(batch.taken[::TAKEN_WIDTH])
         self._ids.update(batch.ids[::ID_WIDTH])
         self._prints.update(batch.prints[::PRINT_WIDTH])
+
+    def mark_delta(self, delta: Delta) -> None:
+        """Note what a delta changes."""
+        self._tracks.update(np.frombuffer(delta.tracks, np.int64)[::TAKEN_WIDTH].tolist())
+        self._ids.update(np.frombuffer(delta.ids, np.uint64)[::ID_WIDTH].tolist())
+        self._prints.update(np.frombuffer(delta.prints, np.uint64)[::PRINT_WIDTH].tolist())
 
     def dump(self, directory: Directory) -> list[StateRow]:
         """Return the state rows of all that is marked, and forget the marks."""

@@ -122,7 +122,7 @@ class Ingest:
             delta.restore(row, self.directory)
         for _number, data in recovered.deltas:
             if data:
-                delta.replay(data, self.directory, self.ledger_book)
+                delta.replay(data, self.directory, self.ledger_book, self._dirty)
         self.latest_values.advance(self.store.newest())
         self._number = recovered.number
         self.pipeline.quarantine_number = recovered.quarantine_number

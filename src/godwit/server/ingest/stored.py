@@ -24,7 +24,7 @@ class StoredNotices:
     def __init__(self, directory: Directory, topics: Topics) -> None:
         self._directory = directory
         self._topics = topics
-        self._open: set[str] = set()
+        self._open: dict[str, None] = {}
         self._sealed: dict[tuple[str, int], StoredUpTo] = {}
         self._durable: dict[tuple[str, int], StoredUpTo] = {}
         self._told_at = 0
@@ -36,13 +36,13 @@ class StoredNotices:
     def note(self, entry: Entry) -> None:
         """Remember to tell this device."""
         if entry.tracks:
-            self._open.add(entry.device_id)
+            self._open[entry.device_id] = None
 
     def seal(self) -> None:
         """Keep what the group that is closed now says of the devices that were noted."""
         if not self._open:
             return
-        devices, self._open = self._open, set()
+        devices, self._open = self._open, {}
         for device_id in devices:
             entry = self._directory.entries.get(device_id)
             for track in entry.tracks.values() if entry else ():
