@@ -5,7 +5,6 @@ what is sent when; this shell has the clock, the connection and the waiting.
 """
 
 import asyncio
-import contextlib
 import heapq
 import logging
 import os
@@ -17,26 +16,20 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from godwit.contract import notices, stored
 from godwit.contract.compression import Compression
-from godwit.contract.errors import GodwitError, MalformedError, RejectedError, UnavailableError
+from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 from godwit.contract.notices import Notice
 from godwit.contract.samples import Location, Metadata, Reading, Value
 from godwit.contract.status import DeviceError, DeviceStatus
 from godwit.contract.times import parse_time
-from godwit.contract.topics import Channel, DeviceTopic, topics_for
 from godwit.device.health import Machine
-from godwit.device.power import ALWAYS_ON, PowerPolicy, Waiting
-from godwit.device.reconnect import Plan, Reconnect
+from godwit.device.link import Address, Link
+from godwit.device.power import ALWAYS_ON, PowerPolicy
 from godwit.device.streams import EVENTS, MAIN, STREAM_EVENTS, STREAM_MAIN, Sent, Stream
 from godwit.device.telemetry import encode_event, encode_readings
-from godwit.device.uplink import REFUSED_FROM, Uplink
+from godwit.device.uplink import Uplink
 from godwit.device.watchdog import Watchdog
-from godwit.mqtt import packets as p
-from godwit.mqtt.client import MqttClient
-from godwit.mqtt.client_session import ClientSession, Delivered
-from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.clock import Clock, SystemClock
 from godwit.spool import Bounds, Depth, Durability, Gap, Spool, Track
 
@@ -44,12 +37,7 @@ log = logging.getLogger(__name__)
 
 PORT: Final = 1883
 TLS_PORT: Final = 8883
-GOODBYE_S: Final = 2.0
 ERRORS_MAX: Final = 20
-PROMISE: Final = ("godwit-ack", "stored")
-"""The user property of CONNACK by which a server says that its acknowledgement means stored."""
-MESSAGES_A_TURN: Final = 8
-"""Then the loop serves others: a backlog does not freeze the application."""
 
 Wait = Literal["spooled", "stored"]
 Time = float | int | str | None
@@ -99,10 +87,11 @@ class Device:
     ) -> None:
         self._clock, self._chance = clock, chance
         self.device_id = parse_device_id(device_id)
-        self._host, self._tls = host, ssl.create_default_context() if tls is True else tls or None
-        self._port = port or (TLS_PORT if self._tls else PORT)
-        self._topics = topics_for("native")
-        self._credentials = username, None if password is None else password.encode()
+        context = ssl.create_default_context() if tls is True else tls or None
+        self._address = Address(
+            host, port or (TLS_PORT if context else PORT), context, username,
+            None if password is None else password.encode(), keep_alive, version,
+        )  # fmt: skip
         self._given = spool if isinstance(spool, Spool) else None
         self._where = Path(spool) if isinstance(spool, Path | str) else spool_path(device_id)
         self._durability, self._bounds = Durability(durability), bounds
@@ -113,28 +102,14 @@ class Device:
         """Sent with the telemetry; change it when the device moves."""
         self.metadata = Metadata(firmware_version=firmware_version)
         """Sent with the telemetry."""
-        self._health_every_s, self._keep_alive, self._version = health_every_s, keep_alive, version
+        self._health_every_s = health_every_s
         self._machine = Machine(self._where)
         self._watchdog = Watchdog(watchdog)
         self._on_notice = on_notice
-        self.trouble = ""
-        """Empty while we are connected, else why not."""
         self.errors: dict[str, DeviceError] = {}
         """What is wrong, by code; reported with the status."""
-        self._reconnect = Reconnect()
-        self._client: MqttClient | None = None
-        self._numbers: dict[int, int] = {}
-        self._news = asyncio.Event()
         self._waiters: dict[Track, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_leaving = False
-        self._server: tuple[str, int | None] | None = None
-        """Where the server told us to go."""
-        self._subscribing = self._saying = 0
-        """Packet ids of a subscription and a status that are not answered yet."""
-        self._status_due = 0.0
-        self._last_word = 0.0
-        self._off_since = 0.0
 
     # ------------------------------------------------------------------ life
 
@@ -147,10 +122,12 @@ class Device:
         self._uplink = Uplink(
             self._spool, self._streams.values(), compression=self._compression, fields=self._message_fields
         )
-        self._session = ClientSession(self._connect_packet(), aliases_max=4)
-        self._off_since = self._now()
+        self._link = Link(
+            self.device_id, self._address, self, self._spool, self._uplink, power=self._power,
+            status_every_s=self._health_every_s, clock=self._clock, chance=self._chance,
+        )  # fmt: skip
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(each) for each in (self._run(), self._watchdog.run())]
+        self._tasks = [loop.create_task(each) for each in (self._link.run(), self._watchdog.run())]
         for task in self._tasks:
             task.add_done_callback(self._ended)
         return self
@@ -166,11 +143,11 @@ class Device:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of device %s ended by a bug", self.device_id, exc_info=task.exception())
-            self.trouble = f"ended by a bug: {task.exception()!r}"
+            self._link.trouble = f"ended by a bug: {task.exception()!r}"
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Say goodbye. What is not stored yet stays in the spool; `flush` before waits for it."""
-        self._is_leaving = True
+        self._link.leave()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -228,10 +205,9 @@ class Device:
             seq = await asyncio.to_thread(self._spool.append, stream, stamp, item)
         else:
             seq = self._spool.append(stream, stamp, item)
-        self._uplink.added(stream, self._now())
-        self._news.set()
+        self._link.added(stream)
         if self._waiters:
-            self._tell_waiters()  # room may have been made for this one
+            self.settled()  # room may have been made for this one
         if wait == "stored":
             await self._until_stored(Track(stream, self._spool.epoch), seq)
         return Sent(stream, self._spool.epoch, seq)
@@ -266,7 +242,12 @@ class Device:
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._client is not None
+        return self._link.is_connected
+
+    @property
+    def trouble(self) -> str:
+        """Empty while we are connected, else why not."""
+        return self._link.trouble
 
     @property
     def depth(self) -> Depth:
@@ -284,195 +265,10 @@ class Device:
             return self._clock.now_ns()
         return parse_time(at)[0]
 
-    # ------------------------------------------------------------------ the connection
+    # ------------------------------------------------------------------ what the link asks of it
 
-    def _topic(self, channel: Channel) -> str:
-        return self._topics.build(DeviceTopic(self.device_id, channel))
-
-    def _connect_packet(self) -> p.Connect:
-        username, password = self._credentials
-        return p.Connect(
-            self.device_id,
-            version=self._version,
-            clean_start=False,
-            keep_alive=self._keep_alive,
-            username=username,
-            password=password,
-            will=p.Will(self._topic(Channel.STATUS), self._status("offline", reason="lost"), qos=1, retain=True),
-            session_expiry_interval=self._power.session_s,
-        )
-
-    async def _run(self) -> None:
-        """Connect when the power policy says so, until closed."""
-        while True:
-            await self._until_wanted()
-            plan = await self._connection()
-            if plan.is_older_version and self._version == 5:
-                self._version = 4
-                self._session = ClientSession(self._connect_packet(), aliases_max=4)
-                self._uplink.forget()
-            elif plan.wait_s:
-                log.info("device %s tries again in %.1f s: %s", self.device_id, plan.wait_s, self.trouble)
-                await asyncio.sleep(plan.wait_s)
-
-    async def _until_wanted(self) -> None:
-        """Wait until there is a reason to be connected."""
-        while True:
-            self._news.clear()
-            decision = self._power.decide(self._waiting(), self._clock.now_ns() / 1e9)
-            if decision.is_on:
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(decision.again_s):
-                    await self._news.wait()
-
-    def _waiting(self) -> Waiting:
-        depth, now = self._spool.depth, self._now()
-        urgent = self._power.urgent_priority
-        return Waiting(
-            samples=depth.items,
-            oldest_s=0.0 if depth.oldest is None else max(0.0, self._clock.now_ns() / 1e9 - depth.oldest / 1e9),
-            has_urgent=urgent is not None and self._uplink.has_urgent(urgent),
-            quiet_s=0.0 if self._uplink.under_way else now - self._last_word,
-            off_s=0.0 if self._client is not None else max(1e-9, now - self._off_since),
-        )
-
-    async def _connection(self) -> Plan:
-        """Go through one connection, from its making to its end; returns what to do then."""
-        began, lasted_s, reason, reference = self._now(), 0.0, None, None
-        host, port = self._host, self._port
-        if self._server is not None:
-            host, port = self._server[0], self._server[1] or port
-        try:
-            client = await MqttClient.connect(
-                host, port, self._session.connect, tls=self._tls, session=self._session, on_delivered=self._delivered
-            )
-        except (OSError, UnavailableError) as error:
-            self._lost(f"no way to {host}:{port}: {error}")
-        except ReasonError as error:
-            reason, reference = error.reason_code, error.server_reference
-            self._lost(f"{host}:{port} refuses us: {error}")
-        else:
-            try:
-                await self._work(client)
-            except (OSError, UnavailableError, ReasonError) as error:
-                self._lost(str(error))
-            except asyncio.CancelledError:
-                await self._goodbye(client)
-                raise
-            finally:
-                lasted_s, reason, reference = self._now() - began, client.reason_code, client.server_reference
-                self._client = None
-                self._off_since = self._now()
-                self._uplink.close()
-                client.abort()
-        plan = self._reconnect.after(reason, self._chance(), lasted_s=lasted_s, server_reference=reference)
-        self._server = plan.server
-        if plan.advice:
-            self.trouble = f"{self.trouble} ({plan.advice})"
-        return plan
-
-    def _lost(self, why: str) -> None:
-        if why != self.trouble:
-            log.warning("device %s: %s", self.device_id, why)
-        self.trouble = why
-
-    async def _work(self, client: MqttClient) -> None:
-        """Subscribe, say that we are here, and send until the connection ends or is wanted no longer."""
-        self._client, self.trouble = client, ""
-        listening = asyncio.get_running_loop().create_task(self._listen(client))
-        listening.add_done_callback(self._ended)
-        try:
-            wanted = [self._topic(each) for each in (Channel.TELEMETRY_STORED, Channel.NOTICES)]
-            self._subscribing = self._session.subscribe(tuple(p.Subscription(each, 1) for each in wanted))
-            self._say_status(client)
-            ack = client.ack
-            self._uplink.open(
-                self._now(),
-                is_promised=PROMISE in ack.user_properties,
-                # 3.1.1 has no properties to promise anything: `telemetry/stored` is what counts, which QoS 0 asks for
-                qos_max=1 if self._version == 5 else 0,
-                bytes_max=ack.maximum_packet_size,
-            )
-            self._last_word = self._now()
-            await self._send_all(client)
-        finally:
-            listening.cancel()
-
-    async def _send_all(self, client: MqttClient) -> None:
-        while client.is_open:
-            self._news.clear()
-            pause = self._pump(client)
-            if pause == 0.0:
-                await asyncio.sleep(0)
-                await client.wait_writable()
-                continue
-            if not self._power.is_always_on:
-                decision = self._power.decide(self._waiting(), self._clock.now_ns() / 1e9)
-                if not decision.is_on:
-                    await self._goodbye(client)
-                    return
-                pause = min(pause, decision.again_s)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
-        if client.why_closed:
-            self._lost(client.why_closed)
-
-    def _pump(self, client: MqttClient) -> float:
-        """Send what may be sent now; returns the seconds until there may be more, 0: at once."""
-        now = self._now()
-        if self._health_every_s is not None and now >= self._status_due:
-            self._say_status(client)
-        for _ in range(MESSAGES_A_TURN):
-            if not client.can_write:
-                return 0.0
-            message = self._uplink.next(now)
-            if message is None:
-                break
-            self._last_word = now
-            publish = p.Publish(self._topic(message.channel), message.payload, message.qos)
-            try:
-                packet_id = self._session.publish(publish)
-            except ReasonError as refused:
-                self._uplink.delivered(message.number, refused.reason_code, str(refused), now)
-                continue
-            if packet_id:
-                self._numbers[packet_id] = message.number
-        else:
-            client.flush_soon()
-            return 0.0
-        client.flush_soon()
-        due = [each for each in (self._uplink.next_timer(), self._status_due) if each is not None]
-        return max(0.001, min(due) - now)
-
-    def _delivered(self, answer: Delivered) -> None:
-        number = self._numbers.pop(answer.packet_id, None)
-        if number is None:
-            self._answered(answer)
-            return
-        self._last_word = now = self._now()
-        self._uplink.delivered(number, answer.reason_codes[0], answer.reason_string, now)
-        self._note_refusals()
-        self._tell_waiters()
-        self._news.set()
-
-    def _answered(self, answer: Delivered) -> None:
-        """Take the answer to a status or a subscription."""
-        if answer.packet_id == self._saying:
-            self._saying = 0
-        elif answer.packet_id == self._subscribing and max(answer.reason_codes) >= REFUSED_FROM:
-            refused = reason_name(max(answer.reason_codes))
-            self._lost(f"the server does not let us hear what is stored: {refused}")
-            self.report("subscription-refused", self.trouble)
-
-    def _note_refusals(self) -> None:
-        for stream, samples, reason in self._uplink.refused:
-            log.warning("device %s: the server refused %d samples of %s: %s", self.device_id, samples, stream, reason)
-            self.report("refused", f"{samples} samples of {stream}: {reason}")
-        self._uplink.refused.clear()
-
-    def _tell_waiters(self) -> None:
+    def settled(self) -> None:
+        """Tell those who wait what is stored now."""
         for track, waiters in self._waiters.items():
             settled = self._uplink.settled(track)
             while waiters and waiters[0][0] <= settled:
@@ -490,50 +286,17 @@ class Device:
         gaps = (each for each in self._spool.gaps() if (each.stream, each.epoch) == track)
         return next((each.reason for each in gaps if each.first <= seq <= each.last), "")
 
-    async def _listen(self, client: MqttClient) -> None:
-        async for publish in client.messages():
-            self._last_word = self._now()
-            try:
-                self._hear(publish)
-            except GodwitError as error:
-                log.warning("device %s cannot read what came on %s: %s", self.device_id, publish.topic, error)
-            self._news.set()
-
-    def _hear(self, publish: p.Publish) -> None:
-        topic = self._topics.parse(publish.topic)
-        if topic is None:
-            return
-        if topic.channel is Channel.TELEMETRY_STORED:
-            self._uplink.stored(stored.decode(publish.payload))
-            self._tell_waiters()
-        elif topic.channel is Channel.NOTICES:
-            self._noticed(notices.decode(publish.payload))
-
-    def _noticed(self, notice: Notice) -> None:
+    def noticed(self, notice: Notice) -> None:
+        """Hand on what the server has to say."""
         if self._on_notice is not None:
             self._on_notice(notice)
 
-    async def _goodbye(self, client: MqttClient) -> None:
-        with contextlib.suppress(GodwitError, OSError, TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                offline = self._status("offline", reason="sleeping" if not self._is_leaving else "closed")
-                await client.publish(self._topic(Channel.STATUS), offline, qos=1, retain=True)
-                await client.disconnect()
-
-    # ------------------------------------------------------------------ what it says of itself
-
-    def _say_status(self, client: MqttClient) -> None:
-        if not self._saying:  # else the session says that one again
-            status = self._status("online", health=True)
-            self._saying = self._session.publish(p.Publish(self._topic(Channel.STATUS), status, 1, True))  # noqa: FBT003
-        client.flush_soon()
-        self._status_due = self._now() + (self._health_every_s or 86_400.0)
-
-    def _status(self, state: str, *, reason: str | None = None, health: bool = False) -> bytes:
+    def status(self, state: str, *, reason: str | None = None, with_health: bool = False) -> bytes:
+        """Return a status message."""
         said = DeviceStatus(
             state,
             timestamp=None if reason == "lost" else self._clock.now_ns(),  # a will does not know when
-            health=self._machine.look(spool_depth=self._spool.depth.items, clock_offset=None) if health else None,
+            health=self._machine.look(spool_depth=self._spool.depth.items, clock_offset=None) if with_health else None,
             errors=list(self.errors.values()) or None,
             firmware_version=self.metadata.firmware_version,
             reason=reason,
@@ -548,10 +311,6 @@ class Device:
         if self.location is not None:
             fields["location"] = msgspec.to_builtins(self.location)
         return fields
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _plain(value: Value | Reading | None) -> Value | Reading | None:
