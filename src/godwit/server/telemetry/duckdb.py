@@ -115,6 +115,17 @@ class DuckDBStore:
             ).fetchnumpy()
         return points_of(found)
 
+    def last_samples(self, count: int) -> Points:
+        """Return the points of the last `count` sample numbers of each track, among those not sealed yet."""
+        with self._reader.snapshot() as (con, tables):
+            found = con.execute(
+                f"WITH hot AS ({union_of(tables)}), last AS (SELECT track, max(seq) AS seq FROM hot WHERE track > 0 "
+                "GROUP BY track) SELECT hot.* FROM hot JOIN last USING (track) WHERE hot.seq > last.seq - ? "
+                "ORDER BY hot.track, hot.seq",
+                [count],
+            ).fetchnumpy()
+        return points_of(found)
+
     # --- writing ------------------------------------------------------------------------------------------------
 
     def commit(self, commit: Commit) -> None:

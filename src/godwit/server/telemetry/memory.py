@@ -90,6 +90,16 @@ class MemoryStore:
         is_last = np.append(np.diff(points.series[order]) != 0, True) if len(order) else np.zeros(0, bool)
         return _take(points, order[is_last])
 
+    def last_samples(self, count: int) -> Points:
+        """Return the last samples of each track."""
+        points = self._points()
+        if not len(points):
+            return points
+        last = np.full(int(points.track.max()) + 1, -1, np.int64)
+        np.maximum.at(last, points.track, points.seq)
+        chosen = np.flatnonzero((points.track > 0) & (points.seq > last[points.track] - count))
+        return _take(points, chosen[np.lexsort((points.seq[chosen], points.track[chosen]))])
+
     def commit(self, commit: Commit) -> None:
         """Make `commit` part of what is recovered."""
         self._refuse_crashed()

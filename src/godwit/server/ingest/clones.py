@@ -1,0 +1,134 @@
+"""Clones: two devices, or two lives of one, that use the same numbers of a stream for different samples.
+
+A device copied with its spool, or restored from an image of its disk, goes on with numbers that were used already. What
+comes under a used number with other content is kept apart, in a track derived from the first (`epoch~2`), and so is what
+follows it. Which of the two a message belongs to is decided by its content, then by its number, then by the connection
+that it came by. Pure.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from godwit.contract import codes
+from godwit.contract.errors import RejectedError
+from godwit.contract.events import DeviceEvent
+from godwit.contract.notices import CloneDetected
+from godwit.contract.samples import Sample
+from godwit.server.ingest.contents import Contents, Verdict
+from godwit.server.ingest.directory import Directory, Entry
+from godwit.server.ingest.tracks import Track
+
+FORKS_MAX: Final = 32
+"""Tracks derived from one. A device that begins to count anew at each start, without a new epoch, makes one each time."""
+
+
+class Place(NamedTuple):
+    """Where samples of a message belong."""
+
+    track: Track
+    first: int
+    length: int
+
+
+class Found(NamedTuple):
+    """A clone that was not known before, or that speaks by a new connection."""
+
+    entry: Entry
+    track: Track
+    fork: Track
+    first: int
+    is_new: bool
+
+
+class Clones:
+    """Finds for each message out of the order the track, or tracks, that it belongs to."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.contents = Contents()
+        self.found: list[Found] = []
+        """Whom the device and its owner have to hear of."""
+
+    def place(self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object) -> list[Place]:
+        """Return where the samples belong: one place, or two where the message holds known samples and new ones.
+
+        `voice` is the connection, None where devices share one. Raises RejectedError when there are too many clones already.
+        """
+        if track.forks is not None:
+            return self._choose(entry, track, first, samples, voice)
+        if first < track.high:
+            verdicts = self.contents.judge(track, first, samples, entry.series)
+            if Verdict.OTHER in verdicts:
+                return self._part(entry, track, track, first, verdicts, voice)
+        return [Place(track, first, len(samples))]
+
+    def _choose(self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object) -> list[Place]:
+        count, best, best_score = len(samples), track, -1
+        judged: dict[Track, list[Verdict]] = {}
+        for branch in (track, *(track.forks or ())):
+            skip = max(0, branch.start - first)  # what is below belongs to the first
+            if skip >= count:
+                continue
+            own = self.contents.judge(branch, first + skip, samples[skip:], entry.series)
+            judged[branch] = verdicts = [*judged[track][:skip], *own] if skip else own
+            score = _score(branch, first + skip, count - skip, verdicts, voice)
+            if score > best_score:
+                best, best_score = branch, score
+        if best_score < 0:
+            known_by = max(judged, key=lambda branch: judged[branch].count(Verdict.SAME))
+            merged = [
+                Verdict.SAME if Verdict.SAME in each else max(each) for each in zip(*judged.values(), strict=True)
+            ]
+            return self._part(entry, track, known_by, first, merged, voice)
+        if best.voice is not voice and best is not track:
+            self.found.append(Found(entry, track, best, first, is_new=False))
+        best.voice = voice
+        skip = max(0, best.start - first)
+        own_place = Place(best, first + skip, count - skip)
+        return [Place(track, first, skip), own_place] if skip else [own_place]
+
+    def _part(  # noqa: PLR0917
+        self, entry: Entry, track: Track, branch: Track, first: int, verdicts: Sequence[Verdict], voice: object
+    ) -> list[Place]:
+        """Leave what is known to be the same where it is, and begin a derived track with the rest."""
+        other = verdicts.index(Verdict.OTHER) if Verdict.OTHER in verdicts else 0
+        same = [at for at in range(other) if verdicts[at] is Verdict.SAME]
+        at = same[-1] + 1 if same else 0
+        if len(track.forks or ()) >= FORKS_MAX:
+            raise RejectedError(
+                f"the numbers of stream {track.stream!r}, epoch {track.epoch!r} were used {FORKS_MAX + 1} times "
+                "already: a device that counts anew begins a new epoch",
+                code=codes.TOO_MANY_CLONES,
+            )
+        fork = self._directory.derive(entry, track)
+        fork.begin(first + at)
+        fork.voice = voice
+        self.found.append(Found(entry, track, fork, first + at, is_new=True))
+        rest = Place(fork, first + at, len(verdicts) - at)
+        return [Place(branch, first, at), rest] if at else [rest]
+
+
+def event_of_clone(detected: CloneDetected) -> bytes:
+    """Return the event by which the owner hears of a clone, as JSON."""
+    return msgspec.json.encode(
+        DeviceEvent(
+            "clone-detected",
+            severity="warning",
+            message=f"sample {detected.first} of stream {detected.stream!r} came twice with different content: two "
+            f"devices speak under this name, or one was restored from an image; kept apart as {detected.kept_as!r}",
+            details=msgspec.to_builtins(detected),
+        )
+    )
+
+
+def _score(branch: Track, first: int, count: int, verdicts: Sequence[Verdict], voice: object) -> int:
+    """Say how well a message fits a branch; -1: not at all."""
+    if Verdict.OTHER in verdicts:
+        return -1
+    if voice is not None and branch.voice is voice:
+        return 3
+    if Verdict.SAME in verdicts:
+        return 2
+    return 1 if first <= branch.high < first + count else 0
