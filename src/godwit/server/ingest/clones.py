@@ -56,46 +56,46 @@ class Clones:
 
         `voice` is the connection, None where devices share one. Raises RejectedError when there are too many clones already.
         """
-        if track.forks is not None:
-            return self._choose(entry, track, first, samples, voice)
-        if first < track.high:
-            verdicts = self.contents.judge(track, first, samples, entry.series)
-            if Verdict.OTHER in verdicts:
-                return self._part(entry, track, track, first, verdicts, voice)
-        return [Place(track, first, len(samples))]
+        if track.forks is None:
+            if first >= track.high or Verdict.OTHER not in self.contents.judge(track, first, samples, entry.series):
+                return [Place(track, first, len(samples))]
+        places: list[Place] = []
+        while samples:
+            part = self._place_some(entry, track, first, samples, voice)
+            places += part
+            done = sum(each.length for each in part)
+            first, samples = first + done, samples[done:]
+        return places
 
-    def _choose(self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object) -> list[Place]:
+    def _place_some(
+        self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object
+    ) -> list[Place]:
+        """Return where the first of the samples belong, as many as belong together."""
         count, best, best_score = len(samples), track, -1
         judged: dict[Track, list[Verdict]] = {}
         for branch in (track, *(track.forks or ())):
             skip = max(0, branch.start - first)  # what is below belongs to the first
-            if skip >= count:
-                continue
-            own = self.contents.judge(branch, first + skip, samples[skip:], entry.series)
-            judged[branch] = verdicts = [*judged[track][:skip], *own] if skip else own
-            score = _score(branch, first + skip, count - skip, verdicts, voice)
-            if score > best_score:
-                best, best_score = branch, score
+            if skip < count:
+                own = self.contents.judge(branch, first + skip, samples[skip:], entry.series)
+                judged[branch] = verdicts = [*judged[track][:skip], *own] if skip else own
+                score = _score(branch, first + skip, count - skip, verdicts, voice)
+                if score > best_score:
+                    best, best_score = branch, score
         if best_score < 0:
-            known_by = max(judged, key=lambda branch: judged[branch].count(Verdict.SAME))
-            merged = [
-                Verdict.SAME if Verdict.SAME in each else max(each) for each in zip(*judged.values(), strict=True)
-            ]
-            return self._part(entry, track, known_by, first, merged, voice)
-        if best.voice is not voice and best is not track:
+            best = max(judged, key=lambda branch: _known(judged[branch]))
+            count = _known(judged[best])
+            if not count:
+                return [self._derive(entry, track, first, len(samples), voice)]
+        elif best.voice is not voice and best is not track:
             self.found.append(Found(entry, track, best, first, is_new=False))
         best.voice = voice
-        skip = max(0, best.start - first)
+        count = _own(judged, best, count)
+        skip = min(count, max(0, best.start - first))
         own_place = Place(best, first + skip, count - skip)
         return [Place(track, first, skip), own_place] if skip else [own_place]
 
-    def _part(  # noqa: PLR0917
-        self, entry: Entry, track: Track, branch: Track, first: int, verdicts: Sequence[Verdict], voice: object
-    ) -> list[Place]:
-        """Leave what is known to be the same where it is, and begin a derived track with the rest."""
-        other = verdicts.index(Verdict.OTHER) if Verdict.OTHER in verdicts else 0
-        same = [at for at in range(other) if verdicts[at] is Verdict.SAME]
-        at = same[-1] + 1 if same else 0
+    def _derive(self, entry: Entry, track: Track, first: int, length: int, voice: object) -> Place:
+        """Begin a track for what fits none."""
         if len(track.forks or ()) >= FORKS_MAX:
             raise RejectedError(
                 f"the numbers of stream {track.stream!r}, epoch {track.epoch!r} were used {FORKS_MAX + 1} times "
@@ -103,11 +103,24 @@ class Clones:
                 code=codes.TOO_MANY_CLONES,
             )
         fork = self._directory.derive(entry, track)
-        fork.begin(first + at)
+        fork.begin(first)
         fork.voice = voice
-        self.found.append(Found(entry, track, fork, first + at, is_new=True))
-        rest = Place(fork, first + at, len(verdicts) - at)
-        return [Place(branch, first, at), rest] if at else [rest]
+        self.found.append(Found(entry, track, fork, first, is_new=True))
+        return Place(fork, first, length)
+
+
+def _known(verdicts: Sequence[Verdict]) -> int:
+    """Return how many samples, up to the last that is known to be the same, come before one that is another."""
+    other = verdicts.index(Verdict.OTHER) if Verdict.OTHER in verdicts else len(verdicts)
+    return max((at + 1 for at in range(other) if verdicts[at] is Verdict.SAME), default=0)
+
+
+def _own(judged: dict[Track, list[Verdict]], best: Track, count: int) -> int:
+    """Return how many of the first `count` samples come before one that only another branch knows."""
+    for at in range(1, count):
+        if judged[best][at] is not Verdict.SAME and any(each[at] is Verdict.SAME for each in judged.values()):
+            return at
+    return count
 
 
 def event_of_clone(detected: CloneDetected) -> bytes:
@@ -127,8 +140,8 @@ def _score(branch: Track, first: int, count: int, verdicts: Sequence[Verdict], v
     """Say how well a message fits a branch; -1: not at all."""
     if Verdict.OTHER in verdicts:
         return -1
-    if voice is not None and branch.voice is voice:
-        return 3
     if Verdict.SAME in verdicts:
+        return 3
+    if voice is not None and branch.voice is voice:
         return 2
     return 1 if first <= branch.high < first + count else 0
