@@ -1,6 +1,6 @@
 """Notices to a device: a limit was hit, something is in quarantine, a certificate is due, samples are missing."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -19,7 +19,13 @@ class Notice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     code: str
     message: str = ""
-    details: dict[str, Any] | None = None
+    details: Annotated[
+        dict[str, Any] | None,
+        msgspec.Meta(
+            description="Of gap-wanted: stream, epoch and ranges [[first, last], ...]; of clone-detected: stream, epoch, "
+            "first and keptAs"
+        ),
+    ] = None
 
 
 class GapWanted(msgspec.Struct, frozen=True, rename="camel"):

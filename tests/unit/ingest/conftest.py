@@ -1,4 +1,4 @@
-"""A road without sockets and clocks: real pipeline, ingest and store in memory; a group is committed when it is told to.
+"""A road without sockets and clocks: real pipeline and ingest, store in memory; groups are committed when told to.
 
 `road.crash()` ends it as `kill -9` does and returns the one that starts with what was durable.
 """

@@ -1,4 +1,4 @@
-"""Are two devices under one name told apart by what they say, and is nothing lost or mixed; is a redelivery never one?"""
+"""Are two devices under one name told apart by what they say, nothing lost or mixed? Is a redelivery never one?"""
 
 import json
 import random
@@ -169,7 +169,7 @@ def test_whatever_they_do_each_sample_of_each_is_kept_once(seed, copies, connect
 
     While each keeps its connection, no track has samples of two of them.
     """
-    from tests.unit.ingest.conftest import Road, samples
+    from tests.unit.ingest.conftest import Road, samples  # noqa: PLC0415 - a fixture would be shared by examples
 
     chance = random.Random(seed)
     road = Road(now=T0 + 1_000_000 * NS)

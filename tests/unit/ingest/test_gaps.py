@@ -1,5 +1,6 @@
 """Does the server ask for what is missing, believe what is lost, and never say `stored` of what is neither?"""
 
+from itertools import pairwise
 from typing import Any
 
 NS = 1_000_000_000
@@ -45,7 +46,7 @@ def test_it_asks_again_with_growing_pauses_while_the_device_is_heard_of(road, sa
         road.send(samples(3 + second, 1))
         if len(road.notices("gap-wanted")) > len(asked):
             asked.append(second)
-    pauses = [b - a for a, b in zip(asked, asked[1:], strict=False)]
+    pauses = [b - a for a, b in pairwise(asked)]
     assert pauses == [5, 10, 30, 60]
 
 

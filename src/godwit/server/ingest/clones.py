@@ -1,9 +1,9 @@
 """Clones: two devices, or two lives of one, that use the same numbers of a stream for different samples.
 
-A device copied with its spool, or restored from an image of its disk, goes on with numbers that were used already. What
-comes under a used number with other content is kept apart, in a track derived from the first (`epoch~2`), and so is what
-follows it. Which of the two a message belongs to is decided by its content, then by its number, then by the connection
-that it came by. Pure.
+A device copied with its spool, or restored from an image of its disk, goes on with numbers that were used. What comes
+under a used number with other content is kept apart, in a track derived from the first (`epoch~2`), and so is what
+follows it. Which of the two a message belongs to is decided by its content, then by the connection that it came by,
+then by its number. Pure.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from godwit.server.ingest.directory import Directory, Entry
 from godwit.server.ingest.tracks import Track
 
 FORKS_MAX: Final = 32
-"""Tracks derived from one. A device that begins to count anew at each start, without a new epoch, makes one each time."""
+"""Tracks derived from one. A device that counts anew at each start, without a new epoch, makes one each time."""
 
 
 class Place(NamedTuple):
@@ -52,13 +52,14 @@ class Clones:
         """Whom the device and its owner have to hear of."""
 
     def place(self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object) -> list[Place]:
-        """Return where the samples belong: one place, or two where the message holds known samples and new ones.
+        """Return where the samples belong: mostly one place, more where the message holds known samples and new ones.
 
-        `voice` is the connection, None where devices share one. Raises RejectedError when there are too many clones already.
+        `voice` is the connection, None where devices share one. Raises RejectedError (`too-many-clones`).
         """
-        if track.forks is None:
-            if first >= track.high or Verdict.OTHER not in self.contents.judge(track, first, samples, entry.series):
-                return [Place(track, first, len(samples))]
+        if track.forks is None and (
+            first >= track.high or Verdict.OTHER not in self.contents.judge(track, first, samples, entry.series)
+        ):
+            return [Place(track, first, len(samples))]
         places: list[Place] = []
         while samples:
             part = self._place_some(entry, track, first, samples, voice)
@@ -71,28 +72,26 @@ class Clones:
         self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object
     ) -> list[Place]:
         """Return where the first of the samples belong, as many as belong together."""
-        count, best, best_score = len(samples), track, -1
-        judged: dict[Track, list[Verdict]] = {}
-        for branch in (track, *(track.forks or ())):
-            skip = max(0, branch.start - first)  # what is below belongs to the first
-            if skip < count:
-                own = self.contents.judge(branch, first + skip, samples[skip:], entry.series)
-                judged[branch] = verdicts = [*judged[track][:skip], *own] if skip else own
-                score = _score(branch, first + skip, count - skip, verdicts, voice)
-                if score > best_score:
-                    best, best_score = branch, score
-        if best_score < 0:
-            best = max(judged, key=lambda branch: _known(judged[branch]))
-            count = _known(judged[best])
-            if not count:
-                return [self._derive(entry, track, first, len(samples), voice)]
-        elif best.voice is not voice and best is not track:
+        judged = self._judge(entry, track, first, samples)
+        best, count = _choose(judged, first, len(samples), voice)
+        if best is None:
+            return [self._derive(entry, track, first, len(samples), voice)]
+        if best.voice is not voice and best is not track:
             self.found.append(Found(entry, track, best, first, is_new=False))
         best.voice = voice
-        count = _own(judged, best, count)
         skip = min(count, max(0, best.start - first))
         own_place = Place(best, first + skip, count - skip)
         return [Place(track, first, skip), own_place] if skip else [own_place]
+
+    def _judge(self, entry: Entry, track: Track, first: int, samples: Sequence[Sample]) -> dict[Track, list[Verdict]]:
+        """Return what each branch says of the samples; what lies before its start is for the first one to say."""
+        judged: dict[Track, list[Verdict]] = {}
+        for branch in (track, *(track.forks or ())):
+            skip = max(0, branch.start - first)
+            if skip < len(samples):
+                own = self.contents.judge(branch, first + skip, samples[skip:], entry.series)
+                judged[branch] = [*judged[track][:skip], *own] if skip else own
+        return judged
 
     def _derive(self, entry: Entry, track: Track, first: int, length: int, voice: object) -> Place:
         """Begin a track for what fits none."""
@@ -109,10 +108,29 @@ class Clones:
         return Place(fork, first, length)
 
 
+def _choose(judged: dict[Track, list[Verdict]], first: int, count: int, voice: object) -> tuple[Track | None, int]:
+    """Return the branch to which samples belong, and how many of them; None: none of them to any."""
+    # Who knows the first one has it; else who fits best; else who knows at least one before what is another's.
+    candidates = [branch for branch in judged if judged[branch][0] is Verdict.SAME]
+    if not candidates:
+        scores = {branch: _score(branch, first, count, verdicts, voice) for branch, verdicts in judged.items()}
+        best = max(scores, key=lambda branch: scores[branch])
+        if scores[best] >= 0:
+            return best, _own(judged, best, count)
+    best = max(candidates or judged, key=lambda branch: _known(judged[branch]))
+    count = _fitting(judged[best])
+    return (best, _own(judged, best, count)) if count else (None, 0)
+
+
 def _known(verdicts: Sequence[Verdict]) -> int:
     """Return how many samples, up to the last that is known to be the same, come before one that is another."""
     other = verdicts.index(Verdict.OTHER) if Verdict.OTHER in verdicts else len(verdicts)
     return max((at + 1 for at in range(other) if verdicts[at] is Verdict.SAME), default=0)
+
+
+def _fitting(verdicts: Sequence[Verdict]) -> int:
+    """Return how many samples belong to the branch: all, or up to the last known one before one that is another."""
+    return _known(verdicts) if Verdict.OTHER in verdicts else len(verdicts)
 
 
 def _own(judged: dict[Track, list[Verdict]], best: Track, count: int) -> int:
@@ -121,6 +139,17 @@ def _own(judged: dict[Track, list[Verdict]], best: Track, count: int) -> int:
         if judged[best][at] is not Verdict.SAME and any(each[at] is Verdict.SAME for each in judged.values()):
             return at
     return count
+
+
+def _score(branch: Track, first: int, count: int, verdicts: Sequence[Verdict], voice: object) -> int:
+    """Say how well samples fit a branch; -1: not at all."""
+    if Verdict.OTHER in verdicts:
+        return -1
+    if Verdict.SAME in verdicts:
+        return 3
+    if voice is not None and branch.voice is voice:
+        return 2
+    return 1 if first <= branch.high < first + count else 0
 
 
 def event_of_clone(detected: CloneDetected) -> bytes:
@@ -134,14 +163,3 @@ def event_of_clone(detected: CloneDetected) -> bytes:
             details=msgspec.to_builtins(detected),
         )
     )
-
-
-def _score(branch: Track, first: int, count: int, verdicts: Sequence[Verdict], voice: object) -> int:
-    """Say how well a message fits a branch; -1: not at all."""
-    if Verdict.OTHER in verdicts:
-        return -1
-    if Verdict.SAME in verdicts:
-        return 3
-    if voice is not None and branch.voice is voice:
-        return 2
-    return 1 if first <= branch.high < first + count else 0

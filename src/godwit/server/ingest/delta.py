@@ -115,9 +115,8 @@ class Dirty:
     def dump(self, directory: Directory) -> list[StateRow]:
         """Return the state rows of all that is marked, and forget the marks."""
         rows = []
-        for number in self.tracks:
-            if track := directory.track_of(number):
-                rows.append(StateRow(TRACK, number, track.dump()))
+        tracks = ((number, directory.track_of(number)) for number in self.tracks)
+        rows += [StateRow(TRACK, number, track.dump()) for number, track in tracks if track is not None]
         for number in self.ids:
             ids = directory.by_no[number].ids
             if ids is not None:

@@ -1,7 +1,7 @@
 """Asking devices for samples that are missing: exactly these, not at once, and not for ever as often. Pure.
 
-A hole that closes by itself within a moment is the network's reordering. After that the device is asked, again and again
-with growing pauses, as long as it is heard of; and at once when it says that it is online.
+A hole that closes by itself within a moment is the network's reordering. After that the device is asked, again and
+again with growing pauses, as long as it is heard of; and at once when it says that it is online.
 """
 
 from collections.abc import Iterator

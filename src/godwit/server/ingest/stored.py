@@ -1,7 +1,8 @@
 """`telemetry/stored`: tells a device up to which number its stream is stored.
 
 Coalesced to one message a track and flush. What it says is the state of the track as the committed group left it: more
-may have arrived meanwhile, which is not durable yet. Below the number that is told everything is durable, or known as lost.
+may have arrived meanwhile, which is not durable yet. Below the number that is told everything is durable, or known as
+lost.
 
 Sent for QoS 0 streams and after `online`; at QoS 1 the acknowledgement says the same, but for a foreign broker's.
 """

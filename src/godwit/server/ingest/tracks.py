@@ -1,8 +1,8 @@
 """Once: what has arrived already. Pure; state is advanced on arrival and made durable as deltas with the group.
 
 Three kinds of evidence, strongest first: the sample's number in its track `(device, stream, epoch)`; a message id, over
-the last 4,096 of a device and at most 24 h; for a plain QoS 1 or 2 redelivery (DUP), client id, packet id and a checksum of the
-payload, over the device's last 128 messages.
+the last 4,096 of a device and at most 24 h; for a plain QoS 1 or 2 redelivery (DUP), client id, packet id and a
+checksum of the payload, over the device's last 128 messages.
 """
 
 from array import array

@@ -377,8 +377,10 @@ class DuckDBStore:
         names = con.execute("SELECT DISTINCT device_id FROM devices WHERE device = ?", [device_no]).fetchall()
         for (device_id,) in names:
             con.execute("DELETE FROM quarantine WHERE device_id = ?", [device_id])
-        for table in ("documents", "tracks", "series"):
-            con.execute(f"DELETE FROM {table} WHERE device = ?", [device_no])
+        con.execute("DELETE FROM documents WHERE device = ?", [device_no])
+        # The numbers stay taken: another device would inherit what the log and folded state say of them.
+        con.execute("UPDATE tracks SET stream = '', epoch = '' WHERE device = ?", [device_no])
+        con.execute("UPDATE series SET name = '', unit = '' WHERE device = ?", [device_no])
         con.execute("UPDATE devices SET device_id = '' WHERE device = ?", [device_no])
         con.execute("DELETE FROM state WHERE kind IN ('ids', 'prints') AND key = ?", [device_no])
 
