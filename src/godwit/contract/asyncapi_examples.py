@@ -21,6 +21,11 @@ EXAMPLES: Final[dict[str, dict[str, dict[str, Any]]]] = {
                 {"timestamp": "2024-01-15T10:30:02Z", "readings": {"temperature": 75.1}},
             ],
         },
+        "gaps": {
+            "stream": "main",
+            "epoch": "9f3c2a7be1d04c55",
+            "gaps": [{"first": 100, "last": 899, "reason": "evicted"}],
+        },
         "flat": {"sensor_id": "sensor001", "temperature": 23.5, "humidity": 65.2, "timestamp": 1705314600},
         "aggregate": {"min": 21.0, "max": 24.5, "avg": 23.1, "count": 60, "timestamp": 1705314600},
     },
@@ -71,7 +76,19 @@ EXAMPLES: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
     "FirmwareProgress": {"downloading": {"releaseId": "r-42", "state": "downloading", "progress": 35}},
     "FirmwareChunk": {"wanted": {"releaseId": "r-42", "offset": 65536, "length": 4096}},
-    "Notice": {"quarantined": {"code": "time-in-future", "message": "A timestamp lies in the future."}},
+    "Notice": {
+        "quarantined": {"code": "time-in-future", "message": "A timestamp lies in the future."},
+        "gapWanted": {
+            "code": "gap-wanted",
+            "message": "Samples are missing: send them again, or say in a gap record that they are gone.",
+            "details": {"stream": "main", "epoch": "9f3c2a7be1d04c55", "ranges": [[100, 299], [305, 305]]},
+        },
+        "cloneDetected": {
+            "code": "clone-detected",
+            "message": "These numbers were used before, for other samples: begin a new epoch.",
+            "details": {"stream": "main", "epoch": "9f3c2a7be1d04c55", "first": 300, "keptAs": "9f3c2a7be1d04c55~2"},
+        },
+    },
     "EnrollmentRequest": {
         "request": {"deviceId": "sensor001", "request": "-----BEGIN CERTIFICATE REQUEST-----\n...", "claim": "K7QX-22"},
     },

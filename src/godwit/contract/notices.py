@@ -1,10 +1,17 @@
 """Notices to a device: a limit was hit, something is in quarantine, a certificate is due, samples are missing."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from godwit.contract.documents import decode_document
+
+GAP_WANTED: Final = "gap-wanted"
+"""Samples are missing: `details` are a `GapWanted`. The device sends them again, or a gap record."""
+CLONE_DETECTED: Final = "clone-detected"
+"""The numbers of a stream came twice with different content: `details` are a `CloneDetected`."""
+RANGES_MAX: Final = 64
+"""So many ranges are asked for at a time, the oldest first."""
 
 
 class Notice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -12,9 +19,63 @@ class Notice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     code: str
     message: str = ""
-    details: dict[str, Any] | None = None
+    details: Annotated[
+        dict[str, Any] | None,
+        msgspec.Meta(
+            description="Of gap-wanted: stream, epoch and ranges [[first, last], ...]; of clone-detected: stream, "
+            "epoch, first and keptAs"
+        ),
+    ] = None
+
+
+class GapWanted(msgspec.Struct, frozen=True, rename="camel"):
+    """Samples of `(stream, epoch)` that the platform lacks: ranges (first, last), both included."""
+
+    stream: str
+    epoch: str
+    ranges: list[tuple[int, int]]
+
+
+class CloneDetected(msgspec.Struct, frozen=True, rename="camel"):
+    """Sample `first` of `(stream, epoch)` came with other content than before; from there it is kept under `kept_as`.
+
+    Whoever sends it is a copy of another device, or was restored from an image: it begins a new epoch.
+    """
+
+    stream: str
+    epoch: str
+    first: int
+    kept_as: str
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_gap_wanted(wanted: GapWanted) -> bytes:
+    """Return the notice that asks for missing samples, as JSON."""
+    return _encode(
+        GAP_WANTED, "Samples are missing: send them again, or say in a gap record that they are gone.", wanted
+    )
+
+
+def encode_clone_detected(detected: CloneDetected) -> bytes:
+    """Return the notice about numbers that came twice, as JSON."""
+    return _encode(CLONE_DETECTED, "These numbers were used before, for other samples: begin a new epoch.", detected)
+
+
+def _encode(code: str, message: str, details: GapWanted | CloneDetected) -> bytes:
+    return _encoder.encode(Notice(code, message, msgspec.to_builtins(details)))
 
 
 def decode(payload: bytes, content_type: str | None = None) -> Notice:
     """Decode a notice. Raises MalformedError only."""
     return decode_document(payload, Notice, content_type)
+
+
+def details_of(notice: Notice) -> GapWanted | CloneDetected | None:
+    """Return what a notice is about, None where its code has no details of its own. Raises MalformedError."""
+    kind = _DETAILS.get(notice.code)
+    return None if kind is None else decode_document(_encoder.encode(notice.details), kind, "application/json")
+
+
+_DETAILS: Final[dict[str, type[GapWanted | CloneDetected]]] = {GAP_WANTED: GapWanted, CLONE_DETECTED: CloneDetected}

@@ -12,6 +12,7 @@ import msgspec
 
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
+from godwit.contract.gaps import UNKNOWN, WireGap, records_of
 from godwit.contract.limits import SAMPLES_PER_MESSAGE_MAX
 from godwit.contract.samples import (
     Location,
@@ -57,7 +58,9 @@ def decode_protobuf(payload: bytes) -> Telemetry:
     if len(said.samples) > SAMPLES_PER_MESSAGE_MAX:
         raise MalformedError(f"{len(said.samples)} samples", code=codes.TOO_MANY_READINGS)
     samples = [_sample(each) for each in said.samples]
-    require_something(samples)
+    gaps = [_gap(each) for each in said.gaps]
+    if samples or not gaps:
+        require_something(samples)
     seq = said.seq if said.HasField("seq") else None
     check_identity(said.stream, said.epoch, seq, said.message_id)
     location, metadata = _location(said), _metadata(said)
@@ -72,7 +75,13 @@ def decode_protobuf(payload: bytes) -> Telemetry:
         parse_time(said.sent_at)[0] if said.sent_at else None,
         location,
         metadata,
+        gaps=records_of(gaps, said.stream, said.epoch or None) if gaps else None,
     )
+
+
+def _gap(said: Any) -> WireGap:
+    stream = said.stream if said.HasField("stream") else None
+    return WireGap(said.first, said.last, said.reason or UNKNOWN, stream, said.epoch or None)
 
 
 def _location(said: Any) -> Location | None:

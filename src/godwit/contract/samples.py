@@ -11,6 +11,7 @@ import msgspec
 
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
+from godwit.contract.gaps import GapRecord
 from godwit.contract.limits import (
     EPOCH_CHARACTERS_MAX,
     FIRMWARE_VERSION_CHARACTERS_MAX,
@@ -83,6 +84,8 @@ class Telemetry(msgspec.Struct, array_like=True, gc=False):
     location: Location | None = None
     metadata: Metadata | None = None
     is_zoneless: bool = False
+    gaps: list[GapRecord] | None = None
+    """What the device has lost, of this or another stream."""
 
 
 def sample_of(time: int | None, readings: Mapping[str, object]) -> Sample:

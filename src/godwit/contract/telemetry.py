@@ -13,6 +13,7 @@ import msgspec
 from godwit.contract import codes
 from godwit.contract.duplicate_keys import check_duplicate_keys
 from godwit.contract.errors import MalformedError
+from godwit.contract.gaps import WireGap, records_of
 from godwit.contract.limits import PAYLOAD_BYTES_MAX, SAMPLES_PER_MESSAGE_MAX
 from godwit.contract.payloads import Encoding, check_utf8, encoding_of, fault_of, load, unpacked
 from godwit.contract.samples import (
@@ -45,7 +46,8 @@ class TelemetryData(msgspec.Struct, gc=False, rename="camel"):
     """Readings of a device, in any of the accepted shapes: the union of all that have a body.
 
     Native are `readings` (one instant) and `samples` (many); `sensors`, `data` and flat numbers beside an id are those
-    of older devices. `seq` numbers samples within `(stream, epoch)`; a message carries the number of its first.
+    of older devices. `seq` numbers samples within `(stream, epoch)`; a message carries the number of its first. `gaps`
+    are samples that the device had to give up; they may come without any others.
     """
 
     device_id: str | None = None
@@ -62,12 +64,13 @@ class TelemetryData(msgspec.Struct, gc=False, rename="camel"):
     data: dict[str, Value | None] | None = None
     location: Location | None = None
     metadata: Metadata | None = None
+    gaps: list[WireGap] | None = None
     older_device_id: str | None = msgspec.field(name="device_id", default=None)
     sensor_id: str | None = msgspec.field(name="sensor_id", default=None)
 
 
 _decoder = msgspec.json.Decoder(TelemetryData)
-_BODY: Final = frozenset(("readings", "samples", "sensors", "data"))
+_BODY: Final = frozenset(("readings", "samples", "sensors", "data", "gaps"))
 _NOT_READINGS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TelemetryData))
 
 
@@ -101,7 +104,7 @@ def _decode_json(payload: bytes, now: int) -> Telemetry:
     if not payload.isascii():
         check_utf8(payload)  # the decoder skips what stands in fields that it does not know
     check_duplicate_keys(payload)
-    if wire.sensors is None and wire.readings is None and wire.samples is None and wire.data is None:
+    if wire.sensors is None and wire.readings is None and wire.samples is None and wire.data is None and not wire.gaps:
         try:
             tree = msgspec.json.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a number like 1e999 where no number was expected
@@ -163,7 +166,7 @@ def _from_wire(wire: TelemetryData, listed: Sequence[WireSample | Sample] | None
     listed = wire.samples if listed is None else listed
     if listed is not None:
         is_zoneless |= _take_listed(listed, time, samples)
-    if len(samples) != 1 or samples[0].code:
+    if (len(samples) != 1 or samples[0].code) and (samples or not wire.gaps):
         require_something(samples)
     return _telemetry(wire, samples, is_zoneless)
 
@@ -213,7 +216,8 @@ def _from_flat(wire: TelemetryData, tree: dict[str, Any]) -> Telemetry:
 
 def _telemetry(wire: TelemetryData, samples: list[Sample], is_zoneless: bool) -> Telemetry:  # noqa: FBT001
     device_id = wire.device_id or wire.older_device_id or wire.sensor_id
-    if wire.seq is None and wire.message_id is None and wire.stream is None and wire.epoch is None:
+    is_plain = wire.seq is None and wire.message_id is None and wire.stream is None and wire.epoch is None
+    if is_plain and wire.gaps is None:
         sent_at = parse_time(wire.sent_at)[0] if wire.sent_at is not None else None
         return Telemetry(
             device_id, samples, "", None, None, None, sent_at, wire.location, wire.metadata, is_zoneless
@@ -235,6 +239,7 @@ def _telemetry(wire: TelemetryData, samples: list[Sample], is_zoneless: bool) ->
         wire.location,
         wire.metadata,
         is_zoneless,
+        records_of(wire.gaps, wire.stream, epoch) if wire.gaps else None,
     )
 
 

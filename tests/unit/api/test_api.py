@@ -115,7 +115,7 @@ def test_telemetry_in_and_out_in_every_format(api: TestClient) -> None:
     fleet = api.get(f"{V1}/telemetry", params=span | {"reading": "t", "every": "1h", "aggregate": "max"}).json()
     assert fleet["columns"]["max"] == [9.5]
     ledger = api.get(f"{where}/ledger").json()
-    assert (ledger["messages"], ledger["accepted"], ledger["readings"], ledger["late"]) == (10, 10, 30, 10)
+    assert (ledger["messages"], ledger["accepted"], ledger["readings"], ledger["late"]) == (10, 10, 30, 0)
     assert len(api.get(f"{where}/messages").json()["items"]) == 8
 
 
@@ -169,6 +169,32 @@ def test_what_cannot_be_accepted_is_kept_and_can_be_replayed(api: TestClient) ->
     }
     assert api.post(f"{V1}/quarantine/purge", json={"deviceId": "oven-1"}).json() == {"purged": 2}
     problem(api.post(f"{V1}/quarantine/purge", json={}), 422, "invalid-request")
+
+
+def test_gaps_losses_clones_and_late_data_are_told(api: TestClient) -> None:
+    where = make(api, "gappy-1")
+
+    def say(seq: int, minute: int, value: float = 1.0) -> None:
+        at = f"2024-01-15T10:{minute:02d}:00Z"
+        send(api, where, {"stream": "s", "epoch": "e", "seq": seq, "timestamp": at, "readings": {"t": value}})
+
+    say(0, 0)
+    say(5, 30)
+    say(2, 20)
+    say(5, 30, 2.0)
+    send(api, where, {"stream": "s", "epoch": "e", "gaps": [{"first": 3, "last": 4, "reason": "evicted"}]})
+    ledger = api.get(f"{where}/ledger").json()
+    assert (ledger["gaps"], ledger["lost"], ledger["cloned"], ledger["late"]) == (1, {"evicted": 2}, 1, 1)
+    (clone,) = ledger["clones"]
+    assert (clone["keptAs"], clone["first"], clone["samples"]) == ("e~2", 5, 1)
+    items = api.get(f"{where}/gaps").json()["items"]
+    assert [(each["first"], each["last"], each["state"], each["reason"]) for each in items] == [
+        (1, 1, "missing", ""),
+        (3, 4, "lost", "evicted"),
+    ]
+    events = api.get(f"{where}/events").json()["items"]
+    assert '"clone-detected"' in events[0]["payload"]
+    problem(api.get(f"{V1}/devices/nobody/gaps"), 404, "not-found")
 
 
 def test_erasing_removes_the_data(api: TestClient) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -161,8 +162,13 @@ def test_documents_newest_first(store: TelemetryStore) -> None:
 def test_erasing_a_device_leaves_nothing_of_it(store: TelemetryStore) -> None:
     both = points_of((0, 1, 1.0), (1, 1, 2.0), (2, 1, 3.0))
     said = [Document(0, "events", T0, T0, b"x")]
-    store.commit(Commit(1, both, DEVICES, SERIES, documents=said, quarantined=[refused(1), refused(2, "b")]))
+    tracks = [TrackRow(1, 1, "main", "e1"), TrackRow(2, 0, "main", "e2")]
+    store.commit(Commit(1, both, DEVICES, SERIES, tracks, said, [refused(1), refused(2, "b")]))
     assert store.erase(0) == 2
+    recovered = store.recover()  # its numbers stay taken, what it was called is gone
+    assert [(row.track_no, row.epoch) for row in recovered.tracks] == [(1, "e1"), (2, "")]
+    assert sorted((row.series_no, row.name) for row in recovered.series) == [(0, ""), (1, ""), (2, "temperature")]
+    assert {row.device_no: row.device_id for row in recovered.devices} == {0: "", 1: "b"}
     assert len(store.range([0, 1], T0, T0 + 9 * S)) == 0
     assert store.range([2], T0, T0 + 9 * S).value.tolist() == [3.0]
     assert store.documents(0, ["events"], 9) == []
@@ -183,6 +189,21 @@ def test_newest_point_of_each_series(store: TelemetryStore) -> None:
     store.commit(Commit(1, points_of((0, 20, 2.0), (0, 10, 1.0), (2, 15, 9.0)), DEVICES, SERIES))
     found = store.newest()
     assert dict(zip(found.series.tolist(), found.value.tolist(), strict=True)) == {0: 2.0, 2: 9.0}
+
+
+def test_the_last_samples_of_each_track_with_all_their_readings(store: TelemetryStore) -> None:
+    if isinstance(store, DuckDBStore) and "commit_and_seal" in store.commit.__name__:
+        pytest.skip("it looks at rows that are not sealed")
+    rows = [(series, at, float(at)) for at in range(10) for series in (0, 1)]
+    points = points_of(*rows)
+    numbers = msgspec.structs.replace(points, seq=np.repeat(np.arange(10), 2), track=np.full(20, 3, np.int32))
+    store.commit(Commit(1, numbers, DEVICES, SERIES))
+    store.commit(Commit(2, points_of((2, 50, 1.0))))  # without a number
+    found = store.last_samples(3)
+    assert found.seq.tolist() == [7, 7, 8, 8, 9, 9]
+    assert found.track.tolist() == [3] * 6
+    assert found.value.tolist() == [7, 7, 8, 8, 9, 9]
+    assert len(store.last_samples(0)) == 0
 
 
 def crashed(store: TelemetryStore, tmp_path: Path) -> TelemetryStore:

@@ -1,12 +1,13 @@
 """What a device's page shows besides charts: pure functions from what the doors said to HTML, one part each."""
 
+from time import time_ns
 from typing import Final, NamedTuple
 
 from godwit.contract.telemetry import Metadata
 from godwit.server.console import parts, words
 from godwit.server.console.pages.devices import lifecycle_badge, place
 from godwit.server.console.reasons import reason
-from godwit.server.ingest.door import DeviceLedger, Latest, RawMessage
+from godwit.server.ingest.door import DeviceLedger, Gap, Latest, RawMessage
 from godwit.server.registry.model import Device, Presence
 from godwit.server.telemetry.model import Document
 
@@ -15,6 +16,9 @@ _ERRORS_MAX: Final = 8
 BATTERY_LOW: Final = 20
 """Percent."""
 _RAW_MAX: Final = 12
+_GAPS_MAX: Final = 20
+CLONE_NS: Final = 24 * 3_600 * 1_000_000_000
+"""How long after its last sample a clone is warned of."""
 
 
 class Facts(NamedTuple):
@@ -24,6 +28,7 @@ class Facts(NamedTuple):
     presence: Presence
     latest: list[Latest]
     ledger: DeviceLedger | None
+    gaps: list[Gap]
     raw: list[RawMessage]
     events: list[Document]
     said: Metadata | None
@@ -34,9 +39,11 @@ def render(facts: Facts) -> dict[str, str]:
     """Return every part by its id."""
     return {
         "head": _head(facts.device, facts.presence),
+        "clones": clone_banner(facts.ledger, time_ns()),
         "latest": latest_values(facts.latest),
         "health": _health(facts.presence),
         "ledger": account(facts.ledger),
+        "gaps": gaps_table(facts.gaps),
         "about": _about(facts.device, facts.said),
         "raw": last_messages(facts.raw),
         "events": _events(facts.events),
@@ -133,6 +140,8 @@ def account(ledger: DeviceLedger | None) -> str:
         ("Duplicates", words.count(ledger.duplicate)),
         ("Late", words.count(ledger.late)),
         ("Gaps", _warned(ledger.gaps)),
+        ("Lost", _warned(sum(ledger.lost.values()))),
+        ("Of clones", _warned(ledger.cloned)),
         ("Refused", _warned(ledger.refused)),
         ("Quarantined", _warned(refused)),
     ]
@@ -142,6 +151,41 @@ def account(ledger: DeviceLedger | None) -> str:
         for code, number in sorted(ledger.quarantined.items())
     )
     return parts.facts(rows) + (f'<div class="chips" style="margin-top:12px">{reasons}</div>' if reasons else "")
+
+
+def clone_banner(ledger: DeviceLedger | None, now: int) -> str:
+    """Return the warning that two devices speak under one name, while they do."""
+    clones = [each for each in ledger.clones if now - each.heard < CLONE_NS] if ledger is not None else []
+    if not clones:
+        return ""
+    kept = ", ".join(
+        f'{words.count(each.samples)} samples of stream <span class="mono">{parts.text(each.stream or "(unnamed)")}'
+        f'</span> from number {each.first} as <span class="mono">{parts.text(each.kept_as)}</span>'
+        for each in clones
+    )
+    return (
+        '<div class="note-block bad" role="alert"><b>Two devices speak under this name, or it was restored from an '
+        f"image.</b> The same sample numbers came twice with different content. Both are kept, apart: {kept}.</div>"
+    )
+
+
+def gaps_table(gaps: list[Gap]) -> str:
+    """Return what is missing and what is lost."""
+    if not gaps:
+        return parts.empty("No gaps", "Numbered samples that are missing, or that the device had to give up.")
+    rows = "".join(
+        f'<tr><td class="mono">{parts.text(each.stream or "(unnamed)")}</td>'
+        f'<td class="mono faint">{parts.text(each.epoch[:16])}</td>'
+        f'<td class="right num">{each.first} {parts.NONE} {each.last}</td>'
+        f'<td class="right num">{words.count(each.samples)}</td>'
+        f"<td>{parts.badge(each.reason or 'asked for', 'bad' if each.reason else 'warn')}</td></tr>"
+        for each in gaps[:_GAPS_MAX]
+    )
+    more = f'<div class="faint">and {len(gaps) - _GAPS_MAX} more</div>' if len(gaps) > _GAPS_MAX else ""
+    return (
+        '<div class="scroll"><table class="list"><thead><tr><th>Stream</th><th>Epoch</th><th class="right">Numbers</th>'
+        f'<th class="right">Samples</th><th></th></tr></thead><tbody>{rows}</tbody></table>{more}</div>'
+    )
 
 
 def _warned(number: int) -> str:

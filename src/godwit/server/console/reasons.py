@@ -75,6 +75,14 @@ REASONS: Final[dict[str, Reason]] = {
         "The device has reached the number of different readings one device may have.",
         "Look for names that are made up anew each time, such as ones with a number in them.",
     ),
+    codes.TOO_MANY_GAPS: Reason(
+        "So many samples are missing before this one that not one hole more can be remembered.",
+        "The device is asked for them; replay once they have come. A device that keeps nothing should not number.",
+    ),
+    codes.TOO_MANY_CLONES: Reason(
+        "The numbers of this stream were used again and again for other samples.",
+        "Give each device its own name, and let one that counts anew begin a new epoch. Replay to keep the data.",
+    ),
     codes.RATE_LIMITED: Reason(
         "The client sent more than its limit allows. The message was not kept; the client was told.",
         "Slow the client down, or raise the limit (see Settings in the operations guide).",

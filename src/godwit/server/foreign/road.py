@@ -64,7 +64,9 @@ class ForeignRoad:
         self.addresses = {LISTENER: self._terms.address}
         self._memory = RetainedMemory(settings.data_dir / "foreign.sqlite")
         self.participants: list[Participant] = [self._memory]
-        self._peer = Peer(settings.mqtt_client_id, LISTENER, may_register=settings.mqtt_register_devices)
+        self._peer = Peer(
+            settings.mqtt_client_id, LISTENER, may_register=settings.mqtt_register_devices, is_shared=True
+        )
         self._settled: list[Publish] = []
         self._has_refused = False
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0

@@ -21,6 +21,8 @@ class Peer(msgspec.Struct, frozen=True):
     identity: str | None = None
     may_register: bool = False
     """Whether an unknown device that this peer speaks for is registered by itself, as unclaimed."""
+    is_shared: bool = False
+    """Whether the messages of many devices come by it, and nobody can say which connection they came by before."""
     mark: int = 0
     """16 bits of a checksum of the client id: part of a message's fingerprint."""
 

@@ -12,7 +12,7 @@ EXACT_IN_FLOAT: Final = 2**53
 
 SAMPLE_WIDTH: Final = 5
 MESSAGE_WIDTH: Final = 5
-TAKEN_WIDTH: Final = 3
+TAKEN_WIDTH: Final = 4
 ID_WIDTH: Final = 3
 PRINT_WIDTH: Final = 2
 
@@ -21,8 +21,8 @@ class Batch:
     """Gathers one group. Per reading: series, value. Per sample: the rest, repeated over its readings when sealed."""
 
     __slots__ = (
-        "documents", "ids", "kinds", "messages", "prints", "qualities", "quarantined", "refusals", "released",
-        "samples", "series", "taken", "values",
+        "documents", "entered_readings", "entered_samples", "ids", "kinds", "lost", "messages", "prints", "qualities",
+        "quarantined", "refusals", "released", "samples", "series", "taken", "values",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -40,7 +40,11 @@ class Batch:
         """(device, samples accepted, readings, samples duplicate, samples late) of each message."""
         # evidence against doubles
         self.taken: list[int] = []
-        """(track, first number, count)"""
+        """(track, first number, count, latest time of its samples so far)"""
+        self.lost: list[tuple[int, int, int, str]] = []
+        """(track, first number, stop, reason) of what is known as lost; without a reason: where a clone's begins."""
+        self.entered_samples = self.entered_readings = 0
+        """How much of it has its content known already."""
         self.ids: list[int] = []
         """(device, hash of the message id, second)"""
         self.prints: list[int] = []

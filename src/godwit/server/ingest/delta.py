@@ -5,7 +5,7 @@ import numpy as np
 
 from godwit.server.ingest.batch import ID_WIDTH, MESSAGE_WIDTH, PRINT_WIDTH, TAKEN_WIDTH, Batch
 from godwit.server.ingest.directory import Directory
-from godwit.server.ingest.tracks import MessageIds, Prints
+from godwit.server.ingest.tracks import NO_TIME, MessageIds, Prints
 from godwit.server.telemetry.ledger import WIDTH, Account, Ledger
 from godwit.server.telemetry.model import StateRow
 
@@ -23,11 +23,15 @@ class Delta(msgspec.Struct, array_like=True):
     """int64, n x WIDTH"""
     refusals: list[tuple[int, str]] = []
     tracks: bytes = b""
-    """int64, n x 3: track, first, count"""
+    """int64, n x 3: track, first, count; as it was before `taken`"""
     ids: bytes = b""
     """uint64, n x 3: device, hash, second"""
     prints: bytes = b""
     """uint64, n x 2: device, fingerprint"""
+    taken: bytes = b""
+    """int64, n x 4: track, first, count, latest time so far"""
+    lost: list[tuple[int, int, int, str]] = []
+    """track, first, stop, reason"""
 
 
 def amounts(
@@ -48,81 +52,90 @@ def encode(
     """Return the delta of a batch, and the ledger's part of it as arrays."""
     devices, rows = amounts(batch)
     delta = Delta(devices.tobytes(), rows.tobytes(), batch.refusals)
-    delta.tracks = np.array(batch.taken, np.int64).tobytes()
+    delta.taken, delta.lost = np.array(batch.taken, np.int64).tobytes(), batch.lost
     delta.ids = np.array(batch.ids, np.uint64).tobytes()
     delta.prints = np.array(batch.prints, np.uint64).tobytes()
     return msgspec.msgpack.encode(delta), devices, rows
 
 
 def replay(data: bytes, directory: Directory, ledger: Ledger, dirty: "Dirty") -> None:
-    """Apply a delta that was committed before a stop. What it changes is dirty: the next fold forgets the delta."""
+    """Apply a delta that was committed before a stop; what it changes is not folded yet."""
     delta = msgspec.msgpack.decode(data, type=Delta)
-    dirty.mark_delta(delta)
     devices = np.frombuffer(delta.ledger_devices, np.int32)
     ledger.add(devices, np.frombuffer(delta.ledger_amounts, np.int64).reshape(-1, WIDTH))
     for device_no, code in delta.refusals:
         ledger.refuse(device_no, code)
-    for number, first, count in np.frombuffer(delta.tracks, np.int64).reshape(-1, TAKEN_WIDTH).tolist():
-        known = directory.tracks[number]
-        if known is not None:
-            known[1].take(first, count)
+    _replay_tracks(delta, directory, dirty)
     for device_no, hashed, second in np.frombuffer(delta.ids, np.uint64).reshape(-1, ID_WIDTH).tolist():
         entry = directory.by_no[device_no]
         entry.ids = entry.ids or MessageIds()
         entry.ids.put(hashed, second)
+        dirty.ids.add(device_no)
     for device_no, value in np.frombuffer(delta.prints, np.uint64).reshape(-1, PRINT_WIDTH).tolist():
         entry = directory.by_no[device_no]
         entry.prints = entry.prints or Prints()
         entry.prints.put(value)
+        dirty.prints.add(device_no)
+
+
+def _replay_tracks(delta: Delta, directory: Directory, dirty: "Dirty") -> None:
+    for number, first, stop, reason in delta.lost:
+        if track := directory.track_of(number):
+            dirty.tracks.add(number)
+            if reason:
+                track.lose(first, stop, reason)
+            else:
+                track.begin(first)
+    older = np.frombuffer(delta.tracks, np.int64).reshape(-1, 3).tolist()
+    for number, first, count, newest in [
+        *([*each, NO_TIME] for each in older),
+        *np.frombuffer(delta.taken, np.int64).reshape(-1, TAKEN_WIDTH).tolist(),
+    ]:
+        if track := directory.track_of(number):
+            dirty.tracks.add(number)
+            track.take(first, count)
+            track.newest = max(track.newest, newest)
 
 
 class Dirty:
     """Which tracks, id rings and print rings changed since the last fold."""
 
     def __init__(self) -> None:
-        self._tracks: set[int] = set()
-        self._ids: set[int] = set()
-        self._prints: set[int] = set()
+        self.tracks: set[int] = set()
+        self.ids: set[int] = set()
+        self.prints: set[int] = set()
 
     def mark(self, batch: Batch) -> None:
         """Note what a batch changes."""
-        self._tracks.update(batch.taken[::TAKEN_WIDTH])
-        self._ids.update(batch.ids[::ID_WIDTH])
-        self._prints.update(batch.prints[::PRINT_WIDTH])
-
-    def mark_delta(self, delta: Delta) -> None:
-        """Note what a delta changes."""
-        self._tracks.update(np.frombuffer(delta.tracks, np.int64)[::TAKEN_WIDTH].tolist())
-        self._ids.update(np.frombuffer(delta.ids, np.uint64)[::ID_WIDTH].tolist())
-        self._prints.update(np.frombuffer(delta.prints, np.uint64)[::PRINT_WIDTH].tolist())
+        self.tracks.update(batch.taken[::TAKEN_WIDTH])
+        self.tracks.update(number for number, *_ in batch.lost)
+        self.ids.update(batch.ids[::ID_WIDTH])
+        self.prints.update(batch.prints[::PRINT_WIDTH])
 
     def dump(self, directory: Directory) -> list[StateRow]:
         """Return the state rows of all that is marked, and forget the marks."""
         rows = []
-        for number in self._tracks:
-            known = directory.tracks[number]
-            if known is not None:
-                rows.append(StateRow(TRACK, number, msgspec.msgpack.encode((known[1].low, known[1].islands))))
-        for number in self._ids:
+        tracks = ((number, directory.track_of(number)) for number in self.tracks)
+        rows += [StateRow(TRACK, number, track.dump()) for number, track in tracks if track is not None]
+        for number in self.ids:
             ids = directory.by_no[number].ids
             if ids is not None:
                 rows.append(StateRow(IDS, number, msgspec.msgpack.encode(ids.dump())))
-        for number in self._prints:
+        for number in self.prints:
             prints = directory.by_no[number].prints
             if prints is not None:
                 rows.append(StateRow(PRINTS, number, prints.dump()))
-        self._tracks.clear()
-        self._ids.clear()
-        self._prints.clear()
+        self.tracks.clear()
+        self.ids.clear()
+        self.prints.clear()
         return rows
 
 
 def restore(row: StateRow, directory: Directory) -> None:
     """Take up one folded row (others are passed over)."""
     if row.kind == TRACK:
-        known = directory.tracks[row.key]
-        if known is not None:
-            known[1].restore(*msgspec.msgpack.decode(row.data, type=tuple[int, list[list[int]]]))
+        if track := directory.track_of(row.key):
+            track.restore(row.data)
     elif row.kind == IDS:
         hashes, seconds = msgspec.msgpack.decode(row.data, type=tuple[bytes, bytes])
         ids = directory.by_no[row.key].ids = MessageIds()

@@ -15,6 +15,8 @@ from godwit.server.telemetry.model import DeviceRow, Recovered, SeriesRow, Track
 
 RAW_MESSAGES_MAX = 8
 SERIES_PER_DEVICE_MAX = 1_000
+FORK = "~"
+"""Stands between an epoch and the number of a track derived from it."""
 
 
 class Entry:
@@ -22,7 +24,7 @@ class Entry:
 
     __slots__ = (
         "codec", "declared", "device_id", "device_no", "device_type", "ids", "is_known", "lifecycle", "location",
-        "metadata", "place", "prints", "raw", "seen", "series", "tenant", "tracks",
+        "metadata", "newest", "place", "prints", "raw", "seen", "series", "tenant", "tracks",
     )  # fmt: skip
 
     def __init__(self, device_id: str) -> None:
@@ -43,6 +45,8 @@ class Entry:
         self.metadata: Metadata | None = None
         self.location: Location | None = None
         self.seen = 0
+        self.newest: dict[str, int] = {}
+        """Stream -> the latest time it has, whatever the epoch: what is much older comes late."""
 
 
 class Directory:
@@ -84,6 +88,9 @@ class Directory:
             track = Track(number.track_no, number.stream, number.epoch)
             entry.tracks[number.stream, number.epoch] = track
             self.tracks[number.track_no] = (entry, track)
+        for known in self.tracks:
+            if known is not None:
+                _link(*known)
 
     def _grow(self, number: int, entry: Entry) -> None:
         while len(self.by_no) <= number:
@@ -163,3 +170,33 @@ class Directory:
             self.tracks.append((entry, track))
             self.new_tracks.append(TrackRow(track.track_no, self.number(entry), stream, epoch))
         return track
+
+    def derive(self, entry: Entry, track: Track) -> Track:
+        """Return a new track for what came under the numbers of `track` with other content."""
+        number = 2
+        while (track.stream, f"{track.epoch}{FORK}{number}") in entry.tracks:
+            number += 1
+        fork = self.track(entry, track.stream, f"{track.epoch}{FORK}{number}")
+        track.forks = [*(track.forks or ()), fork]
+        return fork
+
+    def track_of(self, number: int) -> Track | None:
+        """Return a track by its number, None where its device was erased."""
+        known = self.tracks[number] if number < len(self.tracks) else None
+        return known[1] if known is not None else None
+
+
+def is_derived(entry: Entry, track: Track) -> bool:
+    """Whether a track was derived from another: its epoch says so."""
+    return _base_of(entry, track) is not None
+
+
+def _base_of(entry: Entry, track: Track) -> Track | None:
+    base, mark, number = track.epoch.rpartition(FORK)
+    return entry.tracks.get((track.stream, base)) if mark and number.isdecimal() else None
+
+
+def _link(entry: Entry, track: Track) -> None:
+    base = _base_of(entry, track)
+    if base is not None:
+        base.forks = [*(base.forks or ()), track]

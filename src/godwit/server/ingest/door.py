@@ -17,8 +17,36 @@ class Outcome(NamedTuple):
     detail: str = ""
 
 
+class Clone(msgspec.Struct, frozen=True, rename="camel"):
+    """Samples that came under numbers of `(stream, epoch)` which were used for others; kept apart under `kept_as`."""
+
+    stream: str
+    epoch: str
+    kept_as: str
+    first: int
+    """Where they begin."""
+    samples: int
+    heard: int
+    """When the last one came, ns UTC; 0: not since the platform started."""
+
+
+class Gap(msgspec.Struct, frozen=True, rename="camel"):
+    """Samples `first` to `last` of `(stream, epoch)`: missing, or lost for a reason."""
+
+    stream: str
+    epoch: str
+    first: int
+    last: int
+    samples: int
+    state: str
+    reason: str
+
+
 class DeviceLedger(msgspec.Struct, frozen=True, rename="camel"):
-    """The account of one device. Samples, but for `messages`; `quarantined` by reason code."""
+    """The account of one device. Samples, but for `messages`; `quarantined` and `lost` by reason.
+
+    `gaps` are missing and may still come; `lost` will not, as the device says. `cloned` are among the accepted.
+    """
 
     device_id: str
     messages: int
@@ -27,6 +55,9 @@ class DeviceLedger(msgspec.Struct, frozen=True, rename="camel"):
     duplicate: int
     late: int
     gaps: int
+    lost: dict[str, int]
+    cloned: int
+    clones: list[Clone]
     refused: int
     quarantined: dict[str, int]
 
@@ -94,6 +125,10 @@ class IngestDoor(Protocol):
 
     def ledger(self, device_id: str) -> DeviceLedger | None:
         """Return the account of a device, None when it is not known."""
+        ...
+
+    def gaps(self, device_id: str) -> list[Gap]:
+        """Return what is missing of a device, and what is known as lost; the first thousand ranges."""
         ...
 
     def latest(self, device_id: str) -> list[Latest]:

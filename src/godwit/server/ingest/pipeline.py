@@ -12,21 +12,26 @@ import msgspec
 
 from godwit.contract import codes, telemetry
 from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.gaps import GapRecord
 from godwit.contract.ids import DEFAULT_TENANT
+from godwit.contract.notices import CloneDetected, encode_clone_detected
 from godwit.contract.telemetry import Sample, Telemetry
+from godwit.contract.topics import Channel
 from godwit.server.ingest.arrival import Arrival
 from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.clones import Clones, event_of_clone
 from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
+from godwit.server.ingest.gap_requests import GapRequests
+from godwit.server.ingest.late import LATE_NS
 from godwit.server.ingest.quarantine_room import STRANGERS, QuarantineRoom
 from godwit.server.ingest.trace import TracedMessage
-from godwit.server.ingest.tracks import MessageIds, Prints, fingerprint, hash_message_id
+from godwit.server.ingest.tracks import ISLANDS_MAX, MessageIds, Prints, Track, fingerprint, hash_message_id
 from godwit.server.registry.model import Lifecycle, Outside
-from godwit.server.telemetry.model import BAD, Quarantined
+from godwit.server.telemetry.model import BAD, Document, Quarantined
 
 NS: Final = 1_000_000_000
 FUTURE_NS_MAX: Final = 3_600 * NS
 """A clock may be ahead by so much; what is later is refused, since it would be the newest value for ever."""
-LATE_NS: Final = 300 * NS
 SAMPLED: Final = 64
 """One message in so many has its stations timed."""
 
@@ -55,6 +60,8 @@ class Fresh(msgspec.Struct, gc=False):
     samples: list[Sample]
     numbers: range | list[int] | None
     track_no: int = 0
+    tracks: list[int] | None = None
+    """The track of each sample, where a message belongs to two."""
 
 
 class Pipeline:
@@ -63,6 +70,10 @@ class Pipeline:
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
         self.room = QuarantineRoom()
+        self.clones = Clones(directory)
+        self.gap_requests = GapRequests()
+        self.notices: list[tuple[str, bytes]] = []
+        """(device id, payload) of what devices are to be told once the group is durable."""
         self.batch = Batch()
         self._stations: tuple[tuple[str, Callable[[Any], Any]], ...] = (
             ("decode", self.decode),
@@ -210,6 +221,10 @@ class Pipeline:
         """Leave out what has arrived before: by number, by message id, or as a plain redelivery."""
         arrival, message, entry = admitted.arrival, admitted.telemetry, admitted.entry
         batch = self.batch
+        if message.gaps is not None:
+            self._enter_gaps(arrival, entry, message.gaps)
+            if not message.samples:
+                return Fresh(arrival, message, entry, [], None)
         if message.seq is not None and message.epoch is not None:
             return self._sift_numbered(admitted)
         samples = message.samples
@@ -237,21 +252,89 @@ class Pipeline:
         assert message.epoch is not None
         track = self.directory.track(entry, message.stream, message.epoch)
         track.device_sent, track.received = message.sent_at, arrival.received
-        first, count = message.seq, len(message.samples)
-        numbers = track.take(first, count)
-        if numbers:
-            batch = self.batch
-            batch.taken.extend((track.track_no, first, count))
-        samples = message.samples
-        if len(numbers) < count:
-            samples = [samples[number - first] for number in numbers]
+        first, samples = message.seq, message.samples
+        if first != track.high or track.forks is not None:
+            return self._sift_disordered(admitted, track, first)
+        numbers = track.take(first, len(samples))
+        track.newest = _latest(samples, track.newest)
+        self.batch.taken.extend((track.track_no, first, len(samples), track.newest))
         return Fresh(arrival, message, entry, samples, numbers, track.track_no)
+
+    def _sift_disordered(self, admitted: Admitted, track: Track, first: int) -> Fresh:
+        """Take numbers that do not just follow the last one: known ones, after a hole, into one, or of a clone."""
+        arrival, message, entry = admitted.arrival, admitted.telemetry, admitted.entry
+        batch, clones, peer = self.batch, self.clones, arrival.peer
+        clones.contents.enter_open(batch)
+        places = clones.place(entry, track, first, message.samples, None if peer.is_shared else peer)
+        if clones.found:
+            self._tell_clones(arrival)
+        for each in places:
+            self._make_room(each.track, each.first, each.length)
+        samples: list[Sample] = []
+        numbers: list[int] = []
+        tracks: list[int] = []
+        for branch, start, count in places:
+            fresh = branch.take(start, count)
+            if fresh:
+                branch.newest = _latest(message.samples[start - first : start - first + count], branch.newest)
+                batch.taken.extend((branch.track_no, start, count, branch.newest))
+            branch.device_sent, branch.received = message.sent_at, arrival.received
+            samples += [message.samples[number - first] for number in fresh]
+            numbers += fresh
+            tracks += [branch.track_no] * len(fresh)
+        self.gap_requests.note(entry, track, arrival.received)
+        return Fresh(arrival, message, entry, samples, numbers, track.track_no, tracks)
+
+    def _make_room(self, track: Track, first: int, count: int) -> None:
+        """Raise RejectedError when the numbers would make one hole too many, unless an old one can be given up."""
+        while not track.has_room_for(first, count):
+            given_up = track.give_up()
+            if given_up is None:
+                raise RejectedError(
+                    f"stream {track.stream!r}, epoch {track.epoch!r} has {ISLANDS_MAX} holes: they come first",
+                    code=codes.TOO_MANY_GAPS,
+                )
+            self.batch.lost.append((track.track_no, *given_up))
+
+    def _enter_gaps(self, arrival: Arrival, entry: Entry, gaps: list[GapRecord]) -> None:
+        """Enter what a device says it has lost; what arrived all the same stays as it is."""
+        for gap in gaps:
+            track = self.directory.track(entry, gap.stream, gap.epoch)
+            for fork in track.forks or ():
+                if fork.voice is arrival.peer and not arrival.peer.is_shared:
+                    track = fork
+            first, stop = gap.first, gap.last + 1
+            self._make_room(track, first, stop - first)
+            if track.lose(first, stop, gap.reason):
+                self.batch.lost.append((track.track_no, first, stop, gap.reason))
+            track.received = arrival.received
+            self.gap_requests.note(entry, track, arrival.received)
+
+    def _tell_clones(self, arrival: Arrival) -> None:
+        """Tell device and owner of clones, and where their tracks begin."""
+        for entry, track, fork, first, is_new in self.clones.found:
+            detected = CloneDetected(track.stream, track.epoch, first, fork.epoch)
+            self.notices.append((entry.device_id, encode_clone_detected(detected)))
+            if is_new:
+                self.batch.lost.append((fork.track_no, fork.start, fork.start, ""))
+                self.batch.documents.append(
+                    Document(
+                        self.directory.number(entry),
+                        str(Channel.EVENTS),
+                        arrival.received,
+                        arrival.received,
+                        event_of_clone(detected),
+                    )
+                )
+        self.clones.found.clear()
 
     def lay(self, fresh: Fresh) -> Entry:
         """Lay fresh samples into the open group's columns, a bad one alone into quarantine."""
         arrival, entry, batch, samples = fresh.arrival, fresh.entry, self.batch, fresh.samples
         device_no = entry.device_no if entry.device_no >= 0 else self.directory.number(entry)
-        numbers, track_no, received = fresh.numbers, fresh.track_no, arrival.received
+        numbers, track_no, tracks, received = fresh.numbers, fresh.track_no, fresh.tracks, arrival.received
+        message = fresh.telemetry
+        before = newest = entry.newest.get(message.stream, 0)
         accepted = late = readings = 0
         for index, sample in enumerate(samples):
             if len(entry.series) + len(sample.values) > SERIES_PER_DEVICE_MAX:
@@ -261,16 +344,22 @@ class Pipeline:
                 continue
             time = received if sample.time is None else sample.time
             count = self._lay_sample(entry, sample)
+            if tracks is not None:
+                track_no = tracks[index]
             batch.samples.extend((time, -1 if numbers is None else numbers[index], track_no, received, count))
             readings += count
             accepted += 1
-            if received - time > LATE_NS:
+            if time > newest:
+                newest = time
+            elif before - time > LATE_NS:
                 late += 1
-        duplicate = len(fresh.telemetry.samples) - len(samples)
+        if newest > before:
+            # A clock that is ahead must not make all that follows late.
+            entry.newest[message.stream] = min(newest, received)
+        duplicate = len(message.samples) - len(samples)
         batch.messages.extend((device_no, accepted, readings, duplicate, late))
         arrival.accepted, arrival.duplicate = accepted, duplicate
         entry.seen = received
-        message = fresh.telemetry
         if message.metadata is not None:
             entry.metadata = message.metadata
         if message.location is not None:
@@ -345,6 +434,15 @@ class Pipeline:
             )
         )
         self.batch.refusals.append((device_no, code))
+
+
+def _latest(samples: list[Sample], newest: int) -> int:
+    """Return the latest time of all, by the device's clock, whatever becomes of the samples."""
+    for sample in samples:
+        time = sample.time
+        if time is not None and time > newest:
+            newest = time
+    return newest
 
 
 def _span(ns: int) -> str:

@@ -16,22 +16,26 @@ import msgspec
 from godwit.contract import codes, events, status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import DEFAULT_TENANT
+from godwit.contract.notices import encode_gap_wanted
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
 from godwit.runtime.clock import Clock, SystemClock
 from godwit.server.ingest import delta
+from godwit.server.ingest.account import gaps_of, ledger_of
 from godwit.server.ingest.arrival import Arrival, Peer
 from godwit.server.ingest.batch import MESSAGE_WIDTH, Batch
 from godwit.server.ingest.commit import GroupCommit
+from godwit.server.ingest.contents import KEPT
 from godwit.server.ingest.directory import Directory, Entry
-from godwit.server.ingest.door import DeviceLedger, IngestStats, Latest, Outcome, RawMessage
+from godwit.server.ingest.door import DeviceLedger, Gap, IngestStats, Latest, Outcome, RawMessage
+from godwit.server.ingest.late import recover_newest
 from godwit.server.ingest.news import readings_of
 from godwit.server.ingest.pipeline import Pipeline
 from godwit.server.ingest.stored import StoredNotices
 from godwit.server.ingest.trace import Trace
 from godwit.server.telemetry.latest import LatestValues
-from godwit.server.telemetry.ledger import Account, Ledger
+from godwit.server.telemetry.ledger import Ledger
 from godwit.server.telemetry.live import LiveFeed
 from godwit.server.telemetry.model import Commit, Document, StateRow
 from godwit.server.telemetry.store import TelemetryStore
@@ -86,7 +90,6 @@ class Ingest:
         trace: Trace | None = None,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
     ) -> None:
-        self._clock = clock
         self.store = store
         self.directory = directory
         self.pipeline = Pipeline(directory)
@@ -100,6 +103,7 @@ class Ingest:
         self._presence = presence
         self._live = live
         self._trace = trace or Trace()
+        self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._number = 0
         self._sealed: Batch | None = None
@@ -107,6 +111,8 @@ class Ingest:
         self._commits_since_fold = 0
         self._folded_at = self._clock.monotonic_s()
         self._is_fold_wanted = False
+        self._sealed_notices: list[tuple[str, bytes]] = []
+        self._durable_notices: list[tuple[str, bytes]] = []
         self._messages = self._readings = self._duplicates = self._quarantined = self._late = 0
         self._history: deque[tuple[float, int, int]] = deque(maxlen=11)
 
@@ -124,6 +130,9 @@ class Ingest:
             if data:
                 delta.replay(data, self.directory, self.ledger_book, self._dirty)
         self.latest_values.advance(self.store.newest())
+        self.pipeline.clones.contents.enter(self.store.last_samples(KEPT))
+        recover_newest(self.directory, self.latest_values)
+        self.pipeline.gap_requests.recover(self.directory, self._clock.now_ns())
         self._number = recovered.number
         self.pipeline.quarantine_number = recovered.quarantine_number
         self.measure_quarantine()
@@ -189,13 +198,16 @@ class Ingest:
                     code=codes.DEVICE_MISMATCH,
                 )
             self._presence.status(entry.device_id, msgspec.to_builtins(document), arrival.received)
-            self.stored.note(entry)
+            if document.status != "offline":
+                self.stored.note(entry, is_all=True)
+                self.pipeline.gap_requests.online(entry, arrival.received)
         elif topic.channel is Channel.EVENTS:
             events.decode(payload, content_type)
         self.pipeline.batch.documents.append(
             Document(self.directory.number(entry), str(topic.channel), arrival.received, arrival.received, payload)
         )
         arrival.accepted = 1
+        entry.seen = arrival.received
         return entry
 
     # --- participant of the group commit -----------------------------------------------------------------------
@@ -207,6 +219,7 @@ class Ingest:
         if batch.is_empty and not directory.new_devices and not self._is_fold_wanted:
             return None
         self.pipeline.batch = Batch()
+        self._sealed_notices, self.pipeline.notices = self.pipeline.notices, []
         data, devices, amounts = delta.encode(batch)
         self.ledger_book.add(devices, amounts)
         for device_no, code in batch.refusals:
@@ -214,6 +227,7 @@ class Ingest:
         points = batch.points()
         if points is not None:
             self.latest_values.advance(points)
+            self.pipeline.clones.contents.enter(points)
         self._dirty.mark(batch)
         self._count(batch)
         self._number += 1
@@ -267,9 +281,24 @@ class Ingest:
 
     def _after_commit(self) -> None:
         batch, self._sealed = self._sealed, None
+        self._durable_notices += self._sealed_notices
+        self._sealed_notices = []
         if batch is not None and self._live.has_listeners:
             self._live.publish(readings_of(batch, self.directory, self._live))
-        self.stored.committed(self._clock.now_ns())
+        now = self._clock.now_ns()
+        self.stored.committed(now)
+        if self._durable_notices or self.pipeline.gap_requests.is_urgent:
+            self._tell(now)
+
+    def _tell(self, now: int) -> None:
+        """Ask devices for what is missing, and tell them what they have to know."""
+        for device_id, wanted in self.pipeline.gap_requests.due(now):
+            self._durable_notices.append((device_id, encode_gap_wanted(wanted)))
+        notices, self._durable_notices = self._durable_notices, []
+        for device_id, payload in notices:
+            topic = self._topics.build(DeviceTopic(device_id, Channel.NOTICES))  # type: ignore[arg-type]
+            if self.stored.send is not None:
+                self.stored.send(topic, payload)  # what is not told now is told at the next occasion
 
     # --- door: in -------------------------------------------------------------------------------------------------
 
@@ -366,20 +395,12 @@ class Ingest:
     def ledger(self, device_id: str) -> DeviceLedger | None:
         """Return the account of a device, None when it is not known."""
         entry = self.directory.entries.get(device_id)
-        if entry is None:
-            return None
-        account = self.ledger_book.account(entry.device_no) if entry.device_no >= 0 else [0] * len(Account)
-        return DeviceLedger(
-            device_id,
-            messages=account[Account.MESSAGES],
-            accepted=account[Account.ACCEPTED],
-            readings=account[Account.READINGS],
-            duplicate=account[Account.DUPLICATE],
-            late=account[Account.LATE],
-            gaps=sum(track.gaps for track in list(entry.tracks.values())),
-            refused=account[Account.REFUSED],
-            quarantined=self.ledger_book.refusals(entry.device_no) if entry.device_no >= 0 else {},
-        )
+        return ledger_of(entry, self.ledger_book) if entry is not None else None
+
+    def gaps(self, device_id: str) -> list[Gap]:
+        """Return what is missing of a device, and what is known as lost; the first thousand ranges."""
+        entry = self.directory.entries.get(device_id)
+        return gaps_of(entry) if entry is not None else []
 
     def latest(self, device_id: str) -> list[Latest]:
         """Return the newest value of each reading of a device."""
@@ -437,7 +458,9 @@ class Ingest:
 
     def tick(self) -> None:
         """Note the counters once a second, for the rates; tell what is stored where no further message came."""
-        self.stored.flush(self._clock.now_ns())
+        now = self._clock.now_ns()
+        self.stored.flush(now)
+        self._tell(now)
         self._history.append((self._clock.monotonic_s(), self._messages, self._readings))
 
     def stats(self) -> IngestStats:

@@ -1,19 +1,21 @@
 """`telemetry/stored`: tells a device up to which number its stream is stored.
 
 Coalesced to one message a track and flush. What it says is the state of the track as the committed group left it: more
-may have arrived meanwhile, which is not durable yet.
+may have arrived meanwhile, which is not durable yet. Below the number that is told everything is durable, or known as
+lost.
 
 Sent for QoS 0 streams and after `online`; at QoS 1 the acknowledgement says the same, but for a foreign broker's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import structs
 
 from godwit.contract.stored import StoredUpTo, encode
 from godwit.contract.topics import Channel, DeviceTopic, Topics
-from godwit.server.ingest.directory import Directory, Entry
+from godwit.server.ingest.directory import Directory, Entry, is_derived
+from godwit.server.ingest.tracks import Track
 
 EVERY_NS: Final = 250_000_000
 
@@ -24,7 +26,7 @@ class StoredNotices:
     def __init__(self, directory: Directory, topics: Topics) -> None:
         self._directory = directory
         self._topics = topics
-        self._open: dict[str, None] = {}
+        self._open: dict[str, bool] = {}
         self._sealed: dict[tuple[str, int], StoredUpTo] = {}
         self._durable: dict[tuple[str, int], StoredUpTo] = {}
         self._told_at = 0
@@ -33,26 +35,23 @@ class StoredNotices:
         self.send: Callable[[str, bytes], bool] | None = None
         """Publishes (topic, payload) at QoS 1 to whoever is there; False: not now, it is to be tried again."""
 
-    def note(self, entry: Entry) -> None:
-        """Remember to tell this device."""
+    def note(self, entry: Entry, *, is_all: bool = False) -> None:
+        """Remember to tell this device of the tracks that it has sent to since; `is_all`: of every track."""
         if entry.tracks:
-            self._open[entry.device_id] = None
+            self._open[entry.device_id] = is_all or self._open.get(entry.device_id, False)
 
     def seal(self) -> None:
         """Keep what the group that is closed now says of the devices that were noted."""
         if not self._open:
             return
         devices, self._open = self._open, {}
-        for device_id in devices:
+        for device_id, is_all in devices.items():
             entry = self._directory.entries.get(device_id)
             for track in entry.tracks.values() if entry else ():
-                self._sealed[device_id, track.track_no] = StoredUpTo(
-                    stream=track.stream,
-                    epoch=track.epoch,
-                    seq=track.low - 1,
-                    device_sent=track.device_sent,
-                    server_received=track.received,
-                )
+                branches = (track, *(track.forks or ()))
+                is_touched = any(each.received != each.told for each in branches)
+                if (is_all or is_touched) and entry is not None and not is_derived(entry, track):
+                    self._sealed[device_id, track.track_no] = _stored_up_to(branches)
 
     def committed(self, now: int) -> None:
         """Tell what the group said, now that it is durable."""
@@ -72,3 +71,17 @@ class StoredNotices:
             if not self.send(self._topics.build(topic), encode(structs.replace(notice, server_sent=now))):
                 untold[key] = notice
         self._durable = untold
+
+
+def _stored_up_to(branches: Sequence[Track]) -> StoredUpTo:
+    """Say what is stored of a track, whoever asks: of clones, the one with less must not believe the other's number."""
+    for each in branches:
+        each.told = each.received
+    track, heard = branches[0], max(branches, key=lambda each: each.received)
+    return StoredUpTo(
+        stream=track.stream,
+        epoch=track.epoch,
+        seq=min(each.low for each in branches) - 1,
+        device_sent=heard.device_sent,
+        server_received=heard.received,
+    )

@@ -115,6 +115,17 @@ class DuckDBStore:
             ).fetchnumpy()
         return points_of(found)
 
+    def last_samples(self, count: int) -> Points:
+        """Return the points of the last `count` sample numbers of each track, among those not sealed yet."""
+        with self._reader.snapshot() as (con, tables):
+            found = con.execute(
+                f"WITH hot AS ({union_of(tables)}), last AS (SELECT track, max(seq) AS seq FROM hot WHERE track > 0 "
+                "GROUP BY track) SELECT hot.* FROM hot JOIN last USING (track) WHERE hot.seq > last.seq - ? "
+                "ORDER BY hot.track, hot.seq",
+                [count],
+            ).fetchnumpy()
+        return points_of(found)
+
     # --- writing ------------------------------------------------------------------------------------------------
 
     def commit(self, commit: Commit) -> None:
@@ -366,8 +377,10 @@ class DuckDBStore:
         names = con.execute("SELECT DISTINCT device_id FROM devices WHERE device = ?", [device_no]).fetchall()
         for (device_id,) in names:
             con.execute("DELETE FROM quarantine WHERE device_id = ?", [device_id])
-        for table in ("documents", "tracks", "series"):
-            con.execute(f"DELETE FROM {table} WHERE device = ?", [device_no])
+        con.execute("DELETE FROM documents WHERE device = ?", [device_no])
+        # The numbers stay taken: another device would inherit what the log and folded state say of them.
+        con.execute("UPDATE tracks SET stream = '', epoch = '' WHERE device = ?", [device_no])
+        con.execute("UPDATE series SET name = '', unit = '' WHERE device = ?", [device_no])
         con.execute("UPDATE devices SET device_id = '' WHERE device = ?", [device_no])
         con.execute("DELETE FROM state WHERE kind IN ('ids', 'prints') AND key = ?", [device_no])
 

@@ -79,6 +79,10 @@ class LatestValues:
             shown = exact if isinstance(exact, int) and float(exact) == value else int(value)
         return int(self.time[series]), shown, int(self.quality[series]), int(self.received[series])
 
+    def time_of(self, series: int) -> int | None:
+        """Return the newest time of a series, None before its first point."""
+        return None if series >= len(self.time) or self.time[series] == _NEVER else int(self.time[series])
+
     def forget(self, series: Iterable[int]) -> None:
         """Clear series of an erased device."""
         for number in series:

@@ -4,8 +4,9 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,15 +14,19 @@ from godwit.contract.errors import UnavailableError
 from godwit.server.telemetry.lttb import largest_triangles
 from godwit.server.telemetry.model import (
     Commit,
+    DeviceRow,
     Document,
     Points,
     Quarantined,
     Recovered,
     Retention,
+    SeriesRow,
     StateRow,
+    TrackRow,
 )
 from godwit.server.telemetry.store import Aggregate, Buckets, StoreStats
 
+Row = TypeVar("Row", DeviceRow, SeriesRow, TrackRow)
 _COLUMNS = ("series", "time", "value", "kind", "quality", "seq", "track", "offset", "received")
 
 _AGGREGATES: dict[str, Callable[[NDArray[np.float64]], float]] = {
@@ -70,18 +75,24 @@ class MemoryStore:
         kept = [each for commit in self._commits for each in commit.quarantined]
         return Recovered(
             number=self._commits[-1].number if self._commits else 0,
-            devices=list({row.device_no: row for commit in self._commits for row in commit.devices}.values()),
-            series=[
-                row
-                for row in {row.series_no: row for commit in self._commits for row in commit.series}.values()
-                if row.device_no not in self._erased
+            devices=[
+                self._unless_erased(row, device_id="")
+                for row in {row.device_no: row for commit in self._commits for row in commit.devices}.values()
             ],
-            tracks=[row for commit in self._commits for row in commit.tracks if row.device_no not in self._erased],
+            series=[
+                self._unless_erased(row, name="", unit="")
+                for row in {row.series_no: row for commit in self._commits for row in commit.series}.values()
+            ],
+            tracks=[self._unless_erased(row, stream="", epoch="") for commit in self._commits for row in commit.tracks],
             state=list(self._state.values()),
             deltas=[(each.number, each.delta) for each in self._commits if each.number > self._folded],
             quarantine_number=max((each.number for each in kept), default=0),
             quarantine_bytes=sum(len(each.payload) for each in kept if each.number not in self._released),
         )
+
+    def _unless_erased(self, row: Row, **blank: str) -> Row:
+        """Return a row; of an erased device only its numbers, which stay taken."""
+        return msgspec.structs.replace(row, **blank) if row.device_no in self._erased else row
 
     def newest(self) -> Points:
         """Return the newest point of each series."""
@@ -89,6 +100,16 @@ class MemoryStore:
         order = np.lexsort((points.seq, points.time, points.series))
         is_last = np.append(np.diff(points.series[order]) != 0, True) if len(order) else np.zeros(0, bool)
         return _take(points, order[is_last])
+
+    def last_samples(self, count: int) -> Points:
+        """Return the last samples of each track."""
+        points = self._points()
+        if not len(points):
+            return points
+        last = np.full(int(points.track.max()) + 1, -1, np.int64)
+        np.maximum.at(last, points.track, points.seq)
+        chosen = np.flatnonzero((points.track > 0) & (points.seq > last[points.track] - count))
+        return _take(points, chosen[np.lexsort((points.seq[chosen], points.track[chosen]))])
 
     def commit(self, commit: Commit) -> None:
         """Make `commit` part of what is recovered."""

@@ -52,6 +52,10 @@ class TelemetryStore(Protocol):
         """Return the newest point of each series among those not sealed yet. Called once, after `recover`."""
         ...
 
+    def last_samples(self, count: int) -> Points:
+        """Return the points of the last `count` sample numbers of each track, of those not sealed yet, in order."""
+        ...
+
     def commit(self, commit: Commit) -> None:
         """Make `commit` durable. When it raises UnavailableError, nothing of it is stored and it may be tried again."""
         ...

@@ -147,9 +147,16 @@ async def erase(device_id: Id, who: Who, rooms: Rooms) -> Response:
 
 @router.get("/{device_id}/ledger", responses=documented(404), summary="The account of a device")
 def ledger(device_id: Id, who: Who, rooms: Rooms) -> Response:
-    """Return what was accepted, doubled, late, missing, refused and quarantined by reason."""
+    """Return what was accepted, doubled, late, missing, lost by reason, cloned, refused and quarantined by reason."""
     rooms.registry.device(who, device_id)
     return answer(rooms.ingest.ledger(device_id))
+
+
+@router.get("/{device_id}/gaps", responses=documented(404), summary="What is missing of a device, and what is lost")
+def gaps(device_id: Id, who: Who, rooms: Rooms) -> Response:
+    """Return ranges of sample numbers: `missing`, which are asked for, and `lost`, with the reason the device gave."""
+    rooms.registry.device(who, device_id)
+    return answer({"items": rooms.ingest.gaps(device_id)})
 
 
 @router.get("/{device_id}/messages", responses=documented(404), summary="The last raw messages")

@@ -85,6 +85,7 @@ class _Page:
             presence=platform.registry.presence(who, device_id),
             latest=self._ask_latest(),
             ledger=platform.ingest.ledger(device_id),
+            gaps=platform.ingest.gaps(device_id),
             raw=platform.ingest.raw(device_id),
             events=events,
             said=platform.ingest.metadata(device_id),
@@ -106,7 +107,7 @@ class _Page:
         drawn = render(facts)
         part = {name: screen.sent(name, html) for name, html in drawn.items()}
         with frame.main():
-            markup(part["head"])
+            markup(part["head"] + part["clones"])
             markup(
                 f'<div class="bar" style="justify-content:space-between">{screen.sent("ranges", self._ranges())}'
                 f"{screen.sent('chips', self._chips())}</div>",
@@ -117,6 +118,7 @@ class _Page:
             markup(
                 '<div class="grid"><div class="stack w8">'
                 + parts.card("Latest values", part["latest"], flush=True)
+                + parts.card("Gaps", part["gaps"], flush=True)
                 + parts.card("Events", part["events"], flush=True)
                 + parts.card("Last messages, as they came", part["raw"], flush=True)
                 + '</div><div class="stack w4">'

@@ -1,0 +1,142 @@
+"""What the last samples of each track said, as checksums: a number that comes again is either the same sample or not.
+
+A sample is its number, its device's time and its readings; how samples are cut into messages may change between two
+attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that are stored,
+so that they can be made again from the store after a restart. Pure.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from godwit.contract.samples import Sample
+from godwit.server.ingest.batch import SAMPLE_WIDTH, Batch
+from godwit.server.ingest.tracks import Track
+from godwit.server.telemetry.model import Kind, Points
+
+KEPT: Final = 64
+"""Samples of a track whose content is known, by the last bits of their number."""
+CHUNK: Final = 1_024
+_NOTHING: Final = np.uint64(2**64 - 1)
+_LOW: Final = np.uint64(2**32 - 1)
+_HALF: Final = np.uint64(32)
+# Odd constants with bits all over: multiplying by them spreads differences upwards (Knuth, 6.4).
+_SERIES: Final = np.uint64(0x9E3779B97F4A7C15)
+_VALUE: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_TIME: Final = np.uint64(0x165667B19E3779F9)
+
+Words = NDArray[np.uint64]
+
+
+class Verdict(IntEnum):
+    """What a number's content is, beside what came under it before."""
+
+    UNKNOWN = 0
+    SAME = 1
+    OTHER = 2
+
+
+class Contents:
+    """Checksums by track number and the last bits of the sample's number."""
+
+    def __init__(self) -> None:
+        self._kept: Words = np.full((CHUNK, KEPT), _NOTHING)
+
+    def enter(self, points: Points) -> None:
+        """Take up stored readings; those of one sample stand together."""
+        is_numbered = points.track > 0
+        if not is_numbered.any():
+            return
+        starts = np.flatnonzero(np.append(True, (np.diff(points.seq) != 0) | (np.diff(points.track) != 0)))
+        bits = points.value.view(np.uint64)
+        if points.text is not None:
+            bits = bits.copy()
+            for at in np.flatnonzero(points.kind == Kind.TEXT).tolist():
+                bits[at] = crc32((points.text[at] or "").encode())
+        time = np.where(points.time == points.received, 0, points.time + points.offset)[starts]
+        checks = _checks(points.series.astype(np.int64), bits, starts, time)
+        self._put(points.track[starts], points.seq[starts], checks)
+
+    def enter_open(self, batch: Batch) -> None:
+        """Take up what the open group has got since the last time."""
+        rows = np.array(batch.samples[batch.entered_samples * SAMPLE_WIDTH :], np.int64).reshape(-1, SAMPLE_WIDTH)
+        if not len(rows):
+            return
+        at = batch.entered_readings
+        bits = np.array(batch.values[at:], np.float64).view(np.uint64)
+        for index, _kind, text in batch.kinds:
+            if index >= at and isinstance(text, str):
+                bits[index - at] = crc32(text.encode())
+        starts = np.append(0, np.cumsum(rows[:-1, 4]))
+        time = np.where(rows[:, 0] == rows[:, 3], 0, rows[:, 0])
+        checks = _checks(np.array(batch.series[at:], np.int64), bits, starts, time)
+        self._put(rows[:, 2].astype(np.int32), rows[:, 1], checks)
+        batch.entered_samples += len(rows)
+        batch.entered_readings = len(batch.series)
+
+    def _put(self, tracks: NDArray[np.int32], numbers: NDArray[np.int64], checks: Words) -> None:
+        while int(tracks.max()) >= len(self._kept):
+            self._kept = np.concatenate([self._kept, np.full_like(self._kept, _NOTHING)])
+        self._kept[tracks, numbers % KEPT] = (numbers.view(np.uint64) & _LOW) << _HALF | checks
+
+    def judge(self, track: Track, first: int, samples: Sequence[Sample], series: dict[str, int]) -> list[Verdict]:
+        """Compare samples `first` and following of one message with what came under their numbers before.
+
+        Of a number that has not come, or long ago, nothing is known. But what is later than all that the track ever
+        had was never there.
+        """
+        if track.track_no >= len(self._kept):
+            return [Verdict.UNKNOWN] * len(samples)
+        numbers = np.arange(first, first + len(samples), dtype=np.int64)
+        known = self._kept[track.track_no, numbers % KEPT]
+        has_content = (known >> _HALF) == (numbers.view(np.uint64) & _LOW)
+        timed, timeless = _checks_of(samples, series)
+        is_same = ((known & _LOW) == timed) | ((known & _LOW) == timeless)
+        return [
+            _verdict(track, sample, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.UNKNOWN
+            for number, sample, has, same in zip(
+                numbers.tolist(), samples, has_content.tolist(), is_same.tolist(), strict=True
+            )
+        ]
+
+
+def _verdict(track: Track, sample: Sample, *, has_content: bool, is_same: bool) -> Verdict:
+    if has_content:
+        return Verdict.SAME if is_same else Verdict.OTHER
+    return Verdict.OTHER if sample.time is not None and sample.time > track.newest else Verdict.UNKNOWN
+
+
+def _checks_of(samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:
+    """Return the checksums that samples have in the store: with their time, and where the server's stands for it."""
+    numbers: list[int] = []
+    values: list[float] = []
+    texts: list[tuple[int, int]] = []
+    starts: list[int] = []
+    for sample in samples:
+        starts.append(len(numbers))
+        for name, value in sample.values.items() or (("", 0.0),):
+            if isinstance(value, str):
+                texts.append((len(values), crc32(value.encode())))
+            numbers.append(series.get(name, -1))
+            values.append(float("nan") if isinstance(value, str) else float(value))
+    bits = np.array(values, np.float64).view(np.uint64)
+    for at, check in texts:
+        bits[at] = check
+    time = np.array([0 if sample.time is None else sample.time for sample in samples], np.int64)
+    named = np.array(numbers, np.int64)
+    return _checks(named, bits, np.array(starts), time), _checks(named, bits, np.array(starts), time * 0)
+
+
+def _checks(series: NDArray[np.int64], bits: Words, starts: NDArray[np.intp], time: NDArray[np.int64]) -> Words:
+    """Return 32 bits a sample; the order of its readings does not matter."""
+    readings = _mixed(series.view(np.uint64) * _SERIES + bits)
+    return _mixed(np.add.reduceat(readings, starts) + time.view(np.uint64) * _TIME) >> _HALF
+
+
+def _mixed(words: Words) -> Words:
+    words = (words ^ (words >> _HALF)) * _VALUE
+    return (words ^ (words >> np.uint64(29))) * _SERIES
