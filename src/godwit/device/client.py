@@ -283,7 +283,8 @@ class Device:
 
     def _given_up(self, track: Track, seq: int) -> str:
         """Return why a sample will never be stored; empty: it is."""
-        gaps = (each for each in self._spool.gaps() if (each.stream, each.epoch) == track)
+        known = (*self._spool.gaps(), *self._uplink.given_up)
+        gaps = (each for each in known if (each.stream, each.epoch) == track)
         return next((each.reason for each in gaps if each.first <= seq <= each.last), "")
 
     def noticed(self, notice: Notice) -> None:

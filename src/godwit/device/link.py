@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from godwit.contract import notices, stored
 from godwit.contract.errors import GodwitError, UnavailableError
 from godwit.contract.ids import DeviceId
-from godwit.contract.notices import Notice
+from godwit.contract.notices import GapWanted, Notice
 from godwit.contract.topics import Channel, DeviceTopic, topics_for
 from godwit.device.power import PowerPolicy, Waiting
 from godwit.device.reconnect import Plan, Reconnect
@@ -343,7 +343,11 @@ class Link:
             self._uplink.stored(stored.decode(publish.payload))
             self._owner.settled()
         elif topic.channel is Channel.NOTICES:
-            self._owner.noticed(notices.decode(publish.payload))
+            notice = notices.decode(publish.payload)
+            details = notices.details_of(notice)
+            if isinstance(details, GapWanted):
+                self._uplink.wanted(details.stream, details.epoch, details.ranges)
+            self._owner.noticed(notice)
 
     async def _goodbye(self, client: MqttClient) -> None:
         with contextlib.suppress(GodwitError, OSError, TimeoutError):

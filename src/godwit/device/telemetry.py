@@ -13,6 +13,7 @@ import cbor2
 from godwit.contract.errors import MalformedError
 from godwit.contract.samples import Reading, Sample, Value, sample_of
 from godwit.contract.versions import SCHEMA_VERSION
+from godwit.spool import Gap
 
 _TIMESTAMP: Final = b"\xa2" + cbor2.dumps("timestamp") + b"\x1b"
 _READINGS: Final = cbor2.dumps("readings")
@@ -62,6 +63,12 @@ def encode_message(
     laid = [_TIMESTAMP + _TIME.pack(max(0, time)) + _READINGS + item for time, item in samples]
     parts += (_SAMPLES, _header(_ARRAY, len(laid)))
     return b"".join(parts + laid)
+
+
+def encode_gaps(gaps: Iterable[Gap]) -> bytes:
+    """Return the message that says which samples will never come."""
+    said = [each._asdict() for each in gaps]
+    return cbor2.dumps({"schemaVersion": SCHEMA_VERSION, "gaps": said})
 
 
 def _header(kind: int, size: int) -> bytes:

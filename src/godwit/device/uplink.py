@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from godwit.contract.compression import Compression, compress
+from godwit.contract.gaps import DELETED
 from godwit.contract.stored import StoredUpTo
 from godwit.contract.topics import Channel
 from godwit.device.streams import Stream
-from godwit.device.telemetry import encode_message, follow_each_other, number_event
+from godwit.device.telemetry import encode_gaps, encode_message, follow_each_other, number_event
 from godwit.mqtt import reasons
-from godwit.spool import Item, Spool, Track
+from godwit.spool import Gap, Item, Spool, Track
 
 SAMPLES_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 65_536
@@ -25,6 +26,9 @@ ANSWER_S: Final = 20.0
 ANSWER_S_MAX: Final = 600.0
 PAUSE_S: Final = 1.0
 PAUSE_S_MAX: Final = 300.0
+GAPS_MAX: Final = 500
+"""Gap records in a message."""
+GIVEN_UP_MAX: Final = 256
 COMPRESSED_FROM: Final = 256
 """Smaller messages gain nothing."""
 
@@ -107,6 +111,12 @@ class Uplink:
         self._qos_max = 1
         self.bytes_max = BATCH_BYTES_MAX
         """The largest message that the server takes, where it is smaller than ours."""
+        self._gaps_under_way: dict[int, list[Gap]] = {}
+        self._gaps_at = self._gaps_not_before = 0.0
+        self._deleted: list[Gap] = []
+        """What the server asked for, and had said was stored."""
+        self.given_up: deque[Gap] = deque(maxlen=GIVEN_UP_MAX)
+        """Gaps that the server was told of."""
         self.refused: list[tuple[str, int, str]] = []
         """(stream, samples, reason) of what the server keeps in quarantine; for the application to look at."""
         self.sent_again = 0
@@ -163,6 +173,8 @@ class Uplink:
             self.forget()
         self._is_open, self._is_promised = True, is_promised
         self.bytes_max = min(BATCH_BYTES_MAX, bytes_max or BATCH_BYTES_MAX)
+        if qos_max == 0 or not is_promised:
+            self._gaps_under_way.clear()
         for lane in self._lanes.values():
             lane.pause_s, lane.answer_s, lane.not_before = PAUSE_S, ANSWER_S, 0.0
             if self.qos_of(lane.stream) == 0:
@@ -176,6 +188,7 @@ class Uplink:
     def forget(self) -> None:
         """Send everything that is not stored again: the MQTT session that had messages under way is gone."""
         self._by_number.clear()
+        self._gaps_under_way.clear()
         for lane in self._lanes.values():
             lane.rewind(0.0)
 
@@ -189,6 +202,8 @@ class Uplink:
         """Return the message that leaves now: of the most urgent stream that has one."""
         if not self._is_open:
             return None
+        if (gaps := self._tell_gaps(now)) is not None:
+            return gaps
         for lane in self._order:
             self._look_after(lane, now)
             if now < lane.not_before or len(lane.batches) >= self._window:
@@ -197,6 +212,29 @@ class Uplink:
             if message is not None:
                 return message
         return None
+
+    def _tell_gaps(self, now: float) -> Message | None:
+        """Return the message about what will never be sent, if there is something to say that is not being said."""
+        if now < self._gaps_not_before or (
+            self._gaps_under_way and (self._is_promised or now < self._gaps_at + ANSWER_S)
+        ):
+            return None
+        self._gaps_under_way.clear()
+        gaps = (self._spool.gaps() + self._deleted)[:GAPS_MAX]
+        if not gaps:
+            return None
+        self._number += 1
+        self._gaps_at = now
+        self._gaps_under_way[self._number] = gaps
+        return Message(self._number, "", Channel.TELEMETRY, encode_gaps(gaps), min(1, self._qos_max))
+
+    def _gaps_told(self, gaps: Iterable[Gap]) -> None:
+        for gap in gaps:
+            self.given_up.append(gap)
+            if gap in self._deleted:
+                self._deleted.remove(gap)
+            else:
+                self._spool.gap_told(gap)
 
     def _cut(self, lane: _Lane, now: float) -> Message | None:
         again = bool(lane.wanted)
@@ -257,6 +295,8 @@ class Uplink:
         if not self._is_open:
             return None
         due: list[float] = []
+        if self._gaps_under_way and not self._is_promised:
+            due.append(self._gaps_at + ANSWER_S)
         for lane in self._order:
             if lane.batches and not self._is_awaited(lane):
                 due.append(lane.batches[0].sent_at + lane.answer_s)
@@ -273,6 +313,13 @@ class Uplink:
 
     def delivered(self, number: int, reason_code: int, reason_string: str | None, now: float) -> None:
         """Note what the server answered to a message at QoS 1."""
+        if number in self._gaps_under_way:
+            if self._is_promised and (reason_code < REFUSED_FROM or reason_code not in TRY_AGAIN):
+                self._gaps_told(self._gaps_under_way.pop(number))
+            elif self._is_promised:
+                self._gaps_under_way.pop(number)
+                self._gaps_not_before = now + PAUSE_S_MAX / 10
+            return
         lane, batch = self._by_number.pop(number, (None, None))
         if lane is None or batch is None:
             return
@@ -323,6 +370,14 @@ class Uplink:
             self._by_number.pop(lane.batches.popleft().number, None)
         lane.cursor = max(lane.cursor, notice.seq)
         self._settle(lane, notice.seq)
+        for number, gaps in list(self._gaps_under_way.items()):
+            known = [each for each in gaps if (each.stream, each.epoch) == lane.track and each.last <= notice.seq]
+            self._gaps_told(known)
+            left = [each for each in gaps if each not in known]
+            if left:
+                self._gaps_under_way[number] = left
+            else:
+                del self._gaps_under_way[number]
 
     def wanted(self, stream: str, epoch: str, ranges: Iterable[tuple[int, int]]) -> None:
         """Note that the server misses some numbers. What is still here is sent; of the rest there is a gap record."""
@@ -339,5 +394,8 @@ class Uplink:
                 if at < gone_first:
                     lane.wanted.append((at, gone_first - 1))
                 at = gone_last + 1
+                gap = Gap(stream, epoch, gone_first, gone_last, DELETED)
+                if gap not in self._deleted and len(self._deleted) < GAPS_MAX:
+                    self._deleted.append(gap)
             if at <= last:
                 lane.wanted.append((at, last))

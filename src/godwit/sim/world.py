@@ -27,8 +27,10 @@ from godwit.server.broker.broker import Broker
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
 from godwit.server.broker.rights import LOCAL, PasswordAuthenticator
+from godwit.server.ingest.account import LOST, clones_of, gaps_of
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
+from godwit.server.ingest.door import Gap
 from godwit.server.ingest.service import Ingest
 from godwit.server.registry.model import Device as Registered
 from godwit.server.telemetry.live import LiveFeed
@@ -141,6 +143,25 @@ class Platform:
         self.store = self.store.crash()
         self._journal.abandon()
 
+    def lost(self, device: str, stream: str, epoch: str) -> set[int]:
+        """Return the numbers that the platform knows will never come."""
+        entry = self.ingest.directory.entries[device]
+        return {
+            number
+            for each in gaps_of(entry)
+            if (each.stream, each.epoch) == (stream, epoch) and each.state == LOST
+            for number in range(each.first, each.last + 1)
+        }
+
+    def open_gaps(self) -> list[Gap]:
+        """Return what the platform still waits for."""
+        entries = self.ingest.directory.entries.values()
+        return [each for entry in entries for each in gaps_of(entry) if each.state != LOST]
+
+    def clones(self) -> int:
+        """Return how many clones the platform believes to have seen."""
+        return sum(len(clones_of(entry)) for entry in self.ingest.directory.entries.values())
+
     def rows(self) -> Iterator[tuple[str, str, str, int, float]]:
         """Yield (device, stream, epoch, number, value) of every point of the store."""
         directory = self.ingest.directory
@@ -203,17 +224,6 @@ class Application:
             self.refused += 1
             return
         self.sent.setdefault((stream, place.epoch), {})[place.seq] = value
-
-    def given_up(self, stream: str, epoch: str) -> set[int]:
-        """Return the numbers that the spool says were evicted."""
-        assert self.device is not None
-        gaps = self.device.gaps
-        return {
-            seq
-            for each in gaps
-            if (each.stream, each.epoch) == (stream, epoch)
-            for seq in range(each.first, each.last + 1)
-        }
 
     def kill(self) -> None:
         """Switch it off at once."""
@@ -316,7 +326,7 @@ class World:
                 counts = Counter(seq for seq, _ in rows)
                 doubled = sorted(seq for seq, count in counts.items() if count > 1)
                 assert not doubled, f"{application.name} {stream}: stored twice: {doubled[:10]}"
-                lost = application.given_up(stream, epoch)
+                lost = self.platform.lost(application.name, stream, epoch)
                 missing = sorted(seq for seq in sent if seq not in counts and seq not in lost)
                 assert not missing, f"{application.name} {stream}: lost {len(missing)}: {missing[:10]}"
                 wrong = [seq for seq, value in rows if seq in sent and sent[seq] != value]
@@ -326,6 +336,8 @@ class World:
                 books.sent += len(sent)
                 books.stored += len(rows)
                 books.given_up += len(set(sent) & lost)
+        assert not self.platform.clones(), "the platform takes a device for its own clone"
+        assert not self.platform.open_gaps(), f"gaps that nobody answered: {self.platform.open_gaps()[:3]}"
         books.commits, books.starts = self.platform.ingest._number, self.platform.starts  # noqa: SLF001
         books.cuts, books.faults = self.network.cuts, self.platform.faults
         books.seconds = self.loop.time()
