@@ -7,6 +7,7 @@ away, and this process may be killed and started again.
 import argparse
 import asyncio
 import contextlib
+import os
 import ssl
 import sys
 import threading
@@ -14,14 +15,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from godwit.cli.device_lines import CsvLines, JsonLines, reader_of
+from godwit.cli.device_lines import CsvLines, JsonLines, LineSplit, reader_of
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 
 if TYPE_CHECKING:
     from godwit.device import Device
 
-LINES_HELD: Final = 1_000
+PART_BYTES: Final = 65_536
+PARTS_HELD: Final = 4
 SAY_EVERY_S: Final = 5.0
 
 
@@ -139,16 +141,21 @@ async def _feed(device: "Device", options: argparse.Namespace) -> tuple[int, int
 
 async def _lines() -> AsyncIterator[str]:
     """Yield the lines of standard input, read in a thread: a pipe that is silent blocks nobody."""
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue[str | None](LINES_HELD)
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[bytes](PARTS_HELD)
 
     def read() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            for text in sys.stdin:
-                asyncio.run_coroutine_threadsafe(queue.put(text), loop).result()
-            asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()
+            data = b"-"
+            while data:
+                data = os.read(sys.stdin.fileno(), PART_BYTES)  # what is there, without waiting for more
+                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
 
     threading.Thread(target=read, daemon=True).start()
-    while (text := await queue.get()) is not None:
+    split = LineSplit()
+    while data := await queue.get():
+        for text in split.feed(data):
+            yield text
+    for text in split.rest():
         yield text
 
 

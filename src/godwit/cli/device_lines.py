@@ -11,6 +11,7 @@ import msgspec
 from godwit.contract.errors import MalformedError
 from godwit.contract.samples import Reading, Value
 
+LINE_BYTES_MAX: Final = 1_048_576
 TIMES: Final = ("timestamp", "time", "ts")
 
 
@@ -19,6 +20,30 @@ class Line(NamedTuple):
 
     at: str | float | int | None
     readings: dict[str, Value | Reading | None]
+
+
+class LineSplit:
+    """Cuts bytes into lines. What is no UTF-8 stays in the line as half characters, which no reader takes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Return the lines that are complete now, without their ends; one that does not end is cut."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LINE_BYTES_MAX:
+            lines.append(self._rest)
+            self._rest = b""
+        return [_text(each) for each in lines]
+
+    def rest(self) -> list[str]:
+        """Return the last line, if it has no end."""
+        rest, self._rest = self._rest, b""
+        return [_text(rest)] if rest else []
+
+
+def _text(line: bytes) -> str:
+    return line.rstrip(b"\r").decode("utf-8", "surrogateescape")
 
 
 class JsonLines:
@@ -30,7 +55,7 @@ class JsonLines:
             return None
         try:
             said = msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
             raise MalformedError(f"not JSON: {error}") from error
         if not isinstance(said, dict):
             raise MalformedError('a line is a JSON object, such as {"temperature": 21.5}')
