@@ -69,8 +69,9 @@ def test_readings_events_and_health_arrive(platform: Any, tmp_path: Path, eventu
     assert latest["n"]["value"] == 8
     (event,) = platform.json("/api/v1/devices/press-7/events")["items"]
     assert json.loads(event["payload"])["event"] == "door-open"
-    there = eventually(lambda: not (p := platform.json("/api/v1/devices/press-7")["presence"])["online"] and p)
-    assert there["status"]["status"] == "offline"
+    there = eventually(lambda: platform.json("/api/v1/devices/press-7")["presence"]["status"])
+    assert eventually(lambda: platform.json("/api/v1/devices/press-7")["presence"]["online"] is False)
+    assert there["firmwareVersion"] == "1.2.3"
     ledger = ledger_of(platform, "press-7")
     assert (ledger["accepted"], ledger["duplicate"], ledger["gaps"]) == (3, 0, 0)
 

@@ -51,6 +51,21 @@ def unpacked(payload: bytes, content_type: str | None, codec: str | None = None)
     return decompress(payload)
 
 
+def legible(payload: bytes) -> str | None:
+    """Return a CBOR or compressed message as JSON, for people to read; None where it is neither."""
+    try:
+        plain = unpacked(payload, None)
+        encoding = encoding_of(plain, None, None)
+        if encoding is Encoding.JSON:
+            return None if plain is payload else plain.decode()
+        tree = load(plain, encoding)
+        if not isinstance(tree, dict | list) or not tree:
+            return None
+        return json.dumps(tree, ensure_ascii=False, default=bytes.hex)
+    except (MalformedError, ValueError, TypeError):
+        return None
+
+
 def encoding_of(payload: bytes, content_type: str | None, codec: str | None) -> Encoding:
     """Tell the encoding: by content type (MQTT 5), else as the device's type declares, else by the first byte."""
     if len(payload) > PAYLOAD_BYTES_MAX:

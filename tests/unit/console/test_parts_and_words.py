@@ -1,5 +1,9 @@
 """What is shown: escaped, in words people read, and an explanation for every reason code."""
 
+import json
+import zlib
+
+import cbor2
 import pytest
 
 from godwit.contract import codes
@@ -141,3 +145,15 @@ def test_text_can_be_read_in_both_modes(colours: dict[str, str]) -> None:
     pairs += [(tone, f"{tone}-wash") for tone in ("good", "warn", "bad", "accent")] + [("accent-ink", "accent")]
     short = {pair: _contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs}
     assert not {pair: round(value, 2) for pair, value in short.items() if value < 4.5}
+
+
+def test_cbor_and_compressed_payloads_are_shown_as_json() -> None:
+    said = cbor2.dumps({"event": "boot", "details": {"n": 1, "raw": b"\x01\xff"}})
+    assert json.loads(words.payload(said)) == {"event": "boot", "details": {"n": 1, "raw": "01ff"}}
+    assert words.payload(zlib.compress(said)) == words.payload(said)
+    assert words.event(cbor2.dumps({"event": "leak", "severity": "error", "details": {"litres": 3}})) == (
+        "leak",
+        "litres 3",
+        "error",
+    )
+    assert words.payload(b"\x80\x01\x02").startswith("0000  80 01 02")

@@ -3,6 +3,8 @@
 import json
 from typing import Final
 
+from godwit.contract.payloads import legible
+
 _UNITS: Final = {"Cel": "°C", "%RH": "% RH", "/": "", "lx": "lx", "m/s2": "m/s²", "m3": "m³", "m2": "m²", "count": ""}
 """SenML codes (RFC 8428, 12.1) that are written differently for people."""
 
@@ -59,7 +61,10 @@ def value(of: float | str) -> str:
 
 
 def payload(raw: bytes) -> str:
-    """Return up to 4 KiB of a payload: JSON indented, other text as it is, anything else as a hex dump."""
+    """Return up to 4 KiB of a payload: JSON and CBOR indented, other text as it is, anything else as a hex dump."""
+    told = legible(raw)
+    if told is not None:
+        return json.dumps(json.loads(told), indent=2, ensure_ascii=False)[:LINES_MAX]
     cut = raw[:LINES_MAX]
     try:
         shown = cut.decode()
@@ -86,7 +91,7 @@ def hex_dump(raw: bytes) -> str:
 def event(raw: bytes) -> tuple[str, str, str]:
     """Return what kind of event a device reported, what it says about it, and how grave it calls it."""
     try:
-        told = json.loads(raw)
+        told = json.loads(legible(raw) or raw)
     except (ValueError, RecursionError):
         return "event", f"{len(raw)} bytes", ""
     if not isinstance(told, dict):

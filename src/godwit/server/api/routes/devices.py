@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DEVICE_ID_PATTERN
+from godwit.contract.payloads import legible
 from godwit.server.api.access import Id, Rooms, Who
 from godwit.server.api.answers import answer, device_document, time_or_none
 from godwit.server.api.problems import documented
@@ -167,7 +168,7 @@ def messages(device_id: Id, who: Who, rooms: Rooms) -> Response:
         {
             "received": time_or_none(each.received),
             "topic": each.topic,
-            "payload": each.payload.decode("utf-8", "replace"),
+            "payload": legible(each.payload) or each.payload.decode("utf-8", "replace"),
             "code": each.code or None,
         }
         for each in rooms.ingest.raw(device_id)
@@ -191,7 +192,7 @@ def events(
         {
             "received": time_or_none(each.received),
             "channel": each.channel,
-            "payload": each.payload.decode("utf-8", "replace"),
+            "payload": legible(each.payload) or each.payload.decode("utf-8", "replace"),
         }
         for each in found
     ]
