@@ -10,7 +10,7 @@ from godwit.server.console.device_parts import Facts, render
 from godwit.server.console.pages.devices import Wanted, wanted_from
 from godwit.server.console.pages.quarantine import render_sheet
 from godwit.server.console.reasons import REASONS
-from godwit.server.ingest.door import DeviceLedger, Latest, RawMessage
+from godwit.server.ingest.door import Clone, DeviceLedger, Gap, Latest, RawMessage
 from godwit.server.registry.model import Device, Location, Presence
 from godwit.server.telemetry.live import Reading
 from godwit.server.telemetry.model import Document, Quarantined
@@ -36,7 +36,8 @@ def test_nothing_that_a_device_says_becomes_markup() -> None:
         device=device,
         presence=Presence(EVIL, status=status, reason=EVIL),
         latest=[Latest(1, EVIL, EVIL, 1, EVIL, EVIL, 1)],
-        ledger=DeviceLedger(EVIL, 1, 1, 1, 1, 1, 1, 1, {EVIL: 1}),
+        ledger=DeviceLedger(EVIL, 1, 1, 1, 1, 1, 1, {EVIL: 1}, 1, [Clone(EVIL, EVIL, EVIL, 1, 1, 2**62)], 1, {EVIL: 1}),
+        gaps=[Gap(EVIL, EVIL, 1, 2, 2, EVIL, EVIL)],
         raw=[RawMessage(1, EVIL, EVIL.encode(), EVIL)],
         events=[Document(1, "events", 1, 1, b'{"event": "<script>", "message": "<script>"}')],
         said=Metadata(firmware_version=EVIL, battery_level=9.4, signal_strength=-61.0, uptime=90.0),
