@@ -35,7 +35,10 @@ MUTATIONS = {
         STORY,
     ),
     "deduplication is not in the transaction": Mutation(
-        "server/ingest/service.py", "            batch.released,\n            data,\n", "            batch.released,\n", STORY
+        "server/ingest/service.py",
+        "            batch.released,\n            data,\n",
+        "            batch.released,\n",
+        STORY,
     ),
     "the epoch is forgotten": Mutation(
         "server/ingest/pipeline.py",
@@ -47,7 +50,10 @@ MUTATIONS = {
         "server/ingest/delta.py", "            dirty.tracks.add(number)\n", "", STORY
     ),
     "gap records are not in the transaction": Mutation(
-        "server/ingest/delta.py", "np.int64).tobytes(), batch.lost\n", "np.int64).tobytes(), []\n", f"{INGEST}/test_gaps.py"
+        "server/ingest/delta.py",
+        "np.int64).tobytes(), batch.lost\n",
+        "np.int64).tobytes(), []\n",
+        f"{INGEST}/test_gaps.py",
     ),
     "stored is said of what has holes": Mutation(
         "server/ingest/stored.py", "min(each.low for each", "min(each.high for each", f"{INGEST}/test_gaps.py"
@@ -56,7 +62,10 @@ MUTATIONS = {
         "server/ingest/service.py", "        self.stored.seal()\n", "", f"{INGEST}/test_gaps.py"
     ),
     "contents are not compared": Mutation(
-        "server/ingest/contents.py", "Verdict.SAME if is_same else Verdict.OTHER", "Verdict.SAME", f"{INGEST}/test_clones.py"
+        "server/ingest/contents.py",
+        "Verdict.SAME if is_same else Verdict.OTHER",
+        "Verdict.SAME",
+        f"{INGEST}/test_clones.py",
     ),
 }
 

@@ -125,9 +125,7 @@ def test_two_devices_under_one_name_are_told_apart_and_told(
         copy.send(n - 2, n, value=0.5, qos=1) if n > 205 else None  # again, as nothing was heard
     for each in (first, copy):
         eventually(lambda each=each: each.heard("clone-detected"))
-        assert each.heard("clone-detected") == [
-            {"stream": "s", "epoch": EPOCH, "first": 200, "keptAs": f"{EPOCH}~2"}
-        ]
+        assert each.heard("clone-detected") == [{"stream": "s", "epoch": EPOCH, "first": 200, "keptAs": f"{EPOCH}~2"}]
     everything = sorted([*range(230), *(n + 0.5 for n in range(200, 230))])
     for each in (first, copy):
         each.leave()

@@ -11,9 +11,9 @@ import random
 from contextlib import suppress
 
 import pytest
+from tests.unit.ingest.conftest import Road, samples
 
 from godwit.server.ingest.commit import GroupCommit
-from tests.unit.ingest.conftest import Road, samples
 
 SAMPLES = 120
 
