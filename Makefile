@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PACKAGE := pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports unit format bench services requirements
+.PHONY: help up test chaos check lint types imports unit format bench services requirements
 
 help:
 	@echo "make up            start the platform with 12 simulated devices"
 	@echo "make test          run all tests, installing what they need"
+	@echo "make chaos         kill and cut, again and again, and see that the tests can fail; some minutes"
 	@echo "make check         format, lint, types, imports and unit tests, in under a minute"
 	@echo "make bench         measure speed and memory; results in bench-results/ (BENCH=\"--quick ingest\" for less)"
 	@echo "make format        put the code into its format"
@@ -39,6 +40,10 @@ services:
 
 test: $(VENV)/.dev services
 	@$(BIN)/python -m pytest $(PYTEST)
+
+# What takes minutes: more kills than `make test` has time for, and mistakes that the tests have to notice.
+chaos: $(VENV)/.dev
+	@GODWIT_STORE_KILLS=50 $(BIN)/python -m pytest tests/chaos tests/real/test_store_kill.py $(PYTEST)
 
 # Types are the slowest part; the rest runs beside them.
 check: $(VENV)/.dev

@@ -178,7 +178,7 @@ def test_the_road(road: Road, eventually: Callable[..., Any]) -> None:
     # what cannot be stored is quarantined and holds nobody up
     device.say("devices/m-1/telemetry", "{no json")
     device.say("devices/!!/telemetry", {"readings": {"x": 1}})
-    device.say("devices/m-1/telemetry", {"stream": "s", "epoch": "e", "seq": 3, "readings": {"temperature": 0}})
+    device.say("devices/m-1/telemetry", {"stream": "s", "epoch": "e", "seq": 3, "readings": {"temperature": 23.5}})
     eventually(lambda: platform.ingest.stats().quarantined == 2)
     eventually(lambda: platform.ingest.ledger("m-1").duplicate == 1)
 

@@ -10,11 +10,11 @@ from godwit.contract import codes
 from godwit.contract.telemetry import Metadata
 from godwit.server.console import parts, theme, words
 from godwit.server.console.curves import PUSHED_MAX, batch, custom_window, window_of
-from godwit.server.console.device_parts import Facts, render
+from godwit.server.console.device_parts import CLONE_NS, Facts, clone_banner, gaps_table, render
 from godwit.server.console.pages.devices import Wanted, wanted_from
 from godwit.server.console.pages.quarantine import render_sheet
 from godwit.server.console.reasons import REASONS
-from godwit.server.ingest.door import DeviceLedger, Latest, RawMessage
+from godwit.server.ingest.door import Clone, DeviceLedger, Gap, Latest, RawMessage
 from godwit.server.registry.model import Device, Location, Presence
 from godwit.server.telemetry.live import Reading
 from godwit.server.telemetry.model import Document, Quarantined
@@ -40,7 +40,8 @@ def test_nothing_that_a_device_says_becomes_markup() -> None:
         device=device,
         presence=Presence(EVIL, status=status, reason=EVIL),
         latest=[Latest(1, EVIL, EVIL, 1, EVIL, EVIL, 1)],
-        ledger=DeviceLedger(EVIL, 1, 1, 1, 1, 1, 1, 1, {EVIL: 1}),
+        ledger=DeviceLedger(EVIL, 1, 1, 1, 1, 1, 1, {EVIL: 1}, 1, [Clone(EVIL, EVIL, EVIL, 1, 1, 2**62)], 1, {EVIL: 1}),
+        gaps=[Gap(EVIL, EVIL, 1, 2, 2, EVIL, EVIL)],
         raw=[RawMessage(1, EVIL, EVIL.encode(), EVIL)],
         events=[Document(1, "events", 1, 1, b'{"event": "<script>", "message": "<script>"}')],
         said=Metadata(firmware_version=EVIL, battery_level=9.4, signal_strength=-61.0, uptime=90.0),
@@ -77,6 +78,26 @@ def test_an_event_is_told_in_words() -> None:
 )
 def test_a_payload_is_shown_as_json_text_or_hex(raw: bytes, begins: str) -> None:
     assert words.payload(raw).startswith(begins)
+
+
+def test_clones_are_warned_of_while_they_speak() -> None:
+    def warned(heard: int) -> str:
+        clone = Clone("main", "e", "e~2", 300, 1_234, heard)
+        return clone_banner(DeviceLedger("d", 1, 1, 1, 1, 1, 1, {}, 1_234, [clone], 1, {}), now=CLONE_NS + 1_000)
+
+    assert "1,234 samples" in warned(1_001)
+    assert "from number 300" in warned(1_001)
+    assert warned(1_000) == ""
+    assert clone_banner(None, 0) == ""
+
+
+def test_gaps_say_whether_they_are_asked_for_or_lost() -> None:
+    gaps = [Gap("main", "e", 5, 7, 3, "missing", ""), Gap("", "e", 9, 9, 1, "lost", "evicted-size")]
+    shown = gaps_table(gaps * 20)
+    assert "missing" in shown
+    assert "evicted-size" in shown
+    assert "and 20 more" in shown
+    assert "No gaps" in gaps_table([])
 
 
 def test_of_a_large_payload_four_kibibytes_are_shown() -> None:

@@ -9,7 +9,7 @@ from godwit.contract.errors import MalformedError
 from godwit.contract.gaps import GapRecord
 from godwit.contract.notices import CloneDetected, GapWanted
 from godwit.contract.protobuf import message_class
-from godwit.contract.telemetry import decode
+from godwit.contract.telemetry import Telemetry, decode
 
 SAID = {
     "stream": "main",
@@ -72,3 +72,8 @@ def test_notices_come_back_as_they_were_said() -> None:
     assert notices.details_of(notices.decode(b'{"code": "renew"}')) is None
     with pytest.raises(MalformedError):
         notices.details_of(notices.decode(b'{"code": "gap-wanted"}'))
+
+
+def test_what_a_worker_has_read_crosses_to_the_owner() -> None:
+    read = decode(msgspec.json.encode(SAID))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(read), type=Telemetry) == read

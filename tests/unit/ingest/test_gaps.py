@@ -143,6 +143,17 @@ def test_a_record_may_name_other_streams_and_come_with_samples(road, samples):
     assert (road.ledger().lost, road.ledger().accepted) == ({"damaged": 2}, 2)
 
 
+def test_of_a_stream_that_never_came_by_telemetry_nothing_is_missing(road):
+    """Events are numbered by the device as well; what its spool had to give up of them is told like samples."""
+    road.send(gap(5, 9, stream="events"), qos=0)
+    road.send({"status": "online"}, channel="status")
+    road.commit()
+    road.later(10)
+    assert (road.ledger().gaps, road.ledger().lost) == (0, {"evicted": 5})
+    assert [each.state for each in road.ingest.gaps("d")] == ["lost"]
+    assert road.notices("gap-wanted") == []
+
+
 def test_records_are_not_believed_without_an_epoch_or_of_nonsense(road):
     for bad in (
         {"gaps": [{"first": 0, "last": 1}]},

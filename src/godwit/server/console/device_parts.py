@@ -178,7 +178,7 @@ def gaps_table(gaps: list[Gap]) -> str:
         f'<td class="mono faint">{parts.text(each.epoch[:16])}</td>'
         f'<td class="right num">{each.first} {parts.NONE} {each.last}</td>'
         f'<td class="right num">{words.count(each.samples)}</td>'
-        f"<td>{parts.badge(each.reason or 'asked for', 'bad' if each.reason else 'warn')}</td></tr>"
+        f"<td>{parts.badge(each.reason or each.state, 'bad' if each.reason else 'warn')}</td></tr>"
         for each in gaps[:_GAPS_MAX]
     )
     more = f'<div class="faint">and {len(gaps) - _GAPS_MAX} more</div>' if len(gaps) > _GAPS_MAX else ""

@@ -50,7 +50,7 @@ def gaps_of(entry: Entry) -> list[Gap]:
     """Return what is missing, and what is known as lost, of each track in the order of its numbers."""
     found: list[Gap] = []
     for track in list(entry.tracks.values()):
-        ranges = [(first, stop, "") for first, stop in track.holes(GAPS_LISTED_MAX)] + track.lost
+        ranges = [(first, stop, "") for first, stop in track.missing[:GAPS_LISTED_MAX]] + track.lost
         found += [
             Gap(track.stream, track.epoch, first, stop - 1, stop - first, LOST if reason else MISSING, reason)
             for first, stop, reason in sorted(ranges)

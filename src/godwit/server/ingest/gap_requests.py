@@ -45,7 +45,7 @@ class GapRequests:
 
     def note(self, entry: Entry, track: Track, now: int) -> None:
         """Look after a track that has holes, perhaps."""
-        if track.has_holes and track.track_no not in self._requests and track.forks is None:
+        if track.track_no not in self._requests and track.forks is None and track.has_holes:
             self._requests[track.track_no] = _Request(entry, track, now + PATIENCE_NS)
 
     def recover(self, directory: Directory, now: int) -> None:

@@ -459,7 +459,8 @@ def _words_of(thing: Any, rows: int) -> str:
         message = thing.telemetry
         numbered = f", stream {message.stream} from {message.seq}" if message.seq is not None else ""
         named = f", message {message.message_id}" if message.message_id is not None else ""
-        return f"{_counted(len(message.samples), 'sample')}{numbered}{named}"
+        gaps = f", {_counted(len(message.gaps), 'gap')}" if message.gaps else ""
+        return f"{_counted(len(message.samples), 'sample')}{numbered}{named}{gaps}"
     if isinstance(thing, Admitted):
         bad = [f"{each.code}: {each.detail}" for each in thing.telemetry.samples if each.code]
         return f"{thing.entry.tenant}, type {thing.entry.device_type}" + "".join(f"; {each}" for each in bad[:3])

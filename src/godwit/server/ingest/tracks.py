@@ -74,18 +74,26 @@ class Track:
 
     @property
     def has_holes(self) -> bool:
-        """Whether numbers are missing below the highest one."""
-        return bool(self._edges)
+        """Whether numbers are missing below the highest one.
+
+        Nothing is missing where nothing ever came: a device says by gap records what it has lost of its events, too.
+        """
+        return bool(self._edges) and self.arrived > 0
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """What is missing, as (first, stop)."""
+        return self.holes() if self.has_holes else []
 
     def holes(self, limit: int | None = None) -> list[tuple[int, int]]:
-        """Return what is missing below the highest number, as (first, stop), the oldest first."""
+        """Return what is not settled below the highest number, as (first, stop), the oldest first."""
         edges = [self.low, *self._edges[:-1]]
         return list(zip(edges[: None if limit is None else 2 * limit : 2], edges[1::2], strict=False))
 
     @property
     def gaps(self) -> int:
         """How many numbers are missing below the highest one seen."""
-        return sum(stop - first for first, stop in self.holes())
+        return sum(stop - first for first, stop in self.missing)
 
     @property
     def lost(self) -> list[Lost]:
@@ -103,7 +111,8 @@ class Track:
     @property
     def arrived(self) -> int:
         """How many samples arrived."""
-        return self.high - self.start - self.gaps - sum(self.lost_counts.values())
+        open_numbers = sum(stop - first for first, stop in self.holes())
+        return self.high - self.start - open_numbers - sum(self.lost_counts.values())
 
     def is_settled(self, number: int) -> bool:
         """Whether a number is durable with its group, or lost."""
