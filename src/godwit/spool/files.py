@@ -27,7 +27,7 @@ class Lock:
     """
 
     def __init__(self, spool: Path) -> None:
-        """Take it. Raises RejectedError (`spool-in-use`) when another process has it, OSError: nothing can be written."""
+        """Take it. Raises RejectedError (`spool-in-use`): another process has it; OSError: nothing can be written."""
         self._handle = os.open(spool.with_name(spool.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,23 +60,25 @@ class Reserve:
         self._path = spool.with_name(spool.name + ".reserve")
         self._size = size
 
-    def take(self) -> bool:
-        """Take the room, if there is any; returns whether it is held."""
+        self.is_held = False
+
+    def take(self) -> None:
+        """Take the room, if there is any."""
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return False
+            return
         try:
             os.posix_fallocate(handle, 0, self._size)
+            self.is_held = True
         except OSError:
             self.release()
-            return False
         finally:
             os.close(handle)
-        return True
 
     def release(self) -> None:
         """Give the room up."""
+        self.is_held = False
         with contextlib.suppress(OSError):
             self._path.unlink()
 

@@ -16,12 +16,11 @@ from godwit.contract.errors import RejectedError
 from godwit.runtime.files import sync_directory
 from godwit.spool import schema
 from godwit.spool.faults import Fault, fault_of
-from godwit.spool.files import Lock, Reserve, boot_id, log_of, set_aside
+from godwit.spool.files import Lock, Reserve, log_of, set_aside
 from godwit.spool.model import Durability
 from godwit.spool.salvage import Salvaged, salvage
-from godwit.spool.store import Store
+from godwit.spool.store import PAGE_BYTES, Store
 
-PAGE_BYTES: Final = 4_096
 MEMORY_BYTES_MAX: Final = 8 * 2**20
 """What a spool that should be on disk holds when it has to be in memory."""
 _SEQ_TURN: Final = schema.SEQ_MASK // 2
@@ -48,29 +47,41 @@ def open_memory(random: Callable[[], str], trouble: str = "") -> Opened:
     return Opened(Store(None), None, random(), trouble)
 
 
-def open_file(path: Path, durability: Durability, bytes_max: int, random: Callable[[], str]) -> Opened:
+class Way(NamedTuple):
+    """How a file is opened."""
+
+    durability: Durability
+    bytes_max: int
+    random: Callable[[], str]
+    """Names epochs."""
+    boot: str
+    """Tells one run of the operating system from another; empty: nothing does."""
+
+
+def open_file(path: Path, way: Way) -> Opened:
     """Open or make a spool. Raises RejectedError: the path is no place for one, or it is in use."""
-    if path.is_dir():
-        raise RejectedError(f"{path} is a directory: name a file for the spool", code="spool-path")
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "no ordinary file"
+        raise RejectedError(f"{path} is {kind}: name a file for the spool", code="spool-path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock(path)
     except OSError as error:
-        return _in_memory(path, str(error), random)
-    reserve = Reserve(path, log_pages_max(bytes_max) * PAGE_BYTES)
+        return in_memory(path, str(error), way.random)
+    reserve = Reserve(path, log_pages_max(way.bytes_max) * PAGE_BYTES)
     try:
         try:
-            opened = _open(path, durability, bytes_max, random)
+            opened = _open(path, way)
         except sqlite3.Error as error:
             if fault_of(error, path) is not Fault.FULL:
                 raise
             reserve.release()
-            opened = _open(path, durability, bytes_max, random)
+            opened = _open(path, way)
     except (sqlite3.Error, OSError) as error:
         lock.release()
         if isinstance(error, sqlite3.Error) and fault_of(error, path) not in {Fault.FULL, Fault.UNWRITABLE}:
             raise
-        return _in_memory(path, str(error), random)
+        return in_memory(path, str(error), way.random)
     except BaseException:
         lock.release()
         raise
@@ -78,19 +89,20 @@ def open_file(path: Path, durability: Durability, bytes_max: int, random: Callab
     return opened._replace(lock=lock, reserve=reserve)
 
 
-def _in_memory(path: Path, why: str, random: Callable[[], str]) -> Opened:
+def in_memory(path: Path, why: str, random: Callable[[], str]) -> Opened:
+    """Make a spool in memory in the place of a file that cannot be written, with what can be read of the file."""
     opened = open_memory(random)
-    found = salvage(path, opened.store, MEMORY_BYTES_MAX, is_writable=False) if path.exists() else Salvaged()
+    found = salvage(path, opened.store, bytes_max=MEMORY_BYTES_MAX, is_writable=False) if path.exists() else Salvaged()
     trouble = f"{path} cannot be written ({why}): the spool is in memory, and is lost with the process"
     if found.items:
         trouble += f"; {found.items} unsent items of the file are sent all the same"
     return opened._replace(trouble=trouble)
 
 
-def _open(path: Path, durability: Durability, bytes_max: int, random: Callable[[], str]) -> Opened:
-    store, trouble = open_store(path, durability, bytes_max)
+def _open(path: Path, way: Way) -> Opened:
+    store, trouble = _open_store(path, way)
     try:
-        epoch, more = _begin(store, durability, random)
+        epoch, more = _begin(store, way)
         sync(path)
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
@@ -99,39 +111,37 @@ def _open(path: Path, durability: Durability, bytes_max: int, random: Callable[[
     return Opened(store, path, epoch, "; ".join(filter(None, (trouble, more))))
 
 
-def open_anew(
-    path: Path, durability: Durability, bytes_max: int, random: Callable[[], str], error: sqlite3.Error
-) -> Opened:
+def open_anew(path: Path, way: Way, error: sqlite3.Error) -> Opened:
     """Replace a file that turned out to be damaged while it was open. Raises `sqlite3.Error`, OSError."""
-    store, trouble = replace_damaged(path, durability, bytes_max, error)
-    epoch, _ = _begin(store, durability, random)
+    store, trouble = _replace_damaged(path, way, error)
+    epoch, _ = _begin(store, way)
     sync(path)
     return Opened(store, path, epoch, trouble)
 
 
-def open_store(path: Path, durability: Durability, bytes_max: int) -> tuple[Store, str]:
+def _open_store(path: Path, way: Way) -> tuple[Store, str]:
     """Open the database; a broken or newer one is set aside. Returns it, and what there is to say."""
     try:
         _refuse_foreign(path)
-        store = _store(path, durability, bytes_max)
+        store = _store(path, way)
     except NewerError as error:
         aside = set_aside(path, f"version-{error.version}")
-        return _store(path, durability, bytes_max), (
+        return _store(path, way), (
             f"{path} was written by a newer godwit (version {error.version}, this one knows {schema.VERSION}): "
             f"set aside as {aside.name}"
         )
     except sqlite3.Error as error:
         if fault_of(error, path) not in {Fault.DAMAGED, Fault.BUG}:  # at opening "no such column" is damage, too
             raise
-        return replace_damaged(path, durability, bytes_max, error)
+        return _replace_damaged(path, way, error)
     if 0 < store.version_found < schema.VERSION:
         return store, f"{path} was of version {store.version_found} and is now of version {schema.VERSION}"
     return store, ""
 
 
-def _store(path: Path, durability: Durability, bytes_max: int) -> Store:
-    synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
-    return Store(path, synchronous=synchronous, log_pages_max=log_pages_max(bytes_max))
+def _store(path: Path, way: Way) -> Store:
+    synchronous = "FULL" if way.durability is Durability.FULL else "NORMAL"
+    return Store(path, synchronous=synchronous, log_pages_max=log_pages_max(way.bytes_max))
 
 
 class NewerError(Exception):
@@ -159,33 +169,32 @@ def _refuse_foreign(path: Path) -> None:
             raise NewerError(version)
 
 
-def replace_damaged(path: Path, durability: Durability, bytes_max: int, error: sqlite3.Error) -> tuple[Store, str]:
+def _replace_damaged(path: Path, way: Way, error: sqlite3.Error) -> tuple[Store, str]:
     """Set a damaged file aside and carry over what can be read. Returns the new one and a sentence."""
     aside = set_aside(path, f"damaged-{time.time_ns() // 10**9}")
-    store = _store(path, durability, bytes_max)
+    store = _store(path, way)
     said = f"{path} was damaged ({error}): set aside as {aside.name}; "
     try:
-        found = salvage(aside, store, bytes_max)
+        found = salvage(aside, store)
     except sqlite3.Error as fault:
         return store, f"{said}not all could be carried over: {fault}"
     if not found.is_readable:
         return store, f"{said}nothing in it could be read, and what was in it is not known"
-    said += f"{found.items} items carried over, {found.lost} known to be lost"
-    return store, said if found.is_whole else f"{said}; for the rest there was no room"
+    return store, f"{said}{found.items} items carried over, {found.lost} known to be lost"
 
 
-def _begin(store: Store, durability: Durability, random: Callable[[], str]) -> tuple[str, str]:
+def _begin(store: Store, way: Way) -> tuple[str, str]:
     """Settle under which epoch to go on. Returns it, and a sentence when a power cut may have taken something."""
-    now = boot_id() or random()  # without a boot id every unclean end counts as a power cut
+    now = way.boot or way.random()  # without a boot id every unclean end counts as a power cut
     epoch, boot = store.get("epoch"), store.get("boot")
     trouble = ""
     if not epoch or (boot and boot != now) or any(lane.next > _SEQ_TURN for lane in store.lanes.values()):
         if epoch and boot:
             trouble = "the machine ended without closing the spool: what came last before it may be lost"
-        epoch = random()
+        epoch = way.random()
     with store.transaction():
         store.put("epoch", epoch)
-        store.put("boot", "" if durability is Durability.FULL else now)
+        store.put("boot", "" if way.durability is Durability.FULL else now)
         store.forget_finished(epoch)
     return epoch, trouble
 

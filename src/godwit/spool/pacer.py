@@ -22,11 +22,15 @@ class Pacer:
     """Started by the first write; ends with `stop`."""
 
     def __init__(
-        self, path: Path, *, syncs: bool, every_s: float, pages_max: int, note: Callable[[], None], lock: threading.Lock
-    ) -> None:
-        """Without `syncs` only the log is moved. `note` is called, the lock held, when the log starts over."""
+        self, path: Path, *, syncs: bool, every_s: float, pages_max: int, note: Callable[[], None],
+        tidy: Callable[[], bool], lock: threading.Lock,
+    ) -> None:  # fmt: skip
+        """Without `syncs` only the log is moved. `note` is called, the lock held, when the log starts over.
+
+        `tidy` does a little that can wait, and returns whether there is more.
+        """
         self._path, self._syncs, self._every_s, self._pages_max = path, syncs, every_s, pages_max
-        self._note, self._lock = note, lock
+        self._note, self._tidy, self._lock = note, tidy, lock
         self._log = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
         self._mover = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._pages = 0
@@ -57,6 +61,8 @@ class Pacer:
                 if self._syncs:
                     self.sync()
                 if self._pages > self._pages_max:
+                    self.move()
+                while not self._stop.is_set() and self._tidy():
                     self.move()
             except (sqlite3.Error, OSError) as error:
                 if not self.trouble:

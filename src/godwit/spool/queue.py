@@ -8,7 +8,6 @@ is left of an earlier one is served first, under the numbers it had.
 """
 
 import contextlib
-import itertools
 import logging
 import secrets
 import sqlite3
@@ -20,11 +19,11 @@ from typing import Final, TypeAlias, TypeVar
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.runtime.clock import Clock, SystemClock
 from godwit.spool import opening
+from godwit.spool.eviction import evict_old, evict_over, give_up
 from godwit.spool.faults import Fault, fault_of, unavailable
+from godwit.spool.files import boot_id
 from godwit.spool.model import (
     DAMAGED,
-    EVICTED_AGE,
-    EVICTED_SIZE,
     ITEM_BYTES,
     REFUSED,
     Depth,
@@ -33,46 +32,38 @@ from godwit.spool.model import (
     Item,
     Track,
 )
-from godwit.spool.opening import MEMORY_BYTES_MAX, PAGE_BYTES, Opened
+from godwit.spool.opening import MEMORY_BYTES_MAX, Opened, Way
 from godwit.spool.pacer import Pacer
-from godwit.spool.policy import NS, BelievedTime, Bounds, Holding, Waiting, leaving, order
-from godwit.spool.schema import SEQ_MASK
-from godwit.spool.store import Lane, Store
+from godwit.spool.policy import NS, BelievedTime, Bounds, Waiting, order
+from godwit.spool.store import PAGE_BYTES, Lane, Store
 
 log = logging.getLogger(__name__)
 
 Which: TypeAlias = str | Track
 T = TypeVar("T")
 
-SPARE_BYTES_MAX: Final = 256 * 1024
-"""What may leave at once beyond what has to."""
 AGE_CHECK_S: Final = 1.0
-VACUUM_PAGES: Final = 64
+VACUUM_PAGES: Final = 256
 
 
 class Spool:
     """One spool, open. Every method may be called from any thread."""
 
-    def __init__(
-        self, opened: Opened, *, durability: Durability, bounds: Bounds, sync_every_ms: int, random: Callable[[], str],
-        clock: Clock,
-    ) -> None:  # fmt: skip
+    def __init__(self, opened: Opened, way: Way, bounds: Bounds, sync_every_ms: int, clock: Clock) -> None:
         """Use `Spool.open`."""
         self.epoch = opened.epoch
         self._opening_trouble = opened.trouble
         self._store: Store = opened.store
         self._path, self._file_lock, self._reserve = opened.path, opened.lock, opened.reserve
-        self._durability = durability if opened.path is not None else Durability.MEMORY
-        self._bounds, self._sync_every_ms, self._random, self._clock = bounds, sync_every_ms, random, clock
+        self._way, self._bounds, self._sync_every_ms, self._clock = way, bounds, sync_every_ms, clock
         self._lock = threading.Lock()
-        self._priorities: dict[str, int] = {}
         self._current: dict[str, Lane] = {}
         self._pacer = self._make_pacer()
         self._is_closed = False
         self._time: BelievedTime | None = None
         self._age_checked_s = float("-inf")
         if bounds.age_s_max is not None:
-            newest = max((lane.oldest for lane in self._store.lanes.values() if lane.oldest is not None), default=None)
+            newest = self._store.newest()
             wall = clock.now_ns() if newest is None else min(clock.now_ns(), newest)
             self._time = BelievedTime(wall, clock.monotonic_s(), bounds.age_s_max)
 
@@ -80,43 +71,49 @@ class Spool:
     def open(
         cls, path: Path | None, *, durability: Durability = Durability.NORMAL, bounds: Bounds | None = None,
         sync_every_ms: int = 1_000, random: Callable[[], str] = lambda: secrets.token_hex(8),
-        clock: Clock | None = None,
+        clock: Clock | None = None, boot: str | None = None,
     ) -> "Spool":  # fmt: skip
         """Open the spool at `path`, or make it; without a path, or with `memory`, it is in memory.
 
         Whatever is wrong with the file, there is a spool afterwards, and `trouble` says what was found. Raises
         RejectedError only: another process has it (`spool-in-use`), or the path is no place for one (`spool-path`).
-        `random` makes the names of epochs.
+        `random` makes the names of epochs, `boot` names this run of the operating system.
         """
         bounds = bounds or Bounds()
+        way = Way(durability, bounds.bytes_max, random, boot_id() if boot is None else boot)
         if path is None or durability is Durability.MEMORY:
             opened = opening.open_memory(random)
         else:
-            opened = opening.open_file(path, durability, bounds.bytes_max, random)
+            opened = opening.open_file(path, way)
             if opened.path is None:
                 bounds = bounds._replace(bytes_max=min(bounds.bytes_max, MEMORY_BYTES_MAX))
         if opened.trouble:
             log.warning("%s", opened.trouble)
-        return cls(
-            opened, durability=durability, bounds=bounds, sync_every_ms=sync_every_ms, random=random,
-            clock=clock or SystemClock(),
-        )  # fmt: skip
+        spool = cls(opened, way, bounds, sync_every_ms, clock or SystemClock())
+        with contextlib.suppress(UnavailableError):
+            spool._change(spool._evict)  # the bounds may be narrower than they were
+        return spool
 
     def _make_pacer(self) -> Pacer | None:
         if self._path is None:
             return None
         return Pacer(
             self._path,
-            syncs=self._durability is Durability.NORMAL,
+            syncs=self._way.durability is Durability.NORMAL,
             every_s=self._sync_every_ms / 1_000,
             pages_max=opening.log_pages_max(self._bounds.bytes_max),
             note=self._note_totals,
+            tidy=self._tidy,
             lock=self._lock,
         )
 
     def _note_totals(self) -> None:
         with self._store.transaction():
             self._store.note_totals()
+
+    def _tidy(self) -> bool:
+        with self._lock:
+            return self._store.give_back(VACUUM_PAGES)
 
     @property
     def trouble(self) -> str:
@@ -127,26 +124,21 @@ class Spool:
     @property
     def durability(self) -> Durability:
         """What is kept in fact: `memory` where the file cannot be written."""
-        return self._durability
+        return self._way.durability if self._path is not None else Durability.MEMORY
 
     # ------------------------------------------------------------------ in
 
     def declare(self, stream: str, priority: int) -> None:
         """Make a stream known, or give it another priority; 0 is served first and evicted last."""
 
-        def work() -> None:
-            self._priorities[stream] = priority
-            if stream not in self._current:
-                track = Track(stream, self.epoch)
-                self._current[stream] = self._store.lanes.get(track) or self._store.add_lane(track, priority)
-            if any(lane.track.stream == stream and lane.priority != priority for lane in self._store.lanes.values()):
+        def work() -> Lane:
+            track = Track(stream, self.epoch)
+            lane = self._store.lanes.get(track) or self._store.add_lane(track, priority)
+            if any(each.track.stream == stream and each.priority != priority for each in self._store.lanes.values()):
                 self._store.set_priority(stream, priority)
+            return lane
 
-        try:
-            self._change(work)
-        except BaseException:
-            self._current.pop(stream, None)
-            raise
+        self._current[stream] = self._change(work)
 
     def append(self, stream: str, time: int, payload: bytes) -> int:
         """Keep an item stamped `time` (ns); returns its number in (stream, current epoch).
@@ -156,7 +148,7 @@ class Spool:
         """
         with self._lock:
             lane = self._current.get(stream)
-            if lane is not None and self._time is None and self._has_room(len(payload)):
+            if lane is not None and self._has_room(len(payload)) and not self._is_age_due():
                 try:
                     seq = self._store.insert(lane, time, payload)
                 except sqlite3.Error as error:
@@ -185,56 +177,20 @@ class Spool:
             lane = self._current[stream]
             first = lane.next
             self._store.insert_all(lane, ((first + at, *item) for at, item in enumerate(batch)))
-            self._evict_old()
-            over = self._store.bytes - self._bounds.bytes_max
-            if over > 0:
-                self._evict(over)
+            self._evict()
             return range(first, lane.next)
 
         return self._change(work, frees=False, pages=1 + size // PAGE_BYTES)
 
-    def _evict(self, over: int) -> None:
-        lanes: dict[str, list[Lane]] = {}
-        for lane in sorted(self._store.lanes.values(), key=lambda lane: lane.number):
-            lanes.setdefault(lane.track.stream, []).append(lane)
-        heads = {lane: self._store.heads(lane) for each in lanes.values() for lane in each if lane.items}
-        holdings = {
-            stream: Holding(
-                each[0].priority,
-                ((head.time, head.bytes) for lane in each if lane in heads for head in heads[lane]),
-            )
-            for stream, each in lanes.items()
-        }
-        counts = leaving(holdings, over, min(self._bounds.bytes_max // 64, SPARE_BYTES_MAX))
-        for iterator in heads.values():
-            iterator.close()
-        for stream, count in counts.items():
-            left = count
-            for lane in lanes[stream]:
-                here = min(left, lane.items)
-                if here:
-                    self._give_up(lane, self._store.runs(lane, 0, SEQ_MASK, here), EVICTED_SIZE)
-                    left -= here
+    def _is_age_due(self) -> bool:
+        return self._time is not None and self._clock.monotonic_s() >= self._age_checked_s + AGE_CHECK_S
 
-    def _give_up(self, lane: Lane, runs: list[tuple[int, int]], reason: str) -> None:
-        self._store.delete(lane, runs)
-        for first, last in runs:
-            self._store.add_gap(lane, first, last, reason)
-
-    def _evict_old(self) -> bool:
-        """Let leave what is too old; returns whether anything did. At most once a second, and not for one item."""
-        if self._time is None or self._clock.monotonic_s() < self._age_checked_s + AGE_CHECK_S:
-            return False
-        self._age_checked_s = self._clock.monotonic_s()
-        limit = self._time.at(self._clock.now_ns(), self._age_checked_s) - round((self._bounds.age_s_max or 0) * NS)
-        found = False
-        for lane in self._store.lanes.values():
-            if lane.oldest is not None and lane.oldest < limit:
-                with contextlib.closing(self._store.heads(lane)) as heads:
-                    count = sum(1 for _ in itertools.takewhile(lambda head: head.time < limit, heads))
-                self._give_up(lane, self._store.runs(lane, 0, SEQ_MASK, count), EVICTED_AGE)
-                found = True
-        return found
+    def _evict(self) -> None:
+        if self._time is not None and self._is_age_due():
+            self._age_checked_s = self._clock.monotonic_s()
+            now = self._time.at(self._clock.now_ns(), self._age_checked_s)
+            evict_old(self._store, now - round((self._bounds.age_s_max or 0) * NS))
+        evict_over(self._store, self._bounds.bytes_max)
 
     # ------------------------------------------------------------------ out
 
@@ -251,8 +207,9 @@ class Spool:
                         waiting.append(Waiting(lane.track, lane.priority, lane.number, head.time))
             return order(waiting)
 
-        if self._time is not None:
-            self._change(self._evict_old)
+        if self._is_age_due():
+            with contextlib.suppress(UnavailableError):  # they leave later
+                self._change(self._evict)
         return self._look(work)
 
     def read(self, stream: Which, after: int, *, items_max: int, bytes_max: int) -> list[Item]:
@@ -291,7 +248,7 @@ class Spool:
         def work() -> None:
             lane = self._lane(stream)
             if lane is not None:
-                self._give_up(lane, [(seq, seq) for seq in numbers], DAMAGED)
+                give_up(self._store, lane, [(seq, seq) for seq in numbers], DAMAGED)
 
         with contextlib.suppress(UnavailableError):  # they are found again
             self._change(work)
@@ -324,7 +281,7 @@ class Spool:
         def work() -> None:
             lane = self._lane(stream)
             if lane is not None:
-                self._give_up(lane, self._store.runs(lane, max(first, 0), last), REFUSED)
+                give_up(self._store, lane, self._store.runs(lane, max(first, 0), last), REFUSED)
 
         self._change(work)
 
@@ -447,6 +404,7 @@ class Spool:
                 return work()
 
         with self._lock:
+            changes = self._store.changes
             try:
                 result = attempt()
             except sqlite3.Error as error:
@@ -455,10 +413,11 @@ class Spool:
                 else:
                     self._heal(error)
                 result = self._retry(attempt)
-            if self._pacer is not None:
+            if self._pacer is not None and self._store.changes != changes:
                 self._pacer.wrote(pages)
-                if frees:
-                    self._give_back()
+            if self._reserve is not None and not self._reserve.is_held and frees:
+                self._empty_log()
+                self._reserve.take()
             return result
 
     def _retry(self, work: Callable[[], T]) -> T:
@@ -474,15 +433,12 @@ class Spool:
         """Give up the reserve of a full disk, and empty the log into the database, so that it can be used anew."""
         if self._reserve is not None:
             self._reserve.release()
-            with contextlib.suppress(sqlite3.Error):
-                self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._empty_log()
 
-    def _give_back(self) -> None:
-        try:
+    def _empty_log(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # it is full still
             self._store.give_back(VACUUM_PAGES)
-        except sqlite3.Error as error:
-            if fault_of(error, self._path) not in {Fault.FULL, Fault.UNWRITABLE}:
-                raise
+            self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _heal(self, error: sqlite3.Error) -> None:
         """Replace a damaged file; any other fault is raised as what it means to the caller."""
@@ -497,15 +453,19 @@ class Spool:
         read = {track: lane.read for track, lane in self._store.lanes.items()}
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
-        opened = opening.open_anew(self._path, self._durability, self._bounds.bytes_max, self._random, error)
+        try:
+            opened = opening.open_anew(self._path, self._way, error)
+        except (sqlite3.Error, OSError) as fault_of_new:
+            opened = opening.in_memory(self._path, str(fault_of_new), self._way.random)
+            self._path = self._reserve = None
+            self._bounds = self._bounds._replace(bytes_max=min(self._bounds.bytes_max, MEMORY_BYTES_MAX))
         self._store, self.epoch, self._opening_trouble = opened.store, opened.epoch, opened.trouble
         log.error("%s", opened.trouble)
-        self._current = {}
         for track, lane in self._store.lanes.items():
             lane.read = read.get(track, -1)
         with self._store.transaction():
-            for stream, priority in self._priorities.items():
-                self._current[stream] = self._store.add_lane(Track(stream, self.epoch), priority)
+            for stream, lane in self._current.items():
+                self._current[stream] = self._store.add_lane(Track(stream, self.epoch), lane.priority)
         self._pacer = self._make_pacer()
 
 

@@ -30,11 +30,9 @@ class Salvaged(NamedTuple):
     """Numbers that are known to be missing."""
     is_readable: bool = False
     """Whether the tracks could be read at all; otherwise nobody knows what is missing."""
-    is_whole: bool = True
-    """Whether all that could be read found room."""
 
 
-def salvage(source: Path, into: Store, bytes_max: int, *, is_writable: bool = True) -> Salvaged:
+def salvage(source: Path, into: Store, *, bytes_max: int = 2**63, is_writable: bool = True) -> Salvaged:
     """Copy what can be read of `source` into `into`, up to `bytes_max`. Raises `sqlite3.Error` of `into` only."""
     ways = ("mode=rw",) if is_writable else ("mode=ro", "mode=ro&immutable=1")
     for way in ways:
@@ -54,7 +52,7 @@ def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
         for batch in _batches(source.items(number)):
             size = sum(len(payload) + ITEM_BYTES for _, _, payload in batch)
             if into.bytes + size > bytes_max:
-                return Salvaged(items, lost, is_readable=True, is_whole=False)
+                return Salvaged(items, lost, is_readable=True)
             with into.transaction():
                 into.insert_all(lane, batch)
             items += len(batch)

@@ -22,12 +22,15 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         " priority INTEGER NOT NULL, next_seq INTEGER NOT NULL, UNIQUE (stream, epoch))",
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ),
-    (  # 2: a checksum for each item, gaps, and totals, so that opening need not read everything
+    (  # 2: a checksum for each item, gaps, and totals up to `next_seq`, so that opening need not read everything
         "ALTER TABLE item ADD COLUMN crc INTEGER",
         "ALTER TABLE track ADD COLUMN low INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE track ADD COLUMN counted INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE track ADD COLUMN items INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE track ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+        "UPDATE track SET (low, items, bytes) = ("
+        " SELECT coalesce(min(place) - (number << 44), next_seq), count(*),"
+        " coalesce(sum(length(payload) + 32), 0)"
+        " FROM item WHERE place >= number << 44 AND place < (number << 44) + next_seq)",
         "CREATE TABLE gap (track INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
         " reason TEXT NOT NULL, PRIMARY KEY (track, first, reason)) WITHOUT ROWID",
     ),

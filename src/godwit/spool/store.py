@@ -18,12 +18,15 @@ from godwit.spool.schema import SEQ_BITS, SEQ_MASK
 GAPS_MAX: Final = 4_096
 """Gap records in a file; beyond, neighbours are joined over what lies between them."""
 
+PAGE_BYTES: Final = 4_096
+
 _INSERT: Final = "INSERT INTO item (place, time, crc, payload) VALUES (?, ?, ?, ?)"
 _ITEMS: Final = "SELECT place, time, crc, payload FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
 _HEADS: Final = "SELECT place, time, length(payload) FROM item WHERE place BETWEEN ? AND ? ORDER BY place"
 _PLACES: Final = "SELECT place FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
 _SUM: Final = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM item WHERE place BETWEEN ? AND ?"
-_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, counted = ?, items = ?, bytes = ? WHERE number = ?"
+_LAST: Final = "SELECT place, time FROM item WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1"
+_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, items = ?, bytes = ? WHERE number = ?"
 
 
 class Head(NamedTuple):
@@ -72,12 +75,19 @@ class Store:
         self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
         try:
             # What it had deleted, SQLite as some distributions build it overwrites with zeros: twice the writing.
-            for pragma in ("auto_vacuum = INCREMENTAL", "secure_delete = OFF", f"synchronous = {synchronous}"):
+            for pragma in (
+                f"page_size = {PAGE_BYTES}",
+                "cache_size = -1024",
+                "auto_vacuum = INCREMENTAL",
+                "secure_delete = OFF",
+                f"synchronous = {synchronous}",
+            ):
                 self.db.execute(f"PRAGMA {pragma}")
             if path is not None:
                 self.db.execute("PRAGMA journal_mode = WAL")
                 # A safety net: the pacer moves the log into the file long before.
                 self.db.execute(f"PRAGMA wal_autocheckpoint = {4 * log_pages_max}")
+                self.db.execute(f"PRAGMA journal_size_limit = {log_pages_max * PAGE_BYTES}")
             self.version_found = schema.lift(self.db)
             self._cursor = self.db.cursor()
             self.lanes: dict[Track, Lane] = {}
@@ -88,21 +98,33 @@ class Store:
             raise
 
     def _load(self) -> None:
-        rows = self.db.execute("SELECT number, stream, epoch, priority, next_seq, counted, items, bytes FROM track")
-        for number, stream, epoch, priority, next_seq, counted, items, size in rows.fetchall():
+        rows = self.db.execute("SELECT number, stream, epoch, priority, next_seq, items, bytes FROM track")
+        for number, stream, epoch, priority, next_seq, items, size in rows.fetchall():
             lane = Lane(number, Track(stream, epoch), priority)
-            count, more = self.db.execute(_SUM, (lane.base + counted, lane.base | SEQ_MASK)).fetchone()
+            count, more = self.db.execute(_SUM, (lane.base + next_seq, lane.base | SEQ_MASK)).fetchone()
             lane.items, lane.bytes = items + count, size + more + count * ITEM_BYTES
-            last = self.db.execute("SELECT max(place) FROM item WHERE place <= ?", (lane.base | SEQ_MASK,)).fetchone()
-            at_least = (last[0] & SEQ_MASK) + 1 if last[0] is not None and last[0] >= lane.base else 0
-            lane.next = max(next_seq, at_least)
+            last = self._last(lane)
+            lane.next = max(next_seq, last.seq + 1 if last else 0)
             self._look_at_head(lane)
             self.lanes[lane.track] = lane
         self.bytes = sum(lane.bytes for lane in self.lanes.values())
 
+    def _last(self, lane: Lane) -> Head | None:
+        row = self.db.execute(_LAST, (lane.base, lane.base | SEQ_MASK)).fetchone()
+        return Head(row[0] & SEQ_MASK, row[1], 0) if row else None
+
+    def newest(self) -> int | None:
+        """Return the stamp of the newest among the last items of all tracks."""
+        return max((last.time for lane in self.lanes.values() if (last := self._last(lane))), default=None)
+
     def close(self) -> None:
         """Close the file; SQLite moves its log into it."""
         self.db.close()
+
+    @property
+    def changes(self) -> int:
+        """How many rows were changed so far."""
+        return self.db.total_changes
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -166,7 +188,7 @@ class Store:
     def _note(self, lane: Lane) -> None:
         head = self.db.execute(_PLACES, (lane.base, lane.base | SEQ_MASK, 1)).fetchone()
         low = head[0] & SEQ_MASK if head else lane.next
-        self.db.execute(_TOTALS, (lane.next, low, lane.next, lane.items, lane.bytes, lane.number))
+        self.db.execute(_TOTALS, (lane.next, low, lane.items, lane.bytes, lane.number))
 
     # ------------------------------------------------------------------ items
 
@@ -226,7 +248,7 @@ class Store:
     def runs(self, lane: Lane, first: int, last: int, count: int = -1) -> list[tuple[int, int]]:
         """Return which numbers of a range are here, as runs (first, last); of the first `count` items only."""
         found: list[tuple[int, int]] = []
-        low, high = lane.base + min(first, SEQ_MASK), lane.base + min(last, SEQ_MASK)
+        low, high = lane.base + max(first, 0), lane.base + min(last, SEQ_MASK)
         for (place,) in self.db.execute(_PLACES, (low, high, count)):
             seq = place & SEQ_MASK
             if found and found[-1][1] == seq - 1:
@@ -239,7 +261,7 @@ class Store:
         """Delete the items in runs (first, last), inside a transaction; returns how many there were."""
         deleted = 0
         for first, last in runs:
-            ends = (lane.base + first, lane.base + min(last, SEQ_MASK))
+            ends = (lane.base + max(first, 0), lane.base + min(last, SEQ_MASK))
             count, size = self.db.execute(_SUM, ends).fetchone()
             if count:
                 self.db.execute("DELETE FROM item WHERE place BETWEEN ? AND ?", ends)
@@ -307,8 +329,11 @@ class Store:
 
     # ------------------------------------------------------------------ room
 
-    def give_back(self, pages: int) -> None:
-        """Return free pages to the file system when more than half of the file is free, some at a time."""
+    def give_back(self, pages: int) -> bool:
+        """Return free pages to the file system when more than half of the file is free; whether there are more."""
         free: int = self.db.execute("PRAGMA freelist_count").fetchone()[0]
-        if free > pages and 2 * free > self.db.execute("PRAGMA page_count").fetchone()[0]:
-            self.db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        if free <= pages or 2 * free <= self.db.execute("PRAGMA page_count").fetchone()[0]:
+            return False
+        # Not `execute`: as long as it has no columns to return, that takes one step, and frees one page.
+        self.db.executescript(f"PRAGMA incremental_vacuum({pages})")
+        return True
