@@ -228,7 +228,7 @@ class Spool:
             found: list[Item] = []
             seq = max(after, -1)
             while not found:
-                found, bad = self._store.read(lane, seq, items_max, bytes_max)
+                found, bad = self._store.read(lane, seq, max(items_max, 1), bytes_max)
                 if not bad and not found:
                     break
                 rotten.extend(bad)
@@ -390,6 +390,7 @@ class Spool:
     def _look(self, work: Callable[[], T]) -> T:
         """Read, the lock held; a damaged file is replaced on the way."""
         with self._lock:
+            self._check_open()
             try:
                 return work()
             except sqlite3.Error as error:
@@ -404,6 +405,7 @@ class Spool:
                 return work()
 
         with self._lock:
+            self._check_open()
             changes = self._store.changes
             try:
                 result = attempt()
@@ -419,6 +421,10 @@ class Spool:
                 self._empty_log()
                 self._reserve.take()
             return result
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnavailableError("the spool is closed", code="spool-closed")
 
     def _retry(self, work: Callable[[], T]) -> T:
         try:
@@ -442,8 +448,7 @@ class Spool:
 
     def _heal(self, error: sqlite3.Error) -> None:
         """Replace a damaged file; any other fault is raised as what it means to the caller."""
-        if self._is_closed:
-            raise UnavailableError("the spool is closed", code="spool-closed") from error
+        self._check_open()
         fault = fault_of(error, self._path)
         if fault in {Fault.FULL, Fault.UNWRITABLE}:
             raise unavailable(fault, error, self._path) from error

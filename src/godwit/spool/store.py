@@ -86,7 +86,7 @@ class Store:
             if path is not None:
                 self.db.execute("PRAGMA journal_mode = WAL")
                 # A safety net: the pacer moves the log into the file long before.
-                self.db.execute(f"PRAGMA wal_autocheckpoint = {4 * log_pages_max}")
+                self.db.execute(f"PRAGMA wal_autocheckpoint = {2 * log_pages_max}")
                 self.db.execute(f"PRAGMA journal_size_limit = {log_pages_max * PAGE_BYTES}")
             self.version_found = schema.lift(self.db)
             self._cursor = self.db.cursor()
