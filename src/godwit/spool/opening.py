@@ -39,7 +39,7 @@ class Opened(NamedTuple):
 
 def log_pages_max(bytes_max: int) -> int:
     """Return how long SQLite's log may get, in pages: small beside the bound."""
-    return min(1_000, max(64, bytes_max // 64 // PAGE_BYTES))
+    return min(1_000, max(32, bytes_max // 64 // PAGE_BYTES))
 
 
 def open_memory(random: Callable[[], str], trouble: str = "") -> Opened:
@@ -100,43 +100,36 @@ def in_memory(path: Path, why: str, random: Callable[[], str]) -> Opened:
 
 
 def _open(path: Path, way: Way) -> Opened:
-    store, trouble = _open_store(path, way)
-    try:
-        epoch, more = _begin(store, way)
-        sync(path)
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            store.close()
-        raise
-    return Opened(store, path, epoch, "; ".join(filter(None, (trouble, more))))
-
-
-def open_anew(path: Path, way: Way, error: sqlite3.Error) -> Opened:
-    """Replace a file that turned out to be damaged while it was open. Raises `sqlite3.Error`, OSError."""
-    store, trouble = _replace_damaged(path, way, error)
-    epoch, _ = _begin(store, way)
-    sync(path)
-    return Opened(store, path, epoch, trouble)
-
-
-def _open_store(path: Path, way: Way) -> tuple[Store, str]:
-    """Open the database; a broken or newer one is set aside. Returns it, and what there is to say."""
     try:
         _refuse_foreign(path)
-        store = _store(path, way)
+        return _begin(path, _store(path, way), way)
     except NewerError as error:
         aside = set_aside(path, f"version-{error.version}")
-        return _store(path, way), (
-            f"{path} was written by a newer godwit (version {error.version}, this one knows {schema.VERSION}): "
-            f"set aside as {aside.name}"
+        return _begin(path, _store(path, way), way)._replace(
+            trouble=f"{path} was written by a newer godwit (version {error.version}, this one knows {schema.VERSION}): "
+            f"set aside as {aside.name}, which the newer one takes up again"
         )
     except sqlite3.Error as error:
         if fault_of(error, path) not in {Fault.DAMAGED, Fault.BUG}:  # at opening "no such column" is damage, too
             raise
-        return _replace_damaged(path, way, error)
-    if 0 < store.version_found < schema.VERSION:
-        return store, f"{path} was of version {store.version_found} and is now of version {schema.VERSION}"
-    return store, ""
+        return open_anew(path, way, error)
+
+
+def open_anew(path: Path, way: Way, error: sqlite3.Error) -> Opened:
+    """Set a damaged file aside, and carry over what can be read into a new one. Raises `sqlite3.Error`, OSError."""
+    aside = set_aside(path, f"damaged-{time.time_ns() // 10**9}")
+    store = _store(path, way)
+    said = f"{path} was damaged ({error}): set aside as {aside.name}; "
+    try:
+        found = salvage(aside, store)
+    except sqlite3.Error as fault:
+        said += f"not all could be carried over: {fault}"
+    else:
+        if found.is_readable:
+            said += f"{found.items} items carried over, {found.lost} known to be lost"
+        else:
+            said += "nothing in it could be read, and what was in it is not known"
+    return _begin(path, store, way)._replace(trouble=said)
 
 
 def _store(path: Path, way: Way) -> Store:
@@ -169,37 +162,45 @@ def _refuse_foreign(path: Path) -> None:
             raise NewerError(version)
 
 
-def _replace_damaged(path: Path, way: Way, error: sqlite3.Error) -> tuple[Store, str]:
-    """Set a damaged file aside and carry over what can be read. Returns the new one and a sentence."""
-    aside = set_aside(path, f"damaged-{time.time_ns() // 10**9}")
-    store = _store(path, way)
-    said = f"{path} was damaged ({error}): set aside as {aside.name}; "
+def _begin(path: Path, store: Store, way: Way) -> Opened:
+    """Settle under which epoch to go on, and make everything durable so far."""
     try:
-        found = salvage(aside, store)
-    except sqlite3.Error as fault:
-        return store, f"{said}not all could be carried over: {fault}"
-    if not found.is_readable:
-        return store, f"{said}nothing in it could be read, and what was in it is not known"
-    return store, f"{said}{found.items} items carried over, {found.lost} known to be lost"
+        said = _take_up(path, store)
+        if 0 < store.version_found < schema.VERSION:
+            said.append(f"{path} was of version {store.version_found} and is now of version {schema.VERSION}")
+        now = way.boot or way.random()  # where nothing tells boots apart every unclean end counts as a power cut
+        epoch, boot = store.get("epoch"), store.get("boot")
+        is_cut = bool(epoch and boot and boot != now)
+        if is_cut:
+            said.append("the machine ended without closing the spool: what came last before it may be lost")
+        if not epoch or is_cut or any(lane.next > _SEQ_TURN for lane in store.lanes.values()):
+            epoch = way.random()
+        with store.transaction():
+            store.put("epoch", epoch)
+            store.put("boot", "" if way.durability is Durability.FULL else now)
+            store.forget_finished(epoch)
+        _sync(path)
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            store.close()
+        raise
+    return Opened(store, path, epoch, "; ".join(said))
 
 
-def _begin(store: Store, way: Way) -> tuple[str, str]:
-    """Settle under which epoch to go on. Returns it, and a sentence when a power cut may have taken something."""
-    now = way.boot or way.random()  # without a boot id every unclean end counts as a power cut
-    epoch, boot = store.get("epoch"), store.get("boot")
-    trouble = ""
-    if not epoch or (boot and boot != now) or any(lane.next > _SEQ_TURN for lane in store.lanes.values()):
-        if epoch and boot:
-            trouble = "the machine ended without closing the spool: what came last before it may be lost"
-        epoch = way.random()
-    with store.transaction():
-        store.put("epoch", epoch)
-        store.put("boot", "" if way.durability is Durability.FULL else now)
-        store.forget_finished(epoch)
-    return epoch, trouble
+def _take_up(path: Path, store: Store) -> list[str]:
+    """Carry over what an older program set aside, because it was of a newer version than that one knew."""
+    said = []
+    for aside in path.parent.glob(f"{path.name}.version-*"):
+        version = aside.name.rpartition("-")[2]
+        if version.isdigit() and int(version) <= schema.VERSION:
+            found = salvage(aside, store)
+            said.append(f"{aside.name} is taken up again: {found.items} items")
+            for suffix in ("-shm", "-wal", ""):
+                aside.with_name(aside.name + suffix).unlink(missing_ok=True)
+    return said
 
 
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Make an opened spool durable: the log is where everything is that the database has not yet. Raises OSError."""
     handle = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -23,7 +23,6 @@ from godwit.spool.eviction import evict_old, evict_over, give_up
 from godwit.spool.faults import Fault, fault_of, unavailable
 from godwit.spool.files import boot_id
 from godwit.spool.model import (
-    DAMAGED,
     ITEM_BYTES,
     REFUSED,
     Depth,
@@ -216,42 +215,18 @@ class Spool:
         """Return items with numbers above `after`, in order: at least one if there is one, else within the limits.
 
         What was read is remembered until `rewind`, for `next_streams`. `bytes_max` is about payloads. An item that
-        the disk has altered is never returned: it becomes a gap ("damaged").
+        the disk has altered is never returned: the file is replaced, and what is lost becomes a gap ("damaged").
         """
-        rotten: list[int] = []
 
         def work() -> list[Item]:
             lane = self._lane(stream)
             if lane is None:
                 return []
-            rotten.clear()
-            found: list[Item] = []
-            seq = max(after, -1)
-            while not found:
-                found, bad = self._store.read(lane, seq, max(items_max, 1), bytes_max)
-                if not bad and not found:
-                    break
-                rotten.extend(bad)
-                seq = max(bad, default=seq)
-            lane.read = found[-1].seq if found else max(seq, lane.next - 1)
+            found = self._store.read(lane, max(after, -1), max(items_max, 1), bytes_max)
+            lane.read = found[-1].seq if found else max(after, lane.next - 1)
             return found
 
-        found = self._look(work)
-        if rotten:
-            self._strike_rotten(stream, rotten)
-        return found
-
-    def _strike_rotten(self, stream: Which, numbers: list[int]) -> None:
-        log.warning("the spool %s: %d items of %s were altered on the disk", self._path, len(numbers), stream)
-        self._opening_trouble = self._opening_trouble or f"items in {self._path} were altered on the disk"
-
-        def work() -> None:
-            lane = self._lane(stream)
-            if lane is not None:
-                give_up(self._store, lane, [(seq, seq) for seq in numbers], DAMAGED)
-
-        with contextlib.suppress(UnavailableError):  # they are found again
-            self._change(work)
+        return self._look(work)
 
     def rewind(self) -> None:
         """Forget what was read: the connection is lost, and all that is not settled has to be sent again."""

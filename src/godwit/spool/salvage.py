@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from godwit.spool import schema
 from godwit.spool.model import DAMAGED, ITEM_BYTES, Track
-from godwit.spool.schema import SEQ_BITS, SEQ_MASK
-from godwit.spool.store import Lane, Store, checksum
+from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
+from godwit.spool.store import Lane, Store, decode_text, is_whole
 
 _BATCH: Final = 500
-_TRACKS: Final = "SELECT number, stream, epoch, priority, low, next_seq FROM track ORDER BY number"
+_TRACKS: Final = "SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track ORDER BY number"
+_TRACKS_1: Final = "SELECT number, stream, epoch, next_seq, next_seq, 0, 0, NULL, priority FROM track ORDER BY number"
 _PAST: Final = "SELECT place, time, crc, payload FROM item WHERE place > ? AND place <= ? ORDER BY place"
 
 Row = tuple[int, int, bytes]
@@ -93,12 +94,16 @@ class _Source:
         self._db: sqlite3.Connection | None = None
         self.tracks: list[tuple[int, Track, int, int, int]] = []
         self._has_sums = False
-        with contextlib.suppress(sqlite3.Error, ValueError, TypeError):  # ValueError: text that is no UTF-8
+        with contextlib.suppress(sqlite3.Error, ValueError, TypeError):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
+            self._db.text_factory = decode_text
+            self._db.execute("PRAGMA writable_schema = ON")  # or a truncated file could not be read at all
             self._has_sums = schema.version_of(self._db) > 1
-            query = _TRACKS if self._has_sums else _TRACKS.replace("low", "next_seq")
-            for number, stream, epoch, priority, low, next_seq in self._db.execute(query):
-                self.tracks.append((int(number), Track(stream, epoch), int(priority), int(low), int(next_seq)))
+            for *fields, crc, priority in self._db.execute(_TRACKS if self._has_sums else _TRACKS_1):
+                if crc == track_checksum(*fields) or not self._has_sums:
+                    number, stream, epoch, next_seq, low, _, _ = fields
+                    rank = priority if isinstance(priority, int) else 0
+                    self.tracks.append((number, Track(stream, epoch), rank, low, next_seq))
 
     def close(self) -> None:
         if self._db is not None:
@@ -127,11 +132,10 @@ class _Source:
         query = _PAST if self._has_sums else _PAST.replace("crc", "NULL")
         with contextlib.closing(self._db.execute(query, (after, end))) as cursor:
             for place, time, crc, payload in cursor:
-                if place <= after or not (isinstance(time, int) and isinstance(payload, bytes)):
-                    continue
-                after = place  # a broken tree may show a row twice
-                if crc is None or crc == checksum(place, time, payload):
+                known = crc if self._has_sums else item_checksum(place, time, payload)
+                if place > after and is_whole(place, time, known, payload):
                     yield place, time, payload
+                    after = place  # a broken tree may show a row twice
 
     def _skip(self, after: int, end: int) -> int | None:
         """Return the place behind a spot that cannot be read: leap until something can be, then go back by halves."""

@@ -9,11 +9,10 @@ import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from godwit.spool import schema
 from godwit.spool.model import ITEM_BYTES, Gap, Item, Track
-from godwit.spool.schema import SEQ_BITS, SEQ_MASK
+from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
 
 GAPS_MAX: Final = 4_096
 """Gap records in a file; beyond, neighbours are joined over what lies between them."""
@@ -22,11 +21,15 @@ PAGE_BYTES: Final = 4_096
 
 _INSERT: Final = "INSERT INTO item (place, time, crc, payload) VALUES (?, ?, ?, ?)"
 _ITEMS: Final = "SELECT place, time, crc, payload FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
-_HEADS: Final = "SELECT place, time, length(payload) FROM item WHERE place BETWEEN ? AND ? ORDER BY place"
+# In a damaged file a stamp may be text; what decides is the checksum, when the item is read.
+_HEADS: Final = (
+    "SELECT place, CAST(time AS INTEGER), coalesce(length(payload), 0) FROM item"
+    " WHERE place BETWEEN ? AND ? ORDER BY place"
+)
 _PLACES: Final = "SELECT place FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
 _SUM: Final = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM item WHERE place BETWEEN ? AND ?"
-_LAST: Final = "SELECT place, time FROM item WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1"
-_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, items = ?, bytes = ? WHERE number = ?"
+_LAST: Final = "SELECT place, CAST(time AS INTEGER) FROM item WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1"
+_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, items = ?, bytes = ?, crc = ? WHERE number = ?"
 
 
 class Head(NamedTuple):
@@ -62,9 +65,20 @@ class Lane:
         self.next, self.items, self.bytes, self.oldest = state
 
 
-def checksum(place: int, time: int, payload: bytes) -> int:
-    """Return 32 bits over an item, signed, which SQLite stores in four bytes."""
-    return crc32(payload, (place ^ time) & 0xFFFF_FFFF) - 0x8000_0000
+def decode_text(data: bytes) -> str:
+    """Return text of a file that may be damaged."""
+    return data.decode(errors="replace")
+
+
+def is_whole(place: int, time: object, crc: object, payload: object) -> bool:
+    """Whether an item is what was appended."""
+    return isinstance(time, int) and isinstance(payload, bytes) and crc == item_checksum(place, time, payload)
+
+
+class AlteredError(sqlite3.DatabaseError):
+    """The disk has altered what was written."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class Store:
@@ -73,6 +87,7 @@ class Store:
     def __init__(self, path: Path | None, *, synchronous: str = "NORMAL", log_pages_max: int = 1_000) -> None:
         # Used by one thread at a time: the spool's lock sees to that.
         self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
+        self.db.text_factory = decode_text
         try:
             # What it had deleted, SQLite as some distributions build it overwrites with zeros: twice the writing.
             for pragma in (
@@ -98,12 +113,17 @@ class Store:
             raise
 
     def _load(self) -> None:
-        rows = self.db.execute("SELECT number, stream, epoch, priority, next_seq, items, bytes FROM track")
-        for number, stream, epoch, priority, next_seq, items, size in rows.fetchall():
+        rows = self.db.execute("SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track")
+        for *fields, crc, priority in rows.fetchall():
+            if crc != track_checksum(*fields):
+                raise AlteredError("what is known of a stream is not what was written")
+            number, stream, epoch, next_seq, _, items, size = fields
             lane = Lane(number, Track(stream, epoch), priority)
             count, more = self.db.execute(_SUM, (lane.base + next_seq, lane.base | SEQ_MASK)).fetchone()
             lane.items, lane.bytes = items + count, size + more + count * ITEM_BYTES
             last = self._last(lane)
+            if last is not None and not self._is_whole(lane, last.seq):
+                raise AlteredError("the last item of a stream is not what was written")
             lane.next = max(next_seq, last.seq + 1 if last else 0)
             self._look_at_head(lane)
             self.lanes[lane.track] = lane
@@ -113,12 +133,17 @@ class Store:
         row = self.db.execute(_LAST, (lane.base, lane.base | SEQ_MASK)).fetchone()
         return Head(row[0] & SEQ_MASK, row[1], 0) if row else None
 
+    def _is_whole(self, lane: Lane, seq: int) -> bool:
+        place = lane.base | seq
+        return is_whole(*self.db.execute(_ITEMS, (place, place, 1)).fetchone())
+
     def newest(self) -> int | None:
         """Return the stamp of the newest among the last items of all tracks."""
         return max((last.time for lane in self.lanes.values() if (last := self._last(lane))), default=None)
 
     def close(self) -> None:
         """Close the file; SQLite moves its log into it."""
+        self._cursor.close()  # while a cursor holds a statement, SQLite keeps the file open
         self.db.close()
 
     @property
@@ -163,6 +188,7 @@ class Store:
             (number, *track, priority),
         )
         lane = self.lanes[track] = Lane(number, track, priority)
+        self._note(lane)
         return lane
 
     def set_priority(self, stream: str, priority: int) -> None:
@@ -188,7 +214,8 @@ class Store:
     def _note(self, lane: Lane) -> None:
         head = self.db.execute(_PLACES, (lane.base, lane.base | SEQ_MASK, 1)).fetchone()
         low = head[0] & SEQ_MASK if head else lane.next
-        self.db.execute(_TOTALS, (lane.next, low, lane.items, lane.bytes, lane.number))
+        totals = (lane.next, low, lane.items, lane.bytes)
+        self.db.execute(_TOTALS, (*totals, track_checksum(lane.number, *lane.track, *totals), lane.number))
 
     # ------------------------------------------------------------------ items
 
@@ -196,7 +223,7 @@ class Store:
         """Append one item, in a transaction of its own unless there is one."""
         seq = lane.next
         place = lane.base | seq
-        self._cursor.execute(_INSERT, (place, time, checksum(place, time, payload), payload))
+        self._cursor.execute(_INSERT, (place, time, item_checksum(place, time, payload), payload))
         self._inserted(lane, seq, time, 1, len(payload))
         return seq
 
@@ -206,7 +233,7 @@ class Store:
         size, first, last = 0, 0, -1
         for seq, time, payload in numbered:
             place = lane.base | seq
-            rows.append((place, time, checksum(place, time, payload), payload))
+            rows.append((place, time, item_checksum(place, time, payload), payload))
             size += len(payload)
             first, last = first if len(rows) > 1 else time, seq
         if rows:
@@ -221,24 +248,22 @@ class Store:
         lane.bytes += size + count * ITEM_BYTES
         self.bytes += size + count * ITEM_BYTES
 
-    def read(self, lane: Lane, after: int, items_max: int, bytes_max: int) -> tuple[list[Item], list[int]]:
-        """Return the items after a number, and the numbers of those whose checksum is wrong."""
+    def read(self, lane: Lane, after: int, items_max: int, bytes_max: int) -> list[Item]:
+        """Return the items after a number, at least one if there is one. Raises AlteredError."""
         found: list[Item] = []
-        rotten: list[int] = []
         size, epoch = 0, lane.track.epoch
         cursor = self.db.execute(_ITEMS, (lane.base + after + 1, lane.base | SEQ_MASK, items_max))
         try:
             for place, time, crc, payload in cursor:
-                if crc is not None and crc != checksum(place, time, payload):
-                    rotten.append(place & SEQ_MASK)
-                    continue
+                if not is_whole(place, time, crc, payload):
+                    raise AlteredError("an item is not what was written")
                 size += len(payload)
                 if found and size > bytes_max:
                     break
                 found.append(Item(place & SEQ_MASK, time, payload, epoch))
         finally:
             cursor.close()
-        return found, rotten
+        return found
 
     def heads(self, lane: Lane, after: int = -1) -> Generator[Head, None, None]:
         """Iterate over the items after a number, without their payloads."""
