@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from godwit.contract.errors import RejectedError
@@ -62,14 +63,18 @@ class Reserve:
 
         self.is_held = False
 
-    def take(self) -> None:
-        """Take the room, if there is any."""
+    def take(self, *, least: int = 128 * 1024) -> None:
+        """Take the room; where there is little, half of it, because the log needs some, but not less than `least`.
+
+        Appending makes the database grow into what the log leaves. With such a `least` it never grows so far that
+        there is no room any more for what strikes items out, and then for what reuses their pages.
+        """
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return
         try:
-            os.posix_fallocate(handle, 0, self._size)
+            os.posix_fallocate(handle, 0, min(self._size, max(_free_bytes(self._path) // 2, least)))
             self.is_held = True
         except OSError:
             self.release()
@@ -106,10 +111,19 @@ def set_aside(path: Path, mark: str) -> Path:
     return to
 
 
+def set_aside_damaged(path: Path) -> Path:
+    """Rename a damaged spool; returns the new path. Raises OSError."""
+    return set_aside(path, f"damaged-{time.time_ns() // 10**9}")
+
+
 def is_out_of_room(path: Path) -> bool:
     """Whether the disk is full; SQLite says "I/O error" in some places where it met that."""
     try:
-        room = os.statvfs(path.parent)
+        return _free_bytes(path) < 256 * 1024
     except OSError:
         return False
-    return room.f_bavail * room.f_frsize < 256 * 1024
+
+
+def _free_bytes(path: Path) -> int:
+    room = os.statvfs(path.parent)
+    return room.f_bavail * room.f_frsize

@@ -7,7 +7,6 @@ is a spool afterwards, and a sentence about what is different from what one woul
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,7 +15,7 @@ from godwit.contract.errors import RejectedError
 from godwit.runtime.files import sync_directory
 from godwit.spool import schema
 from godwit.spool.faults import Fault, fault_of
-from godwit.spool.files import Lock, Reserve, log_of, set_aside
+from godwit.spool.files import Lock, Reserve, log_of, set_aside, set_aside_damaged
 from godwit.spool.model import Durability
 from godwit.spool.salvage import Salvaged, salvage
 from godwit.spool.store import PAGE_BYTES, Store
@@ -112,12 +111,11 @@ def _open(path: Path, way: Way) -> Opened:
     except sqlite3.Error as error:
         if fault_of(error, path) not in {Fault.DAMAGED, Fault.BUG}:  # at opening "no such column" is damage, too
             raise
-        return open_anew(path, way, error)
+        return open_anew(path, way, set_aside_damaged(path), error)
 
 
-def open_anew(path: Path, way: Way, error: sqlite3.Error) -> Opened:
-    """Set a damaged file aside, and carry over what can be read into a new one. Raises `sqlite3.Error`, OSError."""
-    aside = set_aside(path, f"damaged-{time.time_ns() // 10**9}")
+def open_anew(path: Path, way: Way, aside: Path, error: sqlite3.Error) -> Opened:
+    """Make a new spool, and carry over what can be read of the damaged one. Raises `sqlite3.Error`, OSError."""
     store = _store(path, way)
     said = f"{path} was damaged ({error}): set aside as {aside.name}; "
     try:

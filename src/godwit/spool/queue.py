@@ -21,7 +21,7 @@ from godwit.runtime.clock import Clock, SystemClock
 from godwit.spool import opening
 from godwit.spool.eviction import evict_old, evict_over, give_up
 from godwit.spool.faults import Fault, fault_of, unavailable
-from godwit.spool.files import boot_id
+from godwit.spool.files import Reserve, boot_id, set_aside_damaged
 from godwit.spool.model import (
     ITEM_BYTES,
     REFUSED,
@@ -42,7 +42,9 @@ Which: TypeAlias = str | Track
 T = TypeVar("T")
 
 AGE_CHECK_S: Final = 1.0
-VACUUM_PAGES: Final = 256
+FREE_PAGES_MIN: Final = 8
+STEP_ITEMS: Final = 50
+VACUUM_PAGES: Final = (256, 8)
 
 
 class Spool:
@@ -79,6 +81,7 @@ class Spool:
         `random` makes the names of epochs, `boot` names this run of the operating system.
         """
         bounds = bounds or Bounds()
+        durability = Durability(durability)
         way = Way(durability, bounds.bytes_max, random, boot_id() if boot is None else boot)
         if path is None or durability is Durability.MEMORY:
             opened = opening.open_memory(random)
@@ -111,8 +114,14 @@ class Spool:
             self._store.note_totals()
 
     def _tidy(self) -> bool:
-        with self._lock:
-            return self._store.give_back(VACUUM_PAGES)
+        for pages in VACUUM_PAGES:
+            try:
+                return self._store.give_back(pages)
+            except sqlite3.Error as error:  # to move pages takes some room itself: less at a time
+                if fault_of(error, self._path) is not Fault.FULL:
+                    raise
+                self._empty_log()
+        return False
 
     @property
     def trouble(self) -> str:
@@ -151,8 +160,7 @@ class Spool:
                 try:
                     seq = self._store.insert(lane, time, payload)
                 except sqlite3.Error as error:
-                    self._heal(error)
-                    seq = self._retry(lambda: self._store.insert(self._current[stream], time, payload))
+                    seq = self._again(error, lambda: self._store.insert(self._current[stream], time, payload))
                 if self._pacer is not None:
                     self._pacer.wrote(1 + len(payload) // PAGE_BYTES)
                 return seq
@@ -236,19 +244,35 @@ class Spool:
 
     def settle(self, stream: Which, up_to: int) -> int:
         """Delete what the server has: all up to and including this number. Returns how many items there were."""
-        return self._settle(stream, lambda: [(0, up_to)] if up_to >= 0 else [])
+        return self._settle(stream, [(0, up_to)] if up_to >= 0 else [])
 
     def settle_some(self, stream: Which, seqs: Iterable[int]) -> int:
         """Delete what the server has: these numbers. Returns how many items there were."""
-        numbers = sorted(set(seqs))
-        return self._settle(stream, lambda: list(_runs(numbers)))
+        return self._settle(stream, list(_runs(sorted(set(seqs)))))
 
-    def _settle(self, stream: Which, runs: Callable[[], list[tuple[int, int]]]) -> int:
+    def _settle(self, stream: Which, runs: list[tuple[int, int]]) -> int:
         def work() -> int:
             lane = self._lane(stream)
-            return 0 if lane is None or not lane.items else self._store.delete(lane, runs())
+            return 0 if lane is None or not lane.items else self._store.delete(lane, runs)
 
-        return self._change(work)
+        try:
+            return self._change(work)
+        except UnavailableError as error:
+            if error.code != "spool-full":
+                raise
+        return sum(self._settle_slowly(stream, first, last) for first, last in runs)
+
+    def _settle_slowly(self, stream: Which, first: int, last: int) -> int:
+        """Delete in small transactions, for which a full disk's reserve is enough."""
+
+        def work() -> int:
+            lane = self._lane(stream)
+            return 0 if lane is None else self._store.delete(lane, self._store.runs(lane, first, last, STEP_ITEMS))
+
+        deleted = 0
+        while step := self._change(work):
+            deleted += step
+        return deleted
 
     def refuse(self, stream: Which, first: int, last: int) -> None:
         """Give up what is here of a range of numbers; a gap ("refused") says so."""
@@ -337,7 +361,7 @@ class Spool:
                     with self._store.transaction():
                         self._store.note_totals()
                         self._store.put("boot", "")
-                    self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                    self._store.empty_log()
             except sqlite3.Error as error:
                 log.warning("the spool %s was not closed in order: %s", self._path, error)
             finally:
@@ -369,8 +393,7 @@ class Spool:
             try:
                 return work()
             except sqlite3.Error as error:
-                self._heal(error)
-                return self._retry(work)
+                return self._again(error, work)
 
     def _change(self, work: Callable[[], T], *, frees: bool = True, pages: int = 4) -> T:
         """Change something in one transaction, the lock held. With `frees` a full disk's reserve is used."""
@@ -385,41 +408,44 @@ class Spool:
             try:
                 result = attempt()
             except sqlite3.Error as error:
-                if frees and fault_of(error, self._path) is Fault.FULL:
-                    self._use_reserve()
-                else:
-                    self._heal(error)
-                result = self._retry(attempt)
+                result = self._again(error, attempt, frees=frees)
             if self._pacer is not None and self._store.changes != changes:
                 self._pacer.wrote(pages)
             if self._reserve is not None and not self._reserve.is_held and frees:
                 self._empty_log()
-                self._reserve.take()
+                self._take_reserve(self._reserve)
             return result
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise UnavailableError("the spool is closed", code="spool-closed")
 
-    def _retry(self, work: Callable[[], T]) -> T:
+    def _again(self, error: sqlite3.Error, work: Callable[[], T], *, frees: bool = False) -> T:
+        """Do something about an error, and try once more. With `frees` work may use a full disk's reserve itself."""
+        if fault_of(error, self._path) is Fault.FULL and self._reserve is not None:
+            self._reserve.release()
+            self._empty_log()  # what is in the log many times needs its room once
+            if not frees:
+                self._take_reserve(self._reserve)
+        else:
+            self._heal(error)
         try:
             return work()
-        except sqlite3.Error as error:
-            fault = fault_of(error, self._path)
+        except sqlite3.Error as second:
+            fault = fault_of(second, self._path)
             if fault in {Fault.FULL, Fault.UNWRITABLE}:
-                raise unavailable(fault, error, self._path) from error
+                raise unavailable(fault, second, self._path) from second
             raise
 
-    def _use_reserve(self) -> None:
-        """Give up the reserve of a full disk, and empty the log into the database, so that it can be used anew."""
-        if self._reserve is not None:
-            self._reserve.release()
-        self._empty_log()
+    def _take_reserve(self, reserve: Reserve) -> None:
+        if self._store.free_pages() < FREE_PAGES_MIN:
+            reserve.take()
+        else:  # the next appends have room in the database, and need it in the log only
+            reserve.take(least=0)
 
     def _empty_log(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # it is full still
-            self._store.give_back(VACUUM_PAGES)
-            self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._store.empty_log()
 
     def _heal(self, error: sqlite3.Error) -> None:
         """Replace a damaged file; any other fault is raised as what it means to the caller."""
@@ -429,14 +455,19 @@ class Spool:
             raise unavailable(fault, error, self._path) from error
         if fault is Fault.BUG or self._path is None or self._pacer is None:
             raise error
-        self._pacer.abandon()
+        try:
+            aside = set_aside_damaged(self._path)
+        except OSError:  # the disk is gone, or read-only: perhaps it comes back
+            raise unavailable(Fault.UNWRITABLE, error, self._path) from error
+        # All that has the old files open lets go before the new ones are made: SQLite deletes its log by name.
+        self._pacer.stop()
         read = {track: lane.read for track, lane in self._store.lanes.items()}
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
         try:
-            opened = opening.open_anew(self._path, self._way, error)
+            opened = opening.open_anew(self._path, self._way, aside, error)
         except (sqlite3.Error, OSError) as fault_of_new:
-            opened = opening.in_memory(self._path, str(fault_of_new), self._way.random)
+            opened = opening.in_memory(aside, str(fault_of_new), self._way.random)
             self._path = self._reserve = None
             self._bounds = self._bounds._replace(bytes_max=min(self._bounds.bytes_max, MEMORY_BYTES_MAX))
         self._store, self.epoch, self._opening_trouble = opened.store, opened.epoch, opened.trouble

@@ -8,7 +8,7 @@ import contextlib
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from godwit.spool import schema
 from godwit.spool.model import ITEM_BYTES, Gap, Item, Track
@@ -113,13 +113,13 @@ class Store:
             raise
 
     def _load(self) -> None:
-        rows = self.db.execute("SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track")
-        for *fields, crc, priority in rows.fetchall():
+        rows = self._all("SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track")
+        for *fields, crc, priority in rows:
             if crc != track_checksum(*fields):
                 raise AlteredError("what is known of a stream is not what was written")
             number, stream, epoch, next_seq, _, items, size = fields
             lane = Lane(number, Track(stream, epoch), priority)
-            count, more = self.db.execute(_SUM, (lane.base + next_seq, lane.base | SEQ_MASK)).fetchone()
+            count, more = self._one(_SUM, (lane.base + next_seq, lane.base | SEQ_MASK))
             lane.items, lane.bytes = items + count, size + more + count * ITEM_BYTES
             last = self._last(lane)
             if last is not None and not self._is_whole(lane, last.seq):
@@ -130,20 +130,34 @@ class Store:
         self.bytes = sum(lane.bytes for lane in self.lanes.values())
 
     def _last(self, lane: Lane) -> Head | None:
-        row = self.db.execute(_LAST, (lane.base, lane.base | SEQ_MASK)).fetchone()
+        row = self._one(_LAST, (lane.base, lane.base | SEQ_MASK))
         return Head(row[0] & SEQ_MASK, row[1], 0) if row else None
 
     def _is_whole(self, lane: Lane, seq: int) -> bool:
         place = lane.base | seq
-        return is_whole(*self.db.execute(_ITEMS, (place, place, 1)).fetchone())
+        return is_whole(*self._one(_ITEMS, (place, place, 1)))
 
     def newest(self) -> int | None:
         """Return the stamp of the newest among the last items of all tracks."""
         return max((last.time for lane in self.lanes.values() if (last := self._last(lane))), default=None)
 
+    # A cursor that is not closed, be it in the traceback of an error, keeps the database open; and whoever closes it
+    # last deletes the log by its name, which may be that of a new spool's by then.
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> contextlib.closing[sqlite3.Cursor]:
+        return contextlib.closing(self.db.execute(query, values))
+
+    def _all(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._rows(query, values) as rows:
+            return rows.fetchall()
+
+    def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        with self._rows(query, values) as rows:
+            return rows.fetchone()
+
     def close(self) -> None:
         """Close the file; SQLite moves its log into it."""
-        self._cursor.close()  # while a cursor holds a statement, SQLite keeps the file open
+        self._cursor.close()
         self.db.close()
 
     @property
@@ -173,7 +187,7 @@ class Store:
 
     def get(self, name: str) -> str:
         """Return a remembered value, or the empty string."""
-        row = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        row = self._one("SELECT value FROM meta WHERE name = ?", (name,))
         return row[0] if row else ""
 
     def put(self, name: str, value: str) -> None:
@@ -182,7 +196,7 @@ class Store:
 
     def add_lane(self, track: Track, priority: int) -> Lane:
         """Add a track; its number is higher than that of every other, so that numbers tell the order of epochs."""
-        number = self.db.execute("SELECT coalesce(max(number), 0) + 1 FROM track").fetchone()[0]
+        number = self._one("SELECT coalesce(max(number), 0) + 1 FROM track")[0]
         self.db.execute(
             "INSERT INTO track (number, stream, epoch, priority, next_seq) VALUES (?, ?, ?, ?, 0)",
             (number, *track, priority),
@@ -200,7 +214,7 @@ class Store:
 
     def forget_finished(self, epoch: str) -> None:
         """Strike out tracks of other epochs that hold nothing and have nothing to tell."""
-        with_gaps = {number for (number,) in self.db.execute("SELECT DISTINCT track FROM gap")}
+        with_gaps = {number for (number,) in self._all("SELECT DISTINCT track FROM gap")}
         for lane in list(self.lanes.values()):
             if lane.track.epoch != epoch and not lane.items and lane.number not in with_gaps:
                 self.db.execute("DELETE FROM track WHERE number = ?", (lane.number,))
@@ -212,7 +226,7 @@ class Store:
             self._note(lane)
 
     def _note(self, lane: Lane) -> None:
-        head = self.db.execute(_PLACES, (lane.base, lane.base | SEQ_MASK, 1)).fetchone()
+        head = self._one(_PLACES, (lane.base, lane.base | SEQ_MASK, 1))
         low = head[0] & SEQ_MASK if head else lane.next
         totals = (lane.next, low, lane.items, lane.bytes)
         self.db.execute(_TOTALS, (*totals, track_checksum(lane.number, *lane.track, *totals), lane.number))
@@ -252,34 +266,33 @@ class Store:
         """Return the items after a number, at least one if there is one. Raises AlteredError."""
         found: list[Item] = []
         size, epoch = 0, lane.track.epoch
-        cursor = self.db.execute(_ITEMS, (lane.base + after + 1, lane.base | SEQ_MASK, items_max))
-        try:
-            for place, time, crc, payload in cursor:
+        with self._rows(_ITEMS, (lane.base + after + 1, lane.base | SEQ_MASK, items_max)) as rows:
+            for place, time, crc, payload in rows:
                 if not is_whole(place, time, crc, payload):
                     raise AlteredError("an item is not what was written")
                 size += len(payload)
                 if found and size > bytes_max:
                     break
                 found.append(Item(place & SEQ_MASK, time, payload, epoch))
-        finally:
-            cursor.close()
         return found
 
     def heads(self, lane: Lane, after: int = -1) -> Generator[Head, None, None]:
         """Iterate over the items after a number, without their payloads."""
-        for place, time, size in self.db.execute(_HEADS, (lane.base + after + 1, lane.base | SEQ_MASK)):
-            yield Head(place & SEQ_MASK, time, size + ITEM_BYTES)
+        with self._rows(_HEADS, (lane.base + after + 1, lane.base | SEQ_MASK)) as rows:
+            for place, time, size in rows:
+                yield Head(place & SEQ_MASK, time, size + ITEM_BYTES)
 
     def runs(self, lane: Lane, first: int, last: int, count: int = -1) -> list[tuple[int, int]]:
         """Return which numbers of a range are here, as runs (first, last); of the first `count` items only."""
         found: list[tuple[int, int]] = []
         low, high = lane.base + max(first, 0), lane.base + min(last, SEQ_MASK)
-        for (place,) in self.db.execute(_PLACES, (low, high, count)):
-            seq = place & SEQ_MASK
-            if found and found[-1][1] == seq - 1:
-                found[-1] = (found[-1][0], seq)
-            else:
-                found.append((seq, seq))
+        with self._rows(_PLACES, (low, high, count)) as rows:
+            for (place,) in rows:
+                seq = place & SEQ_MASK
+                if found and found[-1][1] == seq - 1:
+                    found[-1] = (found[-1][0], seq)
+                else:
+                    found.append((seq, seq))
         return found
 
     def delete(self, lane: Lane, runs: Iterable[tuple[int, int]]) -> int:
@@ -287,7 +300,7 @@ class Store:
         deleted = 0
         for first, last in runs:
             ends = (lane.base + max(first, 0), lane.base + min(last, SEQ_MASK))
-            count, size = self.db.execute(_SUM, ends).fetchone()
+            count, size = self._one(_SUM, ends)
             if count:
                 self.db.execute("DELETE FROM item WHERE place BETWEEN ? AND ?", ends)
                 lane.items -= count
@@ -312,19 +325,17 @@ class Store:
         """Record a gap, inside a transaction, joined with what it touches."""
         touching = (lane.number, reason, last + 1, first - 1)
         where = "FROM gap WHERE track = ? AND reason = ? AND first <= ? AND last >= ?"
-        low, high = self.db.execute(f"SELECT min(first), max(last) {where}", touching).fetchone()
+        low, high = self._one(f"SELECT min(first), max(last) {where}", touching)
         if low is not None:
             self.db.execute(f"DELETE {where}", touching)
             first, last = min(first, low), max(last, high)
         self.db.execute("INSERT INTO gap VALUES (?, ?, ?, ?)", (lane.number, first, last, reason))
-        if self.db.execute("SELECT count(*) FROM gap").fetchone()[0] > GAPS_MAX:
+        if self._one("SELECT count(*) FROM gap")[0] > GAPS_MAX:
             self._join_gaps()
 
     def _join_gaps(self) -> None:
-        track = self.db.execute("SELECT track FROM gap GROUP BY track ORDER BY count(*) DESC LIMIT 1").fetchone()[0]
-        rows = self.db.execute(
-            "SELECT first, last, reason FROM gap WHERE track = ? ORDER BY first LIMIT 2", (track,)
-        ).fetchall()
+        track = self._one("SELECT track FROM gap GROUP BY track ORDER BY count(*) DESC LIMIT 1")[0]
+        rows = self._all("SELECT first, last, reason FROM gap WHERE track = ? ORDER BY first LIMIT 2", (track,))
         if len(rows) == 2:
             for first, _, reason in rows:
                 self.db.execute("DELETE FROM gap WHERE track = ? AND first = ? AND reason = ?", (track, first, reason))
@@ -335,7 +346,7 @@ class Store:
         """Return the gap records, by track and number."""
         return [
             Gap(*row)
-            for row in self.db.execute(
+            for row in self._all(
                 "SELECT stream, epoch, first, last, reason FROM gap JOIN track ON track.number = gap.track"
                 " ORDER BY gap.track, first"
             )
@@ -345,7 +356,7 @@ class Store:
         """Strike out the numbers of a gap, inside a transaction; what was joined to it since stays."""
         touching = (lane.number, gap.reason, gap.last, gap.first)
         where = "FROM gap WHERE track = ? AND reason = ? AND first <= ? AND last >= ?"
-        rows = self.db.execute(f"SELECT first, last {where}", touching).fetchall()
+        rows = self._all(f"SELECT first, last {where}", touching)
         self.db.execute(f"DELETE {where}", touching)
         for first, last in rows:
             for low, high in ((first, gap.first - 1), (gap.last + 1, last)):
@@ -354,10 +365,19 @@ class Store:
 
     # ------------------------------------------------------------------ room
 
+    def empty_log(self) -> None:
+        """Move the log into the database, and make it small."""
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def free_pages(self) -> int:
+        """Return how many pages of the file are free for reuse."""
+        pages: int = self._one("PRAGMA freelist_count")[0]
+        return pages
+
     def give_back(self, pages: int) -> bool:
         """Return free pages to the file system when more than half of the file is free; whether there are more."""
-        free: int = self.db.execute("PRAGMA freelist_count").fetchone()[0]
-        if free <= pages or 2 * free <= self.db.execute("PRAGMA page_count").fetchone()[0]:
+        free = self.free_pages()
+        if free <= pages or 2 * free <= self._one("PRAGMA page_count")[0]:
             return False
         # Not `execute`: as long as it has no columns to return, that takes one step, and frees one page.
         self.db.executescript(f"PRAGMA incremental_vacuum({pages})")
