@@ -38,7 +38,7 @@ class Opened(NamedTuple):
 
 def log_pages_max(bytes_max: int) -> int:
     """Return how long SQLite's log may get, in pages: small beside the bound."""
-    return min(1_000, max(32, bytes_max // 64 // PAGE_BYTES))
+    return min(1_000, max(32, bytes_max // 32 // PAGE_BYTES))
 
 
 def open_memory(random: Callable[[], str], trouble: str = "") -> Opened:

@@ -37,7 +37,7 @@ class Pacer:
         self._mover = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._pages = 0
         self._is_due = False
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._wake, self._hurry, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self.trouble = ""
         """Why the last sync or move failed."""
@@ -51,12 +51,19 @@ class Pacer:
                 self._thread = threading.Thread(target=self._run, name="godwit-spool", daemon=True)
                 self._thread.start()
             self._wake.set()
+        if self._pages > self._pages_max:
+            self._hurry.set()
 
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            if self._stop.wait(max(self._every_s, RETRY_S) if self.trouble else self._every_s):
+            if self.trouble:
+                self._stop.wait(RETRY_S)
+            else:
+                self._hurry.wait(self._every_s)
+            if self._stop.is_set():
                 break
+            self._hurry.clear()
             self._wake.clear()
             self._is_due = False  # before the sync: what is written from here on is for the next one
             try:
@@ -119,8 +126,8 @@ class Pacer:
 
     def stop(self) -> None:
         """End the thread and let go of the files, whether or not the lock is held."""
-        self._stop.set()
-        self._wake.set()
+        for each in (self._stop, self._hurry, self._wake):
+            each.set()
         if self._thread is not None:
             self._thread.join()
         self._mover.close()
