@@ -34,7 +34,7 @@ from godwit.spool.model import (
 from godwit.spool.opening import MEMORY_BYTES_MAX, Opened, Way
 from godwit.spool.pacer import Pacer
 from godwit.spool.policy import NS, BelievedTime, Bounds, Waiting, order
-from godwit.spool.store import PAGE_BYTES, Lane, Store
+from godwit.spool.store import PAGE_BYTES, Lane, Store, runs_of
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ class Spool:
 
     def settle_some(self, stream: Which, seqs: Iterable[int]) -> int:
         """Delete what the server has: these numbers. Returns how many items there were."""
-        return self._settle(stream, list(_runs(sorted(set(seqs)))))
+        return self._settle(stream, runs_of(sorted(set(seqs))))
 
     def _settle(self, stream: Which, runs: list[tuple[int, int]]) -> int:
         def work() -> int:
@@ -489,15 +489,3 @@ def _depth(lanes: Iterable[Lane]) -> Depth:
         if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
             oldest = lane.oldest
     return Depth(items, size, oldest)
-
-
-def _runs(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:
-    first = last = None
-    for number in numbers:
-        if last is None or number != last + 1:
-            if first is not None and last is not None:
-                yield first, last
-            first = number
-        last = number
-    if first is not None and last is not None:
-        yield first, last

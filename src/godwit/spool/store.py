@@ -70,6 +70,17 @@ def decode_text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return rising numbers as runs (first, last)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
 def is_whole(place: int, time: object, crc: object, payload: object) -> bool:
     """Whether an item is what was appended."""
     return isinstance(time, int) and isinstance(payload, bytes) and crc == item_checksum(place, time, payload)
@@ -284,16 +295,9 @@ class Store:
 
     def runs(self, lane: Lane, first: int, last: int, count: int = -1) -> list[tuple[int, int]]:
         """Return which numbers of a range are here, as runs (first, last); of the first `count` items only."""
-        found: list[tuple[int, int]] = []
         low, high = lane.base + max(first, 0), lane.base + min(last, SEQ_MASK)
         with self._rows(_PLACES, (low, high, count)) as rows:
-            for (place,) in rows:
-                seq = place & SEQ_MASK
-                if found and found[-1][1] == seq - 1:
-                    found[-1] = (found[-1][0], seq)
-                else:
-                    found.append((seq, seq))
-        return found
+            return runs_of(place & SEQ_MASK for (place,) in rows)
 
     def delete(self, lane: Lane, runs: Iterable[tuple[int, int]]) -> int:
         """Delete the items in runs (first, last), inside a transaction; returns how many there were."""
