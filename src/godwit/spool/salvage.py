@@ -5,7 +5,10 @@ are not become a gap ("damaged").
 """
 
 import contextlib
+import os
+import shutil
 import sqlite3
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,7 +16,7 @@ from typing import Final, NamedTuple
 from godwit.spool import schema
 from godwit.spool.model import DAMAGED, ITEM_BYTES, Track
 from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
-from godwit.spool.store import Lane, Store, decode_text, is_whole
+from godwit.spool.store import PAGE_BYTES, Lane, Store, decode_text, is_whole
 
 _BATCH: Final = 500
 _TRACKS: Final = "SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track ORDER BY number"
@@ -35,12 +38,40 @@ class Salvaged(NamedTuple):
 
 def salvage(source: Path, into: Store, *, bytes_max: int = 2**63, is_writable: bool = True) -> Salvaged:
     """Copy what can be read of `source` into `into`, up to `bytes_max`. Raises `sqlite3.Error` of `into` only."""
-    ways = ("mode=rw",) if is_writable else ("mode=ro", "mode=ro&immutable=1")
-    for way in ways:
+    for way in ("mode=rw",) if is_writable else ("mode=ro", "mode=ro&immutable=1"):
         with contextlib.closing(_Source(source, way)) as found:
             if found.tracks:
                 return _copy(found, into, bytes_max)
-    return Salvaged()
+    if not is_writable or source.stat().st_size < 2 * PAGE_BYTES:
+        return Salvaged()
+    with _with_first_page(source) as mended, contextlib.closing(_Source(mended, "mode=rw")) as found:
+        return _copy(found, into, bytes_max) if found.tracks else Salvaged()
+
+
+@contextlib.contextmanager
+def _with_first_page(path: Path) -> Iterator[Path]:
+    """Make a copy with the first page of an empty spool, without which nothing can be found: all have tables alike."""
+    copy = path.with_name(f"{path.name}.copy")
+    try:
+        with contextlib.suppress(OSError):  # no room
+            shutil.copyfile(path, copy)
+            _replace_first_page(copy)
+        yield copy
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+
+def _replace_first_page(path: Path) -> None:
+    with contextlib.closing(Store(None)) as empty, path.open("r+b") as file:
+        page = bytearray(empty.db.serialize()[:PAGE_BYTES])
+        pages = file.seek(0, os.SEEK_END) // PAGE_BYTES
+        # See "The Database Header" of SQLite's file format: WAL, the size in pages, no list of free pages.
+        page[18:20] = b"\2\2"
+        page[28:40] = struct.pack(">III", pages, 0, 0)
+        page[92:96] = page[24:28]
+        file.seek(0)
+        file.write(page)
 
 
 def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
