@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from godwit.spool import schema
+from godwit.spool.files import log_of
 from godwit.spool.model import DAMAGED, ITEM_BYTES, Track
 from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
 from godwit.spool.store import PAGE_BYTES, Lane, Store, decode_text, is_whole
@@ -55,6 +56,8 @@ def _with_first_page(path: Path) -> Iterator[Path]:
     try:
         with contextlib.suppress(OSError):  # no room
             shutil.copyfile(path, copy)
+            if log_of(path).exists():
+                shutil.copyfile(log_of(path), log_of(copy))
             _replace_first_page(copy)
         yield copy
     finally:
