@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOMS = ("start", "store", "ingest", "latency")
+ROOMS = ("start", "store", "ingest", "latency", "device")
 RESULTS = Path("bench-results")
 
 
@@ -106,7 +106,12 @@ def _rooms(directory: Path, *, quick: bool, messages: int) -> dict[str, Callable
 
         return room.run(directory, quick=quick)
 
-    return {"start": start, "store": store, "ingest": ingest, "latency": latency}
+    def device() -> object:
+        from bench import spool  # noqa: PLC0415
+
+        return {"spool": spool.run(directory, quick=quick)}
+
+    return {"start": start, "store": store, "ingest": ingest, "latency": latency, "device": device}
 
 
 def main() -> None:

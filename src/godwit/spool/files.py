@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from godwit.contract.errors import RejectedError
@@ -27,7 +28,7 @@ class Lock:
     """
 
     def __init__(self, spool: Path) -> None:
-        """Take it. Raises RejectedError (`spool-in-use`) when another process has it, OSError: nothing can be written."""
+        """Take it. Raises RejectedError (`spool-in-use`): another process has it; OSError: nothing can be written."""
         self._handle = os.open(spool.with_name(spool.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,23 +61,29 @@ class Reserve:
         self._path = spool.with_name(spool.name + ".reserve")
         self._size = size
 
-    def take(self) -> bool:
-        """Take the room, if there is any; returns whether it is held."""
+        self.is_held = False
+
+    def take(self, *, least: int = 128 * 1024) -> None:
+        """Take the room; where there is little, half of it, because the log needs some, but not less than `least`.
+
+        Appending makes the database grow into what the log leaves. With such a `least` it never grows so far that
+        there is no room any more for what strikes items out, and then for what reuses their pages.
+        """
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return False
+            return
         try:
-            os.posix_fallocate(handle, 0, self._size)
+            os.posix_fallocate(handle, 0, min(self._size, max(_free_bytes(self._path) // 2, least)))
+            self.is_held = True
         except OSError:
             self.release()
-            return False
         finally:
             os.close(handle)
-        return True
 
     def release(self) -> None:
         """Give the room up."""
+        self.is_held = False
         with contextlib.suppress(OSError):
             self._path.unlink()
 
@@ -104,10 +111,19 @@ def set_aside(path: Path, mark: str) -> Path:
     return to
 
 
+def set_aside_damaged(path: Path) -> Path:
+    """Rename a damaged spool; returns the new path. Raises OSError."""
+    return set_aside(path, f"damaged-{time.time_ns() // 10**9}")
+
+
 def is_out_of_room(path: Path) -> bool:
     """Whether the disk is full; SQLite says "I/O error" in some places where it met that."""
     try:
-        room = os.statvfs(path.parent)
+        return _free_bytes(path) < 256 * 1024
     except OSError:
         return False
-    return room.f_bavail * room.f_frsize < 256 * 1024
+
+
+def _free_bytes(path: Path) -> int:
+    room = os.statvfs(path.parent)
+    return room.f_bavail * room.f_frsize

@@ -7,7 +7,6 @@ is a spool afterwards, and a sentence about what is different from what one woul
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,12 +15,11 @@ from godwit.contract.errors import RejectedError
 from godwit.runtime.files import sync_directory
 from godwit.spool import schema
 from godwit.spool.faults import Fault, fault_of
-from godwit.spool.files import Lock, Reserve, boot_id, log_of, set_aside
+from godwit.spool.files import Lock, Reserve, log_of, set_aside, set_aside_damaged
 from godwit.spool.model import Durability
 from godwit.spool.salvage import Salvaged, salvage
-from godwit.spool.store import Store
+from godwit.spool.store import PAGE_BYTES, Store
 
-PAGE_BYTES: Final = 4_096
 MEMORY_BYTES_MAX: Final = 8 * 2**20
 """What a spool that should be on disk holds when it has to be in memory."""
 _SEQ_TURN: Final = schema.SEQ_MASK // 2
@@ -40,7 +38,7 @@ class Opened(NamedTuple):
 
 def log_pages_max(bytes_max: int) -> int:
     """Return how long SQLite's log may get, in pages: small beside the bound."""
-    return min(1_000, max(64, bytes_max // 64 // PAGE_BYTES))
+    return min(1_000, max(32, bytes_max // 32 // PAGE_BYTES))
 
 
 def open_memory(random: Callable[[], str], trouble: str = "") -> Opened:
@@ -48,29 +46,41 @@ def open_memory(random: Callable[[], str], trouble: str = "") -> Opened:
     return Opened(Store(None), None, random(), trouble)
 
 
-def open_file(path: Path, durability: Durability, bytes_max: int, random: Callable[[], str]) -> Opened:
+class Way(NamedTuple):
+    """How a file is opened."""
+
+    durability: Durability
+    bytes_max: int
+    random: Callable[[], str]
+    """Names epochs."""
+    boot: str
+    """Tells one run of the operating system from another; empty: nothing does."""
+
+
+def open_file(path: Path, way: Way) -> Opened:
     """Open or make a spool. Raises RejectedError: the path is no place for one, or it is in use."""
-    if path.is_dir():
-        raise RejectedError(f"{path} is a directory: name a file for the spool", code="spool-path")
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "no ordinary file"
+        raise RejectedError(f"{path} is {kind}: name a file for the spool", code="spool-path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock(path)
     except OSError as error:
-        return _in_memory(path, str(error), random)
-    reserve = Reserve(path, log_pages_max(bytes_max) * PAGE_BYTES)
+        return in_memory(path, str(error), way.random)
+    reserve = Reserve(path, log_pages_max(way.bytes_max) * PAGE_BYTES)
     try:
         try:
-            opened = _open(path, durability, bytes_max, random)
+            opened = _open(path, way)
         except sqlite3.Error as error:
             if fault_of(error, path) is not Fault.FULL:
                 raise
             reserve.release()
-            opened = _open(path, durability, bytes_max, random)
+            opened = _open(path, way)
     except (sqlite3.Error, OSError) as error:
         lock.release()
         if isinstance(error, sqlite3.Error) and fault_of(error, path) not in {Fault.FULL, Fault.UNWRITABLE}:
             raise
-        return _in_memory(path, str(error), random)
+        return in_memory(path, str(error), way.random)
     except BaseException:
         lock.release()
         raise
@@ -78,60 +88,51 @@ def open_file(path: Path, durability: Durability, bytes_max: int, random: Callab
     return opened._replace(lock=lock, reserve=reserve)
 
 
-def _in_memory(path: Path, why: str, random: Callable[[], str]) -> Opened:
+def in_memory(path: Path, why: str, random: Callable[[], str]) -> Opened:
+    """Make a spool in memory in the place of a file that cannot be written, with what can be read of the file."""
     opened = open_memory(random)
-    found = salvage(path, opened.store, MEMORY_BYTES_MAX, is_writable=False) if path.exists() else Salvaged()
+    found = salvage(path, opened.store, bytes_max=MEMORY_BYTES_MAX, is_writable=False) if path.exists() else Salvaged()
     trouble = f"{path} cannot be written ({why}): the spool is in memory, and is lost with the process"
     if found.items:
         trouble += f"; {found.items} unsent items of the file are sent all the same"
     return opened._replace(trouble=trouble)
 
 
-def _open(path: Path, durability: Durability, bytes_max: int, random: Callable[[], str]) -> Opened:
-    store, trouble = open_store(path, durability, bytes_max)
-    try:
-        epoch, more = _begin(store, durability, random)
-        sync(path)
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            store.close()
-        raise
-    return Opened(store, path, epoch, "; ".join(filter(None, (trouble, more))))
-
-
-def open_anew(
-    path: Path, durability: Durability, bytes_max: int, random: Callable[[], str], error: sqlite3.Error
-) -> Opened:
-    """Replace a file that turned out to be damaged while it was open. Raises `sqlite3.Error`, OSError."""
-    store, trouble = replace_damaged(path, durability, bytes_max, error)
-    epoch, _ = _begin(store, durability, random)
-    sync(path)
-    return Opened(store, path, epoch, trouble)
-
-
-def open_store(path: Path, durability: Durability, bytes_max: int) -> tuple[Store, str]:
-    """Open the database; a broken or newer one is set aside. Returns it, and what there is to say."""
+def _open(path: Path, way: Way) -> Opened:
     try:
         _refuse_foreign(path)
-        store = _store(path, durability, bytes_max)
+        return _begin(path, _store(path, way), way)
     except NewerError as error:
         aside = set_aside(path, f"version-{error.version}")
-        return _store(path, durability, bytes_max), (
-            f"{path} was written by a newer godwit (version {error.version}, this one knows {schema.VERSION}): "
-            f"set aside as {aside.name}"
+        return _begin(path, _store(path, way), way)._replace(
+            trouble=f"{path} was written by a newer godwit (version {error.version}, this one knows {schema.VERSION}): "
+            f"set aside as {aside.name}, which the newer one takes up again"
         )
     except sqlite3.Error as error:
         if fault_of(error, path) not in {Fault.DAMAGED, Fault.BUG}:  # at opening "no such column" is damage, too
             raise
-        return replace_damaged(path, durability, bytes_max, error)
-    if 0 < store.version_found < schema.VERSION:
-        return store, f"{path} was of version {store.version_found} and is now of version {schema.VERSION}"
-    return store, ""
+        return open_anew(path, way, set_aside_damaged(path), error)
 
 
-def _store(path: Path, durability: Durability, bytes_max: int) -> Store:
-    synchronous = "FULL" if durability is Durability.FULL else "NORMAL"
-    return Store(path, synchronous=synchronous, log_pages_max=log_pages_max(bytes_max))
+def open_anew(path: Path, way: Way, aside: Path, error: sqlite3.Error) -> Opened:
+    """Make a new spool, and carry over what can be read of the damaged one. Raises `sqlite3.Error`, OSError."""
+    store = _store(path, way)
+    said = f"{path} was damaged ({error}): set aside as {aside.name}; "
+    try:
+        found = salvage(aside, store)
+    except sqlite3.Error as fault:
+        said += f"not all could be carried over: {fault}"
+    else:
+        if found.is_readable:
+            said += f"{found.items} items carried over, {found.lost} known to be lost"
+        else:
+            said += "nothing in it could be read, and what was in it is not known"
+    return _begin(path, store, way)._replace(trouble=said)
+
+
+def _store(path: Path, way: Way) -> Store:
+    synchronous = "FULL" if way.durability is Durability.FULL else "NORMAL"
+    return Store(path, synchronous=synchronous, log_pages_max=log_pages_max(way.bytes_max))
 
 
 class NewerError(Exception):
@@ -159,38 +160,45 @@ def _refuse_foreign(path: Path) -> None:
             raise NewerError(version)
 
 
-def replace_damaged(path: Path, durability: Durability, bytes_max: int, error: sqlite3.Error) -> tuple[Store, str]:
-    """Set a damaged file aside and carry over what can be read. Returns the new one and a sentence."""
-    aside = set_aside(path, f"damaged-{time.time_ns() // 10**9}")
-    store = _store(path, durability, bytes_max)
-    said = f"{path} was damaged ({error}): set aside as {aside.name}; "
+def _begin(path: Path, store: Store, way: Way) -> Opened:
+    """Settle under which epoch to go on, and make everything durable so far."""
     try:
-        found = salvage(aside, store, bytes_max)
-    except sqlite3.Error as fault:
-        return store, f"{said}not all could be carried over: {fault}"
-    if not found.is_readable:
-        return store, f"{said}nothing in it could be read, and what was in it is not known"
-    said += f"{found.items} items carried over, {found.lost} known to be lost"
-    return store, said if found.is_whole else f"{said}; for the rest there was no room"
+        said = _take_up(path, store)
+        if 0 < store.version_found < schema.VERSION:
+            said.append(f"{path} was of version {store.version_found} and is now of version {schema.VERSION}")
+        now = way.boot or way.random()  # where nothing tells boots apart every unclean end counts as a power cut
+        epoch, boot = store.get("epoch"), store.get("boot")
+        is_cut = bool(epoch and boot and boot != now)
+        if is_cut:
+            said.append("the machine ended without closing the spool: what came last before it may be lost")
+        if not epoch or is_cut or any(lane.next > _SEQ_TURN for lane in store.lanes.values()):
+            epoch = way.random()
+        with store.transaction():
+            store.put("epoch", epoch)
+            store.put("boot", "" if way.durability is Durability.FULL else now)
+            store.forget_finished(epoch)
+        _sync(path)
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            store.close()
+        raise
+    return Opened(store, path, epoch, "; ".join(said))
 
 
-def _begin(store: Store, durability: Durability, random: Callable[[], str]) -> tuple[str, str]:
-    """Settle under which epoch to go on. Returns it, and a sentence when a power cut may have taken something."""
-    now = boot_id() or random()  # without a boot id every unclean end counts as a power cut
-    epoch, boot = store.get("epoch"), store.get("boot")
-    trouble = ""
-    if not epoch or (boot and boot != now) or any(lane.next > _SEQ_TURN for lane in store.lanes.values()):
-        if epoch and boot:
-            trouble = "the machine ended without closing the spool: what came last before it may be lost"
-        epoch = random()
-    with store.transaction():
-        store.put("epoch", epoch)
-        store.put("boot", "" if durability is Durability.FULL else now)
-        store.forget_finished(epoch)
-    return epoch, trouble
+def _take_up(path: Path, store: Store) -> list[str]:
+    """Carry over what an older program set aside, because it was of a newer version than that one knew."""
+    said = []
+    for aside in path.parent.glob(f"{path.name}.version-*"):
+        version = aside.name.rpartition("-")[2]
+        if version.isdigit() and int(version) <= schema.VERSION:
+            found = salvage(aside, store)
+            said.append(f"{aside.name} is taken up again: {found.items} items")
+            for suffix in ("-shm", "-wal", ""):
+                aside.with_name(aside.name + suffix).unlink(missing_ok=True)
+    return said
 
 
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Make an opened spool durable: the log is where everything is that the database has not yet. Raises OSError."""
     handle = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
     try:

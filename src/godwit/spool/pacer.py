@@ -3,14 +3,16 @@
 It sleeps without a timer while nothing is written: an idle device does not wake up.
 """
 
+import contextlib
 import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from godwit.spool.faults import Fault, fault_of
 from godwit.spool.files import log_of
 
 log = logging.getLogger(__name__)
@@ -22,16 +24,20 @@ class Pacer:
     """Started by the first write; ends with `stop`."""
 
     def __init__(
-        self, path: Path, *, syncs: bool, every_s: float, pages_max: int, note: Callable[[], None], lock: threading.Lock
-    ) -> None:
-        """Without `syncs` only the log is moved. `note` is called, the lock held, when the log starts over."""
+        self, path: Path, *, syncs: bool, every_s: float, pages_max: int, note: Callable[[], None],
+        tidy: Callable[[], bool], lock: threading.Lock,
+    ) -> None:  # fmt: skip
+        """Without `syncs` only the log is moved. `note` is called when the log starts over.
+
+        `tidy` does a little that can wait, and returns whether there is more. Both are called with the lock held.
+        """
         self._path, self._syncs, self._every_s, self._pages_max = path, syncs, every_s, pages_max
-        self._note, self._lock = note, lock
+        self._note, self._tidy, self._lock = note, tidy, lock
         self._log = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
         self._mover = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._pages = 0
         self._is_due = False
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._wake, self._hurry, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self.trouble = ""
         """Why the last sync or move failed."""
@@ -45,19 +51,25 @@ class Pacer:
                 self._thread = threading.Thread(target=self._run, name="godwit-spool", daemon=True)
                 self._thread.start()
             self._wake.set()
+        if self._pages > self._pages_max:
+            self._hurry.set()
 
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            if self._stop.wait(max(self._every_s, RETRY_S) if self.trouble else self._every_s):
+            if self.trouble:
+                self._stop.wait(RETRY_S)
+            else:
+                self._hurry.wait(self._every_s)
+            if self._stop.is_set():
                 break
+            self._hurry.clear()
             self._wake.clear()
             self._is_due = False  # before the sync: what is written from here on is for the next one
             try:
                 if self._syncs:
                     self.sync()
-                if self._pages > self._pages_max:
-                    self.move()
+                self._move_and_tidy()
             except (sqlite3.Error, OSError) as error:
                 if not self.trouble:
                     log.warning("the spool %s cannot be made durable: %s", self._path, error)
@@ -65,8 +77,16 @@ class Pacer:
                 self._wake.set()
             else:
                 self.trouble = ""
-        self._mover.close()
-        os.close(self._log)
+
+    def _move_and_tidy(self) -> None:
+        try:
+            if self._pages > self._pages_max:
+                self.move()
+            while self._is_more():
+                self.move()
+        except sqlite3.Error as error:
+            if fault_of(error, self._path) is not Fault.FULL:  # the next append meets that itself, and says so
+                raise
 
     def sync(self) -> None:
         """Make durable what is written. The log is all there is to sync: moving it syncs by itself. Raises OSError."""
@@ -75,8 +95,8 @@ class Pacer:
     def move(self) -> None:
         """Move the log into the database; the lock is held only for what came meanwhile. Raises sqlite3.Error."""
         is_done = self._moved()
-        with self._lock:
-            if not self._stop.is_set():
+        with self._locked() as is_locked:
+            if is_locked:
                 if not is_done:
                     self._moved()
                 # The first write after a move syncs the log's new header: better here than in somebody's append.
@@ -84,19 +104,31 @@ class Pacer:
                 self._note()
 
     def _moved(self) -> bool:
-        _, pages, moved = self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with contextlib.closing(self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)")) as rows:
+            _, pages, moved = rows.fetchone()
         return bool(pages == moved)
 
+    def _is_more(self) -> bool:
+        with self._locked() as is_locked:
+            return is_locked and self._tidy()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the lock, unless the end has come: whoever stops the thread may have the lock."""
+        while not self._stop.is_set():
+            if self._lock.acquire(timeout=0.05):
+                try:
+                    yield True
+                finally:
+                    self._lock.release()
+                return
+        yield False
+
     def stop(self) -> None:
-        """End the thread and let go of the files; the lock must not be held."""
-        self.abandon()
+        """End the thread and let go of the files, whether or not the lock is held."""
+        for each in (self._stop, self._hurry, self._wake):
+            each.set()
         if self._thread is not None:
             self._thread.join()
-
-    def abandon(self) -> None:
-        """Tell the thread to end, and to let go of the files, without waiting for it."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread is None:
-            self._mover.close()
-            os.close(self._log)
+        self._mover.close()
+        os.close(self._log)

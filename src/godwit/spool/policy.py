@@ -85,16 +85,19 @@ class BelievedTime:
     def __init__(self, wall: int, monotonic_s: float, age_s_max: float) -> None:
         self._wall, self._monotonic_s = wall, monotonic_s
         self._age_s_max = age_s_max
-        self._ahead_since: float | None = None
+        self._ahead, self._ahead_since = 0, 0.0
+        """By how much the clock runs ahead of the steady time (ns, 0: it does not), and since when."""
 
     def at(self, wall: int, monotonic_s: float) -> int:
         """Return the time (ns) that is believed when the clocks show this."""
         steady = self._wall + round((monotonic_s - self._monotonic_s) * NS)
-        if wall > steady + CLOCK_STEP_S * NS:
-            if self._ahead_since is None:
+        ahead = wall - steady
+        if ahead > CLOCK_STEP_S * NS:
+            if ahead > self._ahead + CLOCK_STEP_S * NS:  # a jump, or another one
                 self._ahead_since = monotonic_s
+            self._ahead = ahead
             if monotonic_s - self._ahead_since < self._age_s_max:
                 return steady
-        self._ahead_since = None
+        self._ahead = 0
         self._wall, self._monotonic_s = wall, monotonic_s
         return wall

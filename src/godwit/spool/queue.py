@@ -8,7 +8,6 @@ is left of an earlier one is served first, under the numbers it had.
 """
 
 import contextlib
-import itertools
 import logging
 import secrets
 import sqlite3
@@ -20,11 +19,10 @@ from typing import Final, TypeAlias, TypeVar
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.runtime.clock import Clock, SystemClock
 from godwit.spool import opening
+from godwit.spool.eviction import evict_old, evict_over, give_up
 from godwit.spool.faults import Fault, fault_of, unavailable
+from godwit.spool.files import Reserve, boot_id, set_aside_damaged
 from godwit.spool.model import (
-    DAMAGED,
-    EVICTED_AGE,
-    EVICTED_SIZE,
     ITEM_BYTES,
     REFUSED,
     Depth,
@@ -33,46 +31,40 @@ from godwit.spool.model import (
     Item,
     Track,
 )
-from godwit.spool.opening import MEMORY_BYTES_MAX, PAGE_BYTES, Opened
+from godwit.spool.opening import MEMORY_BYTES_MAX, Opened, Way
 from godwit.spool.pacer import Pacer
-from godwit.spool.policy import NS, BelievedTime, Bounds, Holding, Waiting, leaving, order
-from godwit.spool.schema import SEQ_MASK
-from godwit.spool.store import Lane, Store
+from godwit.spool.policy import NS, BelievedTime, Bounds, Waiting, order
+from godwit.spool.store import PAGE_BYTES, Lane, Store, runs_of
 
 log = logging.getLogger(__name__)
 
 Which: TypeAlias = str | Track
 T = TypeVar("T")
 
-SPARE_BYTES_MAX: Final = 256 * 1024
-"""What may leave at once beyond what has to."""
 AGE_CHECK_S: Final = 1.0
-VACUUM_PAGES: Final = 64
+FREE_PAGES_MIN: Final = 8
+STEP_ITEMS: Final = 50
+VACUUM_PAGES: Final = (256, 8)
 
 
 class Spool:
     """One spool, open. Every method may be called from any thread."""
 
-    def __init__(
-        self, opened: Opened, *, durability: Durability, bounds: Bounds, sync_every_ms: int, random: Callable[[], str],
-        clock: Clock,
-    ) -> None:  # fmt: skip
+    def __init__(self, opened: Opened, way: Way, bounds: Bounds, sync_every_ms: int, clock: Clock) -> None:
         """Use `Spool.open`."""
         self.epoch = opened.epoch
         self._opening_trouble = opened.trouble
         self._store: Store = opened.store
         self._path, self._file_lock, self._reserve = opened.path, opened.lock, opened.reserve
-        self._durability = durability if opened.path is not None else Durability.MEMORY
-        self._bounds, self._sync_every_ms, self._random, self._clock = bounds, sync_every_ms, random, clock
+        self._way, self._bounds, self._sync_every_ms, self._clock = way, bounds, sync_every_ms, clock
         self._lock = threading.Lock()
-        self._priorities: dict[str, int] = {}
         self._current: dict[str, Lane] = {}
         self._pacer = self._make_pacer()
         self._is_closed = False
         self._time: BelievedTime | None = None
         self._age_checked_s = float("-inf")
         if bounds.age_s_max is not None:
-            newest = max((lane.oldest for lane in self._store.lanes.values() if lane.oldest is not None), default=None)
+            newest = self._store.newest()
             wall = clock.now_ns() if newest is None else min(clock.now_ns(), newest)
             self._time = BelievedTime(wall, clock.monotonic_s(), bounds.age_s_max)
 
@@ -80,43 +72,56 @@ class Spool:
     def open(
         cls, path: Path | None, *, durability: Durability = Durability.NORMAL, bounds: Bounds | None = None,
         sync_every_ms: int = 1_000, random: Callable[[], str] = lambda: secrets.token_hex(8),
-        clock: Clock | None = None,
+        clock: Clock | None = None, boot: str | None = None,
     ) -> "Spool":  # fmt: skip
         """Open the spool at `path`, or make it; without a path, or with `memory`, it is in memory.
 
         Whatever is wrong with the file, there is a spool afterwards, and `trouble` says what was found. Raises
         RejectedError only: another process has it (`spool-in-use`), or the path is no place for one (`spool-path`).
-        `random` makes the names of epochs.
+        `random` makes the names of epochs, `boot` names this run of the operating system.
         """
         bounds = bounds or Bounds()
+        durability = Durability(durability)
+        way = Way(durability, bounds.bytes_max, random, boot_id() if boot is None else boot)
         if path is None or durability is Durability.MEMORY:
             opened = opening.open_memory(random)
         else:
-            opened = opening.open_file(path, durability, bounds.bytes_max, random)
+            opened = opening.open_file(path, way)
             if opened.path is None:
                 bounds = bounds._replace(bytes_max=min(bounds.bytes_max, MEMORY_BYTES_MAX))
         if opened.trouble:
             log.warning("%s", opened.trouble)
-        return cls(
-            opened, durability=durability, bounds=bounds, sync_every_ms=sync_every_ms, random=random,
-            clock=clock or SystemClock(),
-        )  # fmt: skip
+        spool = cls(opened, way, bounds, sync_every_ms, clock or SystemClock())
+        with contextlib.suppress(UnavailableError):
+            spool._change(spool._evict)  # the bounds may be narrower than they were
+        return spool
 
     def _make_pacer(self) -> Pacer | None:
         if self._path is None:
             return None
         return Pacer(
             self._path,
-            syncs=self._durability is Durability.NORMAL,
+            syncs=self._way.durability is Durability.NORMAL,
             every_s=self._sync_every_ms / 1_000,
             pages_max=opening.log_pages_max(self._bounds.bytes_max),
             note=self._note_totals,
+            tidy=self._tidy,
             lock=self._lock,
         )
 
     def _note_totals(self) -> None:
         with self._store.transaction():
             self._store.note_totals()
+
+    def _tidy(self) -> bool:
+        for pages in VACUUM_PAGES:
+            try:
+                return self._store.give_back(pages)
+            except sqlite3.Error as error:  # to move pages takes some room itself: less at a time
+                if fault_of(error, self._path) is not Fault.FULL:
+                    raise
+                self._empty_log()
+        return False
 
     @property
     def trouble(self) -> str:
@@ -127,26 +132,21 @@ class Spool:
     @property
     def durability(self) -> Durability:
         """What is kept in fact: `memory` where the file cannot be written."""
-        return self._durability
+        return self._way.durability if self._path is not None else Durability.MEMORY
 
     # ------------------------------------------------------------------ in
 
     def declare(self, stream: str, priority: int) -> None:
         """Make a stream known, or give it another priority; 0 is served first and evicted last."""
 
-        def work() -> None:
-            self._priorities[stream] = priority
-            if stream not in self._current:
-                track = Track(stream, self.epoch)
-                self._current[stream] = self._store.lanes.get(track) or self._store.add_lane(track, priority)
-            if any(lane.track.stream == stream and lane.priority != priority for lane in self._store.lanes.values()):
+        def work() -> Lane:
+            track = Track(stream, self.epoch)
+            lane = self._store.lanes.get(track) or self._store.add_lane(track, priority)
+            if any(each.track.stream == stream and each.priority != priority for each in self._store.lanes.values()):
                 self._store.set_priority(stream, priority)
+            return lane
 
-        try:
-            self._change(work)
-        except BaseException:
-            self._current.pop(stream, None)
-            raise
+        self._current[stream] = self._change(work)
 
     def append(self, stream: str, time: int, payload: bytes) -> int:
         """Keep an item stamped `time` (ns); returns its number in (stream, current epoch).
@@ -156,12 +156,11 @@ class Spool:
         """
         with self._lock:
             lane = self._current.get(stream)
-            if lane is not None and self._time is None and self._has_room(len(payload)):
+            if lane is not None and self._has_room(len(payload)) and not self._is_age_due():
                 try:
                     seq = self._store.insert(lane, time, payload)
                 except sqlite3.Error as error:
-                    self._heal(error)
-                    seq = self._retry(lambda: self._store.insert(self._current[stream], time, payload))
+                    seq = self._again(error, lambda: self._store.insert(self._current[stream], time, payload))
                 if self._pacer is not None:
                     self._pacer.wrote(1 + len(payload) // PAGE_BYTES)
                 return seq
@@ -185,56 +184,20 @@ class Spool:
             lane = self._current[stream]
             first = lane.next
             self._store.insert_all(lane, ((first + at, *item) for at, item in enumerate(batch)))
-            self._evict_old()
-            over = self._store.bytes - self._bounds.bytes_max
-            if over > 0:
-                self._evict(over)
+            self._evict()
             return range(first, lane.next)
 
         return self._change(work, frees=False, pages=1 + size // PAGE_BYTES)
 
-    def _evict(self, over: int) -> None:
-        lanes: dict[str, list[Lane]] = {}
-        for lane in sorted(self._store.lanes.values(), key=lambda lane: lane.number):
-            lanes.setdefault(lane.track.stream, []).append(lane)
-        heads = {lane: self._store.heads(lane) for each in lanes.values() for lane in each if lane.items}
-        holdings = {
-            stream: Holding(
-                each[0].priority,
-                ((head.time, head.bytes) for lane in each if lane in heads for head in heads[lane]),
-            )
-            for stream, each in lanes.items()
-        }
-        counts = leaving(holdings, over, min(self._bounds.bytes_max // 64, SPARE_BYTES_MAX))
-        for iterator in heads.values():
-            iterator.close()
-        for stream, count in counts.items():
-            left = count
-            for lane in lanes[stream]:
-                here = min(left, lane.items)
-                if here:
-                    self._give_up(lane, self._store.runs(lane, 0, SEQ_MASK, here), EVICTED_SIZE)
-                    left -= here
+    def _is_age_due(self) -> bool:
+        return self._time is not None and self._clock.monotonic_s() >= self._age_checked_s + AGE_CHECK_S
 
-    def _give_up(self, lane: Lane, runs: list[tuple[int, int]], reason: str) -> None:
-        self._store.delete(lane, runs)
-        for first, last in runs:
-            self._store.add_gap(lane, first, last, reason)
-
-    def _evict_old(self) -> bool:
-        """Let leave what is too old; returns whether anything did. At most once a second, and not for one item."""
-        if self._time is None or self._clock.monotonic_s() < self._age_checked_s + AGE_CHECK_S:
-            return False
-        self._age_checked_s = self._clock.monotonic_s()
-        limit = self._time.at(self._clock.now_ns(), self._age_checked_s) - round((self._bounds.age_s_max or 0) * NS)
-        found = False
-        for lane in self._store.lanes.values():
-            if lane.oldest is not None and lane.oldest < limit:
-                with contextlib.closing(self._store.heads(lane)) as heads:
-                    count = sum(1 for _ in itertools.takewhile(lambda head: head.time < limit, heads))
-                self._give_up(lane, self._store.runs(lane, 0, SEQ_MASK, count), EVICTED_AGE)
-                found = True
-        return found
+    def _evict(self) -> None:
+        if self._time is not None and self._is_age_due():
+            self._age_checked_s = self._clock.monotonic_s()
+            now = self._time.at(self._clock.now_ns(), self._age_checked_s)
+            evict_old(self._store, now - round((self._bounds.age_s_max or 0) * NS))
+        evict_over(self._store, self._bounds.bytes_max)
 
     # ------------------------------------------------------------------ out
 
@@ -251,50 +214,27 @@ class Spool:
                         waiting.append(Waiting(lane.track, lane.priority, lane.number, head.time))
             return order(waiting)
 
-        if self._time is not None:
-            self._change(self._evict_old)
+        if self._is_age_due():
+            with contextlib.suppress(UnavailableError):  # they leave later
+                self._change(self._evict)
         return self._look(work)
 
     def read(self, stream: Which, after: int, *, items_max: int, bytes_max: int) -> list[Item]:
         """Return items with numbers above `after`, in order: at least one if there is one, else within the limits.
 
         What was read is remembered until `rewind`, for `next_streams`. `bytes_max` is about payloads. An item that
-        the disk has altered is never returned: it becomes a gap ("damaged").
+        the disk has altered is never returned: the file is replaced, and what is lost becomes a gap ("damaged").
         """
-        rotten: list[int] = []
 
         def work() -> list[Item]:
             lane = self._lane(stream)
             if lane is None:
                 return []
-            rotten.clear()
-            found: list[Item] = []
-            seq = max(after, -1)
-            while not found:
-                found, bad = self._store.read(lane, seq, items_max, bytes_max)
-                if not bad and not found:
-                    break
-                rotten.extend(bad)
-                seq = max(bad, default=seq)
-            lane.read = found[-1].seq if found else max(seq, lane.next - 1)
+            found = self._store.read(lane, max(after, -1), max(items_max, 1), bytes_max)
+            lane.read = found[-1].seq if found else max(after, lane.next - 1)
             return found
 
-        found = self._look(work)
-        if rotten:
-            self._strike_rotten(stream, rotten)
-        return found
-
-    def _strike_rotten(self, stream: Which, numbers: list[int]) -> None:
-        log.warning("the spool %s: %d items of %s were altered on the disk", self._path, len(numbers), stream)
-        self._opening_trouble = self._opening_trouble or f"items in {self._path} were altered on the disk"
-
-        def work() -> None:
-            lane = self._lane(stream)
-            if lane is not None:
-                self._give_up(lane, [(seq, seq) for seq in numbers], DAMAGED)
-
-        with contextlib.suppress(UnavailableError):  # they are found again
-            self._change(work)
+        return self._look(work)
 
     def rewind(self) -> None:
         """Forget what was read: the connection is lost, and all that is not settled has to be sent again."""
@@ -304,19 +244,35 @@ class Spool:
 
     def settle(self, stream: Which, up_to: int) -> int:
         """Delete what the server has: all up to and including this number. Returns how many items there were."""
-        return self._settle(stream, lambda: [(0, up_to)] if up_to >= 0 else [])
+        return self._settle(stream, [(0, up_to)] if up_to >= 0 else [])
 
     def settle_some(self, stream: Which, seqs: Iterable[int]) -> int:
         """Delete what the server has: these numbers. Returns how many items there were."""
-        numbers = sorted(set(seqs))
-        return self._settle(stream, lambda: list(_runs(numbers)))
+        return self._settle(stream, runs_of(sorted(set(seqs))))
 
-    def _settle(self, stream: Which, runs: Callable[[], list[tuple[int, int]]]) -> int:
+    def _settle(self, stream: Which, runs: list[tuple[int, int]]) -> int:
         def work() -> int:
             lane = self._lane(stream)
-            return 0 if lane is None or not lane.items else self._store.delete(lane, runs())
+            return 0 if lane is None or not lane.items else self._store.delete(lane, runs)
 
-        return self._change(work)
+        try:
+            return self._change(work)
+        except UnavailableError as error:
+            if error.code != "spool-full":
+                raise
+        return sum(self._settle_slowly(stream, first, last) for first, last in runs)
+
+    def _settle_slowly(self, stream: Which, first: int, last: int) -> int:
+        """Delete in small transactions, for which a full disk's reserve is enough."""
+
+        def work() -> int:
+            lane = self._lane(stream)
+            return 0 if lane is None else self._store.delete(lane, self._store.runs(lane, first, last, STEP_ITEMS))
+
+        deleted = 0
+        while step := self._change(work):
+            deleted += step
+        return deleted
 
     def refuse(self, stream: Which, first: int, last: int) -> None:
         """Give up what is here of a range of numbers; a gap ("refused") says so."""
@@ -324,7 +280,7 @@ class Spool:
         def work() -> None:
             lane = self._lane(stream)
             if lane is not None:
-                self._give_up(lane, self._store.runs(lane, max(first, 0), last), REFUSED)
+                give_up(self._store, lane, self._store.runs(lane, max(first, 0), last), REFUSED)
 
         self._change(work)
 
@@ -405,7 +361,7 @@ class Spool:
                     with self._store.transaction():
                         self._store.note_totals()
                         self._store.put("boot", "")
-                    self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                    self._store.empty_log()
             except sqlite3.Error as error:
                 log.warning("the spool %s was not closed in order: %s", self._path, error)
             finally:
@@ -433,11 +389,11 @@ class Spool:
     def _look(self, work: Callable[[], T]) -> T:
         """Read, the lock held; a damaged file is replaced on the way."""
         with self._lock:
+            self._check_open()
             try:
                 return work()
             except sqlite3.Error as error:
-                self._heal(error)
-                return self._retry(work)
+                return self._again(error, work)
 
     def _change(self, work: Callable[[], T], *, frees: bool = True, pages: int = 4) -> T:
         """Change something in one transaction, the lock held. With `frees` a full disk's reserve is used."""
@@ -447,65 +403,80 @@ class Spool:
                 return work()
 
         with self._lock:
+            self._check_open()
+            changes = self._store.changes
             try:
                 result = attempt()
             except sqlite3.Error as error:
-                if frees and fault_of(error, self._path) is Fault.FULL:
-                    self._use_reserve()
-                else:
-                    self._heal(error)
-                result = self._retry(attempt)
-            if self._pacer is not None:
+                result = self._again(error, attempt, frees=frees)
+            if self._pacer is not None and self._store.changes != changes:
                 self._pacer.wrote(pages)
-                if frees:
-                    self._give_back()
+            if self._reserve is not None and not self._reserve.is_held and frees:
+                self._empty_log()
+                self._take_reserve(self._reserve)
             return result
 
-    def _retry(self, work: Callable[[], T]) -> T:
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnavailableError("the spool is closed", code="spool-closed")
+
+    def _again(self, error: sqlite3.Error, work: Callable[[], T], *, frees: bool = False) -> T:
+        """Do something about an error, and try once more. With `frees` work may use a full disk's reserve itself."""
+        if fault_of(error, self._path) is Fault.FULL and self._reserve is not None:
+            self._reserve.release()
+            self._empty_log()  # what is in the log many times needs its room once
+            if not frees:
+                self._take_reserve(self._reserve)
+        else:
+            self._heal(error)
         try:
             return work()
-        except sqlite3.Error as error:
-            fault = fault_of(error, self._path)
+        except sqlite3.Error as second:
+            fault = fault_of(second, self._path)
             if fault in {Fault.FULL, Fault.UNWRITABLE}:
-                raise unavailable(fault, error, self._path) from error
+                raise unavailable(fault, second, self._path) from second
             raise
 
-    def _use_reserve(self) -> None:
-        """Give up the reserve of a full disk, and empty the log into the database, so that it can be used anew."""
-        if self._reserve is not None:
-            self._reserve.release()
-            with contextlib.suppress(sqlite3.Error):
-                self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def _take_reserve(self, reserve: Reserve) -> None:
+        if self._store.free_pages() < FREE_PAGES_MIN:
+            reserve.take()
+        else:  # the next appends have room in the database, and need it in the log only
+            reserve.take(least=0)
 
-    def _give_back(self) -> None:
-        try:
-            self._store.give_back(VACUUM_PAGES)
-        except sqlite3.Error as error:
-            if fault_of(error, self._path) not in {Fault.FULL, Fault.UNWRITABLE}:
-                raise
+    def _empty_log(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # it is full still
+            self._store.empty_log()
 
     def _heal(self, error: sqlite3.Error) -> None:
         """Replace a damaged file; any other fault is raised as what it means to the caller."""
-        if self._is_closed:
-            raise UnavailableError("the spool is closed", code="spool-closed") from error
+        self._check_open()
         fault = fault_of(error, self._path)
         if fault in {Fault.FULL, Fault.UNWRITABLE}:
             raise unavailable(fault, error, self._path) from error
         if fault is Fault.BUG or self._path is None or self._pacer is None:
             raise error
-        self._pacer.abandon()
+        try:
+            aside = set_aside_damaged(self._path)
+        except OSError:  # the disk is gone, or read-only: perhaps it comes back
+            raise unavailable(Fault.UNWRITABLE, error, self._path) from error
+        # All that has the old files open lets go before the new ones are made: SQLite deletes its log by name.
+        self._pacer.stop()
         read = {track: lane.read for track, lane in self._store.lanes.items()}
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
-        opened = opening.open_anew(self._path, self._durability, self._bounds.bytes_max, self._random, error)
+        try:
+            opened = opening.open_anew(self._path, self._way, aside, error)
+        except (sqlite3.Error, OSError) as fault_of_new:
+            opened = opening.in_memory(aside, str(fault_of_new), self._way.random)
+            self._path = self._reserve = None
+            self._bounds = self._bounds._replace(bytes_max=min(self._bounds.bytes_max, MEMORY_BYTES_MAX))
         self._store, self.epoch, self._opening_trouble = opened.store, opened.epoch, opened.trouble
         log.error("%s", opened.trouble)
-        self._current = {}
         for track, lane in self._store.lanes.items():
             lane.read = read.get(track, -1)
         with self._store.transaction():
-            for stream, priority in self._priorities.items():
-                self._current[stream] = self._store.add_lane(Track(stream, self.epoch), priority)
+            for stream, lane in self._current.items():
+                self._current[stream] = self._store.add_lane(Track(stream, self.epoch), lane.priority)
         self._pacer = self._make_pacer()
 
 
@@ -518,15 +489,3 @@ def _depth(lanes: Iterable[Lane]) -> Depth:
         if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
             oldest = lane.oldest
     return Depth(items, size, oldest)
-
-
-def _runs(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:
-    first = last = None
-    for number in numbers:
-        if last is None or number != last + 1:
-            if first is not None and last is not None:
-                yield first, last
-            first = number
-        last = number
-    if first is not None and last is not None:
-        yield first, last

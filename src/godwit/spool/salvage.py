@@ -5,18 +5,23 @@ are not become a gap ("damaged").
 """
 
 import contextlib
+import os
+import shutil
 import sqlite3
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from godwit.spool import schema
+from godwit.spool.files import log_of
 from godwit.spool.model import DAMAGED, ITEM_BYTES, Track
-from godwit.spool.schema import SEQ_BITS, SEQ_MASK
-from godwit.spool.store import Lane, Store, checksum
+from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
+from godwit.spool.store import PAGE_BYTES, Lane, Store, decode_text, is_whole
 
 _BATCH: Final = 500
-_TRACKS: Final = "SELECT number, stream, epoch, priority, low, next_seq FROM track ORDER BY number"
+_TRACKS: Final = "SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track ORDER BY number"
+_TRACKS_1: Final = "SELECT number, stream, epoch, next_seq, next_seq, 0, 0, NULL, priority FROM track ORDER BY number"
 _PAST: Final = "SELECT place, time, crc, payload FROM item WHERE place > ? AND place <= ? ORDER BY place"
 
 Row = tuple[int, int, bytes]
@@ -30,18 +35,46 @@ class Salvaged(NamedTuple):
     """Numbers that are known to be missing."""
     is_readable: bool = False
     """Whether the tracks could be read at all; otherwise nobody knows what is missing."""
-    is_whole: bool = True
-    """Whether all that could be read found room."""
 
 
-def salvage(source: Path, into: Store, bytes_max: int, *, is_writable: bool = True) -> Salvaged:
+def salvage(source: Path, into: Store, *, bytes_max: int = 2**63, is_writable: bool = True) -> Salvaged:
     """Copy what can be read of `source` into `into`, up to `bytes_max`. Raises `sqlite3.Error` of `into` only."""
-    ways = ("mode=rw",) if is_writable else ("mode=ro", "mode=ro&immutable=1")
-    for way in ways:
+    for way in ("mode=rw",) if is_writable else ("mode=ro", "mode=ro&immutable=1"):
         with contextlib.closing(_Source(source, way)) as found:
             if found.tracks:
                 return _copy(found, into, bytes_max)
-    return Salvaged()
+    if not is_writable or source.stat().st_size < 2 * PAGE_BYTES:
+        return Salvaged()
+    with _with_first_page(source) as mended, contextlib.closing(_Source(mended, "mode=rw")) as found:
+        return _copy(found, into, bytes_max) if found.tracks else Salvaged()
+
+
+@contextlib.contextmanager
+def _with_first_page(path: Path) -> Iterator[Path]:
+    """Make a copy with the first page of an empty spool, without which nothing can be found: all have tables alike."""
+    copy = path.with_name(f"{path.name}.copy")
+    try:
+        with contextlib.suppress(OSError):  # no room
+            shutil.copyfile(path, copy)
+            if log_of(path).exists():
+                shutil.copyfile(log_of(path), log_of(copy))
+            _replace_first_page(copy)
+        yield copy
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+
+def _replace_first_page(path: Path) -> None:
+    with contextlib.closing(Store(None)) as empty, path.open("r+b") as file:
+        page = bytearray(empty.db.serialize()[:PAGE_BYTES])
+        pages = file.seek(0, os.SEEK_END) // PAGE_BYTES
+        # See "The Database Header" of SQLite's file format: WAL, the size in pages, no list of free pages.
+        page[18:20] = b"\2\2"
+        page[28:40] = struct.pack(">III", pages, 0, 0)
+        page[92:96] = page[24:28]
+        file.seek(0)
+        file.write(page)
 
 
 def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
@@ -54,7 +87,7 @@ def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
         for batch in _batches(source.items(number)):
             size = sum(len(payload) + ITEM_BYTES for _, _, payload in batch)
             if into.bytes + size > bytes_max:
-                return Salvaged(items, lost, is_readable=True, is_whole=False)
+                return Salvaged(items, lost, is_readable=True)
             with into.transaction():
                 into.insert_all(lane, batch)
             items += len(batch)
@@ -95,12 +128,16 @@ class _Source:
         self._db: sqlite3.Connection | None = None
         self.tracks: list[tuple[int, Track, int, int, int]] = []
         self._has_sums = False
-        with contextlib.suppress(sqlite3.Error, ValueError, TypeError):  # ValueError: text that is no UTF-8
+        with contextlib.suppress(sqlite3.Error, ValueError, TypeError):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
+            self._db.text_factory = decode_text
+            self._db.execute("PRAGMA writable_schema = ON")  # or a truncated file could not be read at all
             self._has_sums = schema.version_of(self._db) > 1
-            query = _TRACKS if self._has_sums else _TRACKS.replace("low", "next_seq")
-            for number, stream, epoch, priority, low, next_seq in self._db.execute(query):
-                self.tracks.append((int(number), Track(stream, epoch), int(priority), int(low), int(next_seq)))
+            for *fields, crc, priority in self._db.execute(_TRACKS if self._has_sums else _TRACKS_1):
+                if crc == track_checksum(*fields) or not self._has_sums:
+                    number, stream, epoch, next_seq, low, _, _ = fields
+                    rank = priority if isinstance(priority, int) else 0
+                    self.tracks.append((number, Track(stream, epoch), rank, low, next_seq))
 
     def close(self) -> None:
         if self._db is not None:
@@ -129,11 +166,10 @@ class _Source:
         query = _PAST if self._has_sums else _PAST.replace("crc", "NULL")
         with contextlib.closing(self._db.execute(query, (after, end))) as cursor:
             for place, time, crc, payload in cursor:
-                if place <= after or not (isinstance(time, int) and isinstance(payload, bytes)):
-                    continue
-                after = place  # a broken tree may show a row twice
-                if crc is None or crc == checksum(place, time, payload):
+                known = crc if self._has_sums else item_checksum(place, time, payload)
+                if place > after and is_whole(place, time, known, payload):
                     yield place, time, payload
+                    after = place  # a broken tree may show a row twice
 
     def _skip(self, after: int, end: int) -> int | None:
         """Return the place behind a spot that cannot be read: leap until something can be, then go back by halves."""

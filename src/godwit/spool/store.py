@@ -8,22 +8,28 @@ import contextlib
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
-from zlib import crc32
+from typing import Any, Final, NamedTuple
 
 from godwit.spool import schema
 from godwit.spool.model import ITEM_BYTES, Gap, Item, Track
-from godwit.spool.schema import SEQ_BITS, SEQ_MASK
+from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
 
 GAPS_MAX: Final = 4_096
 """Gap records in a file; beyond, neighbours are joined over what lies between them."""
 
+PAGE_BYTES: Final = 4_096
+
 _INSERT: Final = "INSERT INTO item (place, time, crc, payload) VALUES (?, ?, ?, ?)"
 _ITEMS: Final = "SELECT place, time, crc, payload FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
-_HEADS: Final = "SELECT place, time, length(payload) FROM item WHERE place BETWEEN ? AND ? ORDER BY place"
+# In a damaged file a stamp may be text; what decides is the checksum, when the item is read.
+_HEADS: Final = (
+    "SELECT place, CAST(time AS INTEGER), coalesce(length(payload), 0) FROM item"
+    " WHERE place BETWEEN ? AND ? ORDER BY place"
+)
 _PLACES: Final = "SELECT place FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
 _SUM: Final = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM item WHERE place BETWEEN ? AND ?"
-_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, counted = ?, items = ?, bytes = ? WHERE number = ?"
+_LAST: Final = "SELECT place, CAST(time AS INTEGER) FROM item WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1"
+_TOTALS: Final = "UPDATE track SET next_seq = ?, low = ?, items = ?, bytes = ?, crc = ? WHERE number = ?"
 
 
 class Head(NamedTuple):
@@ -59,9 +65,31 @@ class Lane:
         self.next, self.items, self.bytes, self.oldest = state
 
 
-def checksum(place: int, time: int, payload: bytes) -> int:
-    """Return 32 bits over an item, signed, which SQLite stores in four bytes."""
-    return crc32(payload, (place ^ time) & 0xFFFF_FFFF) - 0x8000_0000
+def decode_text(data: bytes) -> str:
+    """Return text of a file that may be damaged."""
+    return data.decode(errors="replace")
+
+
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return rising numbers as runs (first, last)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def is_whole(place: int, time: object, crc: object, payload: object) -> bool:
+    """Whether an item is what was appended."""
+    return isinstance(time, int) and isinstance(payload, bytes) and crc == item_checksum(place, time, payload)
+
+
+class AlteredError(sqlite3.DatabaseError):
+    """The disk has altered what was written."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class Store:
@@ -70,14 +98,22 @@ class Store:
     def __init__(self, path: Path | None, *, synchronous: str = "NORMAL", log_pages_max: int = 1_000) -> None:
         # Used by one thread at a time: the spool's lock sees to that.
         self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
+        self.db.text_factory = decode_text
         try:
             # What it had deleted, SQLite as some distributions build it overwrites with zeros: twice the writing.
-            for pragma in ("auto_vacuum = INCREMENTAL", "secure_delete = OFF", f"synchronous = {synchronous}"):
+            for pragma in (
+                f"page_size = {PAGE_BYTES}",
+                "cache_size = -1024",
+                "auto_vacuum = INCREMENTAL",
+                "secure_delete = OFF",
+                f"synchronous = {synchronous}",
+            ):
                 self.db.execute(f"PRAGMA {pragma}")
             if path is not None:
                 self.db.execute("PRAGMA journal_mode = WAL")
                 # A safety net: the pacer moves the log into the file long before.
-                self.db.execute(f"PRAGMA wal_autocheckpoint = {4 * log_pages_max}")
+                self.db.execute(f"PRAGMA wal_autocheckpoint = {2 * log_pages_max}")
+                self.db.execute(f"PRAGMA journal_size_limit = {log_pages_max * PAGE_BYTES}")
             self.version_found = schema.lift(self.db)
             self._cursor = self.db.cursor()
             self.lanes: dict[Track, Lane] = {}
@@ -88,21 +124,57 @@ class Store:
             raise
 
     def _load(self) -> None:
-        rows = self.db.execute("SELECT number, stream, epoch, priority, next_seq, counted, items, bytes FROM track")
-        for number, stream, epoch, priority, next_seq, counted, items, size in rows.fetchall():
+        rows = self._all("SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track")
+        for *fields, crc, priority in rows:
+            if crc != track_checksum(*fields):
+                raise AlteredError("what is known of a stream is not what was written")
+            number, stream, epoch, next_seq, _, items, size = fields
             lane = Lane(number, Track(stream, epoch), priority)
-            count, more = self.db.execute(_SUM, (lane.base + counted, lane.base | SEQ_MASK)).fetchone()
+            count, more = self._one(_SUM, (lane.base + next_seq, lane.base | SEQ_MASK))
             lane.items, lane.bytes = items + count, size + more + count * ITEM_BYTES
-            last = self.db.execute("SELECT max(place) FROM item WHERE place <= ?", (lane.base | SEQ_MASK,)).fetchone()
-            at_least = (last[0] & SEQ_MASK) + 1 if last[0] is not None and last[0] >= lane.base else 0
-            lane.next = max(next_seq, at_least)
+            last = self._last(lane)
+            if last is not None and not self._is_whole(lane, last.seq):
+                raise AlteredError("the last item of a stream is not what was written")
+            lane.next = max(next_seq, last.seq + 1 if last else 0)
             self._look_at_head(lane)
             self.lanes[lane.track] = lane
         self.bytes = sum(lane.bytes for lane in self.lanes.values())
 
+    def _last(self, lane: Lane) -> Head | None:
+        row = self._one(_LAST, (lane.base, lane.base | SEQ_MASK))
+        return Head(row[0] & SEQ_MASK, row[1], 0) if row else None
+
+    def _is_whole(self, lane: Lane, seq: int) -> bool:
+        place = lane.base | seq
+        return is_whole(*self._one(_ITEMS, (place, place, 1)))
+
+    def newest(self) -> int | None:
+        """Return the stamp of the newest among the last items of all tracks."""
+        return max((last.time for lane in self.lanes.values() if (last := self._last(lane))), default=None)
+
+    # A cursor that is not closed, be it in the traceback of an error, keeps the database open; and whoever closes it
+    # last deletes the log by its name, which may be that of a new spool's by then.
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> contextlib.closing[sqlite3.Cursor]:
+        return contextlib.closing(self.db.execute(query, values))
+
+    def _all(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._rows(query, values) as rows:
+            return rows.fetchall()
+
+    def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        with self._rows(query, values) as rows:
+            return rows.fetchone()
+
     def close(self) -> None:
         """Close the file; SQLite moves its log into it."""
+        self._cursor.close()
         self.db.close()
+
+    @property
+    def changes(self) -> int:
+        """How many rows were changed so far."""
+        return self.db.total_changes
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -126,7 +198,7 @@ class Store:
 
     def get(self, name: str) -> str:
         """Return a remembered value, or the empty string."""
-        row = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        row = self._one("SELECT value FROM meta WHERE name = ?", (name,))
         return row[0] if row else ""
 
     def put(self, name: str, value: str) -> None:
@@ -135,12 +207,13 @@ class Store:
 
     def add_lane(self, track: Track, priority: int) -> Lane:
         """Add a track; its number is higher than that of every other, so that numbers tell the order of epochs."""
-        number = self.db.execute("SELECT coalesce(max(number), 0) + 1 FROM track").fetchone()[0]
+        number = self._one("SELECT coalesce(max(number), 0) + 1 FROM track")[0]
         self.db.execute(
             "INSERT INTO track (number, stream, epoch, priority, next_seq) VALUES (?, ?, ?, ?, 0)",
             (number, *track, priority),
         )
         lane = self.lanes[track] = Lane(number, track, priority)
+        self._note(lane)
         return lane
 
     def set_priority(self, stream: str, priority: int) -> None:
@@ -152,7 +225,7 @@ class Store:
 
     def forget_finished(self, epoch: str) -> None:
         """Strike out tracks of other epochs that hold nothing and have nothing to tell."""
-        with_gaps = {number for (number,) in self.db.execute("SELECT DISTINCT track FROM gap")}
+        with_gaps = {number for (number,) in self._all("SELECT DISTINCT track FROM gap")}
         for lane in list(self.lanes.values()):
             if lane.track.epoch != epoch and not lane.items and lane.number not in with_gaps:
                 self.db.execute("DELETE FROM track WHERE number = ?", (lane.number,))
@@ -164,9 +237,10 @@ class Store:
             self._note(lane)
 
     def _note(self, lane: Lane) -> None:
-        head = self.db.execute(_PLACES, (lane.base, lane.base | SEQ_MASK, 1)).fetchone()
+        head = self._one(_PLACES, (lane.base, lane.base | SEQ_MASK, 1))
         low = head[0] & SEQ_MASK if head else lane.next
-        self.db.execute(_TOTALS, (lane.next, low, lane.next, lane.items, lane.bytes, lane.number))
+        totals = (lane.next, low, lane.items, lane.bytes)
+        self.db.execute(_TOTALS, (*totals, track_checksum(lane.number, *lane.track, *totals), lane.number))
 
     # ------------------------------------------------------------------ items
 
@@ -174,7 +248,7 @@ class Store:
         """Append one item, in a transaction of its own unless there is one."""
         seq = lane.next
         place = lane.base | seq
-        self._cursor.execute(_INSERT, (place, time, checksum(place, time, payload), payload))
+        self._cursor.execute(_INSERT, (place, time, item_checksum(place, time, payload), payload))
         self._inserted(lane, seq, time, 1, len(payload))
         return seq
 
@@ -184,7 +258,7 @@ class Store:
         size, first, last = 0, 0, -1
         for seq, time, payload in numbered:
             place = lane.base | seq
-            rows.append((place, time, checksum(place, time, payload), payload))
+            rows.append((place, time, item_checksum(place, time, payload), payload))
             size += len(payload)
             first, last = first if len(rows) > 1 else time, seq
         if rows:
@@ -199,48 +273,38 @@ class Store:
         lane.bytes += size + count * ITEM_BYTES
         self.bytes += size + count * ITEM_BYTES
 
-    def read(self, lane: Lane, after: int, items_max: int, bytes_max: int) -> tuple[list[Item], list[int]]:
-        """Return the items after a number, and the numbers of those whose checksum is wrong."""
+    def read(self, lane: Lane, after: int, items_max: int, bytes_max: int) -> list[Item]:
+        """Return the items after a number, at least one if there is one. Raises AlteredError."""
         found: list[Item] = []
-        rotten: list[int] = []
         size, epoch = 0, lane.track.epoch
-        cursor = self.db.execute(_ITEMS, (lane.base + after + 1, lane.base | SEQ_MASK, items_max))
-        try:
-            for place, time, crc, payload in cursor:
-                if crc is not None and crc != checksum(place, time, payload):
-                    rotten.append(place & SEQ_MASK)
-                    continue
+        with self._rows(_ITEMS, (lane.base + after + 1, lane.base | SEQ_MASK, items_max)) as rows:
+            for place, time, crc, payload in rows:
+                if not is_whole(place, time, crc, payload):
+                    raise AlteredError("an item is not what was written")
                 size += len(payload)
                 if found and size > bytes_max:
                     break
                 found.append(Item(place & SEQ_MASK, time, payload, epoch))
-        finally:
-            cursor.close()
-        return found, rotten
+        return found
 
     def heads(self, lane: Lane, after: int = -1) -> Generator[Head, None, None]:
         """Iterate over the items after a number, without their payloads."""
-        for place, time, size in self.db.execute(_HEADS, (lane.base + after + 1, lane.base | SEQ_MASK)):
-            yield Head(place & SEQ_MASK, time, size + ITEM_BYTES)
+        with self._rows(_HEADS, (lane.base + after + 1, lane.base | SEQ_MASK)) as rows:
+            for place, time, size in rows:
+                yield Head(place & SEQ_MASK, time, size + ITEM_BYTES)
 
     def runs(self, lane: Lane, first: int, last: int, count: int = -1) -> list[tuple[int, int]]:
         """Return which numbers of a range are here, as runs (first, last); of the first `count` items only."""
-        found: list[tuple[int, int]] = []
-        low, high = lane.base + min(first, SEQ_MASK), lane.base + min(last, SEQ_MASK)
-        for (place,) in self.db.execute(_PLACES, (low, high, count)):
-            seq = place & SEQ_MASK
-            if found and found[-1][1] == seq - 1:
-                found[-1] = (found[-1][0], seq)
-            else:
-                found.append((seq, seq))
-        return found
+        low, high = lane.base + max(first, 0), lane.base + min(last, SEQ_MASK)
+        with self._rows(_PLACES, (low, high, count)) as rows:
+            return runs_of(place & SEQ_MASK for (place,) in rows)
 
     def delete(self, lane: Lane, runs: Iterable[tuple[int, int]]) -> int:
         """Delete the items in runs (first, last), inside a transaction; returns how many there were."""
         deleted = 0
         for first, last in runs:
-            ends = (lane.base + first, lane.base + min(last, SEQ_MASK))
-            count, size = self.db.execute(_SUM, ends).fetchone()
+            ends = (lane.base + max(first, 0), lane.base + min(last, SEQ_MASK))
+            count, size = self._one(_SUM, ends)
             if count:
                 self.db.execute("DELETE FROM item WHERE place BETWEEN ? AND ?", ends)
                 lane.items -= count
@@ -265,19 +329,17 @@ class Store:
         """Record a gap, inside a transaction, joined with what it touches."""
         touching = (lane.number, reason, last + 1, first - 1)
         where = "FROM gap WHERE track = ? AND reason = ? AND first <= ? AND last >= ?"
-        low, high = self.db.execute(f"SELECT min(first), max(last) {where}", touching).fetchone()
+        low, high = self._one(f"SELECT min(first), max(last) {where}", touching)
         if low is not None:
             self.db.execute(f"DELETE {where}", touching)
             first, last = min(first, low), max(last, high)
         self.db.execute("INSERT INTO gap VALUES (?, ?, ?, ?)", (lane.number, first, last, reason))
-        if self.db.execute("SELECT count(*) FROM gap").fetchone()[0] > GAPS_MAX:
+        if self._one("SELECT count(*) FROM gap")[0] > GAPS_MAX:
             self._join_gaps()
 
     def _join_gaps(self) -> None:
-        track = self.db.execute("SELECT track FROM gap GROUP BY track ORDER BY count(*) DESC LIMIT 1").fetchone()[0]
-        rows = self.db.execute(
-            "SELECT first, last, reason FROM gap WHERE track = ? ORDER BY first LIMIT 2", (track,)
-        ).fetchall()
+        track = self._one("SELECT track FROM gap GROUP BY track ORDER BY count(*) DESC LIMIT 1")[0]
+        rows = self._all("SELECT first, last, reason FROM gap WHERE track = ? ORDER BY first LIMIT 2", (track,))
         if len(rows) == 2:
             for first, _, reason in rows:
                 self.db.execute("DELETE FROM gap WHERE track = ? AND first = ? AND reason = ?", (track, first, reason))
@@ -288,7 +350,7 @@ class Store:
         """Return the gap records, by track and number."""
         return [
             Gap(*row)
-            for row in self.db.execute(
+            for row in self._all(
                 "SELECT stream, epoch, first, last, reason FROM gap JOIN track ON track.number = gap.track"
                 " ORDER BY gap.track, first"
             )
@@ -298,7 +360,7 @@ class Store:
         """Strike out the numbers of a gap, inside a transaction; what was joined to it since stays."""
         touching = (lane.number, gap.reason, gap.last, gap.first)
         where = "FROM gap WHERE track = ? AND reason = ? AND first <= ? AND last >= ?"
-        rows = self.db.execute(f"SELECT first, last {where}", touching).fetchall()
+        rows = self._all(f"SELECT first, last {where}", touching)
         self.db.execute(f"DELETE {where}", touching)
         for first, last in rows:
             for low, high in ((first, gap.first - 1), (gap.last + 1, last)):
@@ -307,8 +369,20 @@ class Store:
 
     # ------------------------------------------------------------------ room
 
-    def give_back(self, pages: int) -> None:
-        """Return free pages to the file system when more than half of the file is free, some at a time."""
-        free: int = self.db.execute("PRAGMA freelist_count").fetchone()[0]
-        if free > pages and 2 * free > self.db.execute("PRAGMA page_count").fetchone()[0]:
-            self.db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    def empty_log(self) -> None:
+        """Move the log into the database, and make it small."""
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def free_pages(self) -> int:
+        """Return how many pages of the file are free for reuse."""
+        pages: int = self._one("PRAGMA freelist_count")[0]
+        return pages
+
+    def give_back(self, pages: int) -> bool:
+        """Return free pages to the file system when more than half of the file is free; whether there are more."""
+        free = self.free_pages()
+        if free <= pages or 2 * free <= self._one("PRAGMA page_count")[0]:
+            return False
+        # Not `execute`: as long as it has no columns to return, that takes one step, and frees one page.
+        self.db.executescript(f"PRAGMA incremental_vacuum({pages})")
+        return True
