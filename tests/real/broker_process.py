@@ -1,6 +1,6 @@
 """A broker in a process of its own, with nothing behind it but its journal: for tests with real clients.
 
-`python broker_process.py DIRECTORY PORT [--wire] [--workers | --websocket]` prints its port when it listens.
+`python broker_process.py DIRECTORY PORT [--wire] [--workers] [--websocket]` prints its port when it listens.
 `--wire` announces the limits that the wire cases expect, `--workers` puts two worker processes before it,
 `--websocket` listens for MQTT over WebSocket.
 """
@@ -86,14 +86,14 @@ async def serve(directory: Path, port: int, limits: Limits, workers: int, *, web
         NoTopics(), NoIntake(), NextTurnGroup(journal), journal, SomeTopicsForbidden(), limits=limits, now=time_ns()
     )
     ticks = [SysTopics(broker, time_ns()).tick]
+    frame_bytes_max = 2_000_000 if websocket else 0
     if workers:
         crew = Crew(broker, workers, "native", ticks)
-        print(crew.listen("local", "127.0.0.1", port), flush=True)
+        print(crew.listen("local", "127.0.0.1", port, frame_bytes_max=frame_bytes_max), flush=True)
         await crew.start()
-    elif websocket:
-        print(await Server(broker, ticks).listen_websocket("websocket", "127.0.0.1", port, 2_000_000), flush=True)
     else:
-        print(await Server(broker, ticks).listen("local", "127.0.0.1", port), flush=True)
+        server = Server(broker, ticks)
+        print(await server.listen("local", "127.0.0.1", port, frame_bytes_max=frame_bytes_max), flush=True)
     await asyncio.Event().wait()
 
 

@@ -1,22 +1,42 @@
 """MQTT over WebSocket (MQTT 5, section 6): frames around the same connection that a plain socket has.
 
-Binary frames only (6.0.0-1), packets may lie across frames (6.0.0-2), the subprotocol is `mqtt` (6.0.0-3, 6.0.0-4). The
-listener is plaintext and trusts whoever reaches it, so a browser's page comes in only from this machine: any other
-origin is refused in the handshake.
+Binary frames only (6.0.0-1), packets may lie across frames (6.0.0-2), the subprotocol is `mqtt` (6.0.0-3, 6.0.0-4).
+What is bounded is a frame; a message of many frames is read as they come. There is no compression: it would cost memory
+per connection, and make a megabyte of a kilobyte.
+
+The loopback listener is plaintext and trusts whoever reaches it, so a browser's page comes in only from this machine:
+any other origin is refused in the handshake.
 """
 
 import asyncio
 import re
-from typing import Any, Final, cast
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, cast
 
+from websockets.exceptions import NegotiationError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-LOCAL_ORIGINS: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+SUBPROTOCOL: Final = "mqtt"
+SUBPROTOCOL_OF_3_1: Final = "mqttv3.1"
+LOCAL_ORIGINS: Final = (None, re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"))
+"""Programs (which send no origin), and pages of this machine."""
 UNSUPPORTED_DATA: Final = 1003
 NORMAL_CLOSURE: Final = 1000
+GOING_AWAY: Final = 1001
+
+Origins: TypeAlias = Sequence[str | re.Pattern[str] | None]
+
+
+def choose_subprotocol(_protocol: ServerProtocol, offered: Sequence[str]) -> str:
+    """Return `mqtt` if the client offers it. Raises NegotiationError, whose sentence is the answer."""
+    if SUBPROTOCOL in offered:
+        return SUBPROTOCOL
+    if SUBPROTOCOL_OF_3_1 in offered:
+        raise NegotiationError("MQTT 3.1 is not spoken here; 3.1.1 and 5 are, under the subprotocol mqtt")
+    raise NegotiationError("the subprotocol mqtt has to be offered")
 
 
 class FramedTransport(asyncio.Transport):
@@ -71,14 +91,19 @@ class FramedTransport(asyncio.Transport):
 class WebSocket(asyncio.Protocol):
     """One accepted connection. `inner` gets what the frames hold; its deadline for CONNECT covers the handshake."""
 
-    def __init__(self, inner: asyncio.Protocol, frame_bytes_max: int) -> None:
+    def __init__(self, inner: asyncio.Protocol, frame_bytes_max: int, origins: Origins = LOCAL_ORIGINS) -> None:
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._protocol = ServerProtocol(
-            origins=[None, LOCAL_ORIGINS],
-            subprotocols=["mqtt"],  # type: ignore[list-item]
-            max_size=frame_bytes_max,
+            origins=cast("Any", origins),
+            select_subprotocol=cast("Any", choose_subprotocol),
+            max_size=(None, frame_bytes_max),
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is done, and nobody has said goodbye."""
+        return self._protocol.state is State.OPEN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -99,19 +124,19 @@ class WebSocket(asyncio.Protocol):
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT:
             self._protocol.fail(UNSUPPORTED_DATA, "MQTT is binary")  # 6.0.0-1
-        elif frame.opcode in (Opcode.BINARY, Opcode.CONT) and self._protocol.state is State.OPEN:
+        elif frame.opcode in (Opcode.BINARY, Opcode.CONT) and self.is_open:
             self._inner.data_received(bytes(frame.data))
 
     def send(self, data: bytes) -> None:
         """Send one binary frame, unless the peer is past hearing it."""
-        if self._protocol.state is State.OPEN:
+        if self.is_open:
             self._protocol.send_binary(data)
             self._flush()
 
-    def end(self) -> None:
+    def end(self, code: int = NORMAL_CLOSURE) -> None:
         """Close from our side."""
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(NORMAL_CLOSURE)
+        if self.is_open:
+            self._protocol.send_close(code)
             self._flush()
         if self._transport is not None:
             self._transport.close()
