@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pytest
@@ -66,8 +67,24 @@ class PlatformProcess:
             "DATA_DIR": str(data_dir), "SERVER_PORT": str(self.http), "MQTT_PORT": str(self.mqtt),
             "MQTTS_PORT": str(self.mqtts), "MQTT_WS_PORT": str(self.websocket), "LOG_LEVEL": "warning",
         } | settings  # fmt: skip
+        self.is_tls = not settings.get("SERVER_HOST", "127.0.0.1").startswith("127.")
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return where API and console are."""
+        return f"http{'s' if self.is_tls else ''}://127.0.0.1:{self.http}"
+
+    @property
+    def certificate(self) -> Path:
+        """Return its own certificate, which is there once it runs."""
+        return self.data_dir / "tls" / "server.crt"
+
+    def open(self, request: urllib.request.Request, timeout: float) -> Any:
+        """Open an address of it, trusting its certificate."""
+        trust = ssl.create_default_context(cafile=self.certificate) if self.is_tls else None
+        return urllib.request.urlopen(request, timeout=timeout, context=trust)
 
     def start(self, *arguments: str, look: str = "/health/ready") -> "PlatformProcess":
         """Start, and return when it is ready (with `look` at `/health/live`: when it runs)."""
@@ -81,7 +98,7 @@ class PlatformProcess:
             if self.process.poll() is not None:
                 break
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.http}{look}", timeout=2).close()
+                self.open(urllib.request.Request(f"{self.url}{look}"), 2).close()
             except OSError:
                 time.sleep(0.05)
             else:
@@ -116,13 +133,13 @@ class PlatformProcess:
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         """Ask the API as administrator."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http}{quote(path, safe='/?&=%,:+')}",
+            f"{self.url}{quote(path, safe='/?&=%,:+')}",
             data=body,
             method=method,
             headers={"Authorization": f"Bearer {self.token}"} | headers,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with self.open(request, 30) as answer:
                 data: bytes = answer.read()
                 return data
         except urllib.error.HTTPError as error:

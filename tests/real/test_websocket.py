@@ -1,72 +1,245 @@
-"""Do clients that speak MQTT over WebSocket find the same broker, and pages of other machines a closed door?"""
+"""Do clients that speak MQTT over WebSocket find the same broker at every door, and pages of others a closed one?
 
+The doors: the loopback listener (in one process, and owned by workers), and `/mqtt` of the console's port, plaintext on
+loopback and over TLS. Two platforms have them all.
+"""
+
+import contextlib
+import itertools
 import queue
-import subprocess
-import sys
-from pathlib import Path
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
+
+from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
+from godwit.mqtt.codec import Decoder, encode
 
 pytestmark = pytest.mark.real
 
 WAIT_S = 10
-CONNECT = bytes.fromhex("101000044d5154540502003c032100140000")
-"""MQTT 5, clean start, receive maximum 20, no client id."""
+USERNAME, PASSWORD = "fleet", "kestrel-7"
+PING = encode(p.PingReq(), 5)
+numbers = itertools.count()
 
 
-@pytest.fixture
-def port(tmp_path):
-    script = Path(__file__).with_name("broker_process.py")
-    command = [sys.executable, str(script), str(tmp_path), "0", "--websocket"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield int(process.stdout.readline())
-        process.kill()
+class Door(NamedTuple):
+    """A way in. `is_open`: without user name and password."""
+
+    platform: Any
+    port: int
+    listener: str
+    is_open: bool
+    own_origin: str
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cafile=self.platform.certificate) if not self.is_open else None
+
+    def connect(self, **options: Any) -> ClientConnection:
+        scheme = "ws" if self.is_open else "wss"
+        options = {"subprotocols": ["mqtt"], "ssl": self.trust, "compression": None} | options
+        return connect(f"{scheme}://127.0.0.1:{self.port}/mqtt", **options)
+
+    def hello(self, client_id: str = "", **more: Any) -> bytes:
+        if not self.is_open:
+            more = {"username": USERNAME, "password": PASSWORD.encode()} | more
+        return encode(p.Connect(client_id or f"web-{next(numbers)}", version=5, keep_alive=60, **more), 5)
+
+    def listener_of(self, client_id: str) -> str | None:
+        found = self.platform.json(f"/api/v1/broker/connections?search={client_id}")["items"]
+        return found[0]["listener"] if found else None
+
+
+@pytest.fixture(scope="module")
+def platforms(platform_class: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    directory = tmp_path_factory.mktemp("websocket")
+    credentials = {"MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD}
+    plain = platform_class(directory / "plain", **credentials).start()
+    try:
+        tls = platform_class(directory / "tls", SERVER_HOST="0.0.0.0", WORKERS="2", **credentials).start()
+        yield plain, tls
+        tls.kill()
+    finally:
+        plain.kill()
+
+
+@pytest.fixture(params=["loopback", "workers", "console", "console-tls"])
+def door(request: pytest.FixtureRequest, platforms: tuple[Any, Any]) -> Door:
+    plain, tls = platforms
+    match request.param:
+        case "loopback":
+            return Door(plain, plain.websocket, "websocket", True, "http://localhost:3000")
+        case "workers":
+            return Door(tls, tls.websocket, "websocket", True, "http://localhost:3000")
+        case "console":
+            return Door(plain, plain.http, "websocket", True, f"http://127.0.0.1:{plain.http}")
+        case _:
+            return Door(tls, tls.http, "websocket-tls", False, f"https://127.0.0.1:{tls.http}")
 
 
 @pytest.mark.parametrize("version", [paho.MQTTv311, paho.MQTTv5])
-def test_paho_over_websocket(port, version):
-    inbox, acks = queue.Queue(), queue.Queue()
-    client = paho.Client(CallbackAPIVersion.VERSION2, "web", protocol=version, transport="websockets")
+def test_paho(door: Door, version: Any, eventually: Callable[..., Any]) -> None:
+    inbox: queue.Queue[Any] = queue.Queue()
+    acks: queue.Queue[Any] = queue.Queue()
+    name = f"paho-{next(numbers)}"
+    client = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=version, transport="websockets")
     client.on_message = lambda _client, _data, message: inbox.put(message)
     client.on_subscribe = lambda *arguments: acks.put(arguments)
-    client.connect("127.0.0.1", port)
+    if not door.is_open:
+        client.tls_set(str(door.platform.certificate))
+        client.username_pw_set(USERNAME, PASSWORD)
+    client.connect("127.0.0.1", door.port)
     client.loop_start()
-    client.subscribe("web/#", 2)
+    client.subscribe(f"{name}/#", 2)
     acks.get(timeout=WAIT_S)
     large = b"x" * 300_000  # needs the long form of a frame's length
     for qos in (0, 1, 2):
-        client.publish("web/t", large, qos)
+        client.publish(f"{name}/t", large, qos)
     assert [(each.qos, each.payload == large) for each in (inbox.get(timeout=WAIT_S) for _ in range(3))] == [
         (0, True), (1, True), (2, True),
     ]  # fmt: skip
+    eventually(lambda: door.listener_of(name) == door.listener)
     client.disconnect()
     client.loop_stop()
 
 
-def test_packets_may_lie_across_frames_and_text_ends_the_connection(port):
-    with connect(f"ws://127.0.0.1:{port}/mqtt", subprotocols=["mqtt"], origin="http://localhost:3000") as line:
+def test_frames_need_not_be_packets(door: Door) -> None:
+    """MQTT 5, 6.0.0-2, at every boundary there is; WebSocket's own ping comes between."""
+    with door.connect() as line:
         assert line.subprotocol == "mqtt"
-        for at in range(len(CONNECT)):
-            line.send(CONNECT[at : at + 1])
+        hello = door.hello("bits")
+        for at in range(len(hello)):
+            line.send(hello[at : at + 1])
         assert line.recv(WAIT_S)[:1] == b"\x20"
-        line.send(b"\xc0\x00\xc0\x00")  # two PINGREQ in one frame
-        answers = b""
-        while len(answers) < 4:
-            answers += line.recv(WAIT_S)
-        assert answers == b"\xd0\x00\xd0\x00"
+        line.send(PING + PING)  # two packets in a frame
+        line.send([PING[:1], b"", PING[1:] + PING[:1], PING[1:]])  # two in the fragments of a message
+        assert line.ping().wait(WAIT_S)
+        large = encode(p.Publish("bits/t", b"x" * 900_000, 1, packet_id=7), 5)
+        line.send(large[at : at + 300_000] for at in range(0, len(large), 300_000))
+        line.send([large[:500_000], *(large[at : at + 1] for at in range(500_000, 500_100)), large[500_100:]])
+        assert kinds(line, 6) == [p.PingResp] * 4 + [p.PubAck] * 2
+
+
+def kinds(line: ClientConnection, count: int) -> list[type]:
+    """Return the types of the next packets."""
+    decoder, packets = Decoder("client", version=5), []
+    while len(packets) < count:
+        packets += decoder.feed(line.recv(WAIT_S))
+    return [type(each) for each in packets]
+
+
+def test_a_message_may_be_longer_than_any_packet(door: Door) -> None:
+    """What is bounded is a packet and a frame: a client may pour its whole stream into one message."""
+    with door.connect() as line:
+        line.send(door.hello())
+        line.recv(WAIT_S)
+        packets = 3
+        publish = [encode(p.Publish("long/t", b"x" * 900_000, 1, packet_id=number + 1), 5) for number in range(packets)]
+        line.send(itertools.chain(publish, [PING]))
+        assert sorted(each.__name__ for each in kinds(line, packets + 1)) == ["PingResp"] + ["PubAck"] * packets
+
+
+def test_text_ends_the_connection(door: Door) -> None:
+    with door.connect() as line:
+        line.send(door.hello("texts"))
+        line.recv(WAIT_S)
         line.send("text")
-        with pytest.raises(ConnectionClosed) as caught:
-            line.recv(WAIT_S)
-        assert caught.value.rcvd.code == 1003
+        assert closing_code(line) == 1003
+
+
+def test_a_frame_too_large_is_refused_at_its_announcement(door: Door) -> None:
+    with door.connect() as line:
+        line.send(door.hello())
+        line.recv(WAIT_S)
+        line.socket.sendall(b"\x82\xff" + struct.pack(">Q", 1 << 40) + b"mask")
+        assert closing_code(line) == 1009
+
+
+def closing_code(line: ClientConnection) -> int:
+    """Return the code of the closing frame that comes after whatever else comes."""
+    with contextlib.suppress(ConnectionClosed):
+        while line.recv(WAIT_S):
+            pass
+    assert line.close_code is not None
+    return line.close_code
 
 
 @pytest.mark.parametrize(
-    "options", [{"origin": "https://evil.example", "subprotocols": ["mqtt"]}, {"subprotocols": ["chat"]}, {}]
+    ("options", "status", "sentence"),
+    [
+        ({"origin": "https://evil.example"}, 403, "https://evil.example"),
+        ({"origin": "null"}, 403, "null"),
+        ({"subprotocols": ["chat"]}, 400, "the subprotocol mqtt has to be offered"),
+        ({"subprotocols": None}, 400, "the subprotocol mqtt has to be offered"),
+        ({"subprotocols": ["mqttv3.1"]}, 400, "MQTT 3.1 is not spoken here"),
+    ],
 )
-def test_foreign_pages_and_other_protocols_are_refused(port, options):
-    with pytest.raises(InvalidStatus):
-        connect(f"ws://127.0.0.1:{port}/mqtt", **options)
+def test_foreign_pages_and_other_protocols_are_refused(
+    door: Door, options: dict[str, Any], status: int, sentence: str
+) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        door.connect(**options)
+    assert caught.value.response.status_code == status
+    assert sentence in caught.value.response.body.decode()
+
+
+def test_own_pages_and_older_clients_come_in(door: Door) -> None:
+    with door.connect(origin=door.own_origin, subprotocols=["mqttv3.1", "mqtt"]) as line:
+        assert line.subprotocol == "mqtt"
+        line.send(door.hello())
+        assert line.recv(WAIT_S)[:1] == b"\x20"
+
+
+def test_tls_asks_for_name_and_password_and_so_does_whoever_comes_through_a_proxy(platforms: tuple[Any, Any]) -> None:
+    plain, tls = platforms
+    hello = encode(p.Connect("nobody", version=5), 5)
+    over_tls = Door(tls, tls.http, "websocket-tls", False, "")
+    trusted = Door(plain, plain.http, "websocket", True, "")
+    for door, headers in (
+        (over_tls, {}),
+        (trusted, {"X-Forwarded-For": "192.0.2.1"}),
+        (trusted, {"Host": "iot.example"}),
+    ):
+        with door.connect(additional_headers=headers) as line:
+            line.send(hello)
+            (refused,) = Decoder("client", version=5).feed(line.recv(WAIT_S))
+            assert refused.reason_code == reasons.NOT_AUTHORIZED
+            assert closing_code(line) == 1000
+
+
+def test_both_sides_hear_of_an_end(door: Door, eventually: Callable[..., Any]) -> None:
+    with contextlib.ExitStack() as open_lines:
+        first = open_lines.enter_context(door.connect())
+        first.send(door.hello("twice"))
+        first.recv(WAIT_S)
+        second = open_lines.enter_context(door.connect())
+        second.send(door.hello("twice"))
+        assert second.recv(WAIT_S)[:1] == b"\x20"
+        (last_word,) = Decoder("client", version=5).feed(first.recv(WAIT_S))
+        assert last_word.reason_code == reasons.SESSION_TAKEN_OVER
+        assert closing_code(first) == 1000
+        eventually(lambda: door.listener_of("twice") == door.listener)
+    eventually(lambda: door.listener_of("twice") is None)
+
+
+def test_the_platform_says_goodbye(platform_in: Callable[..., Any]) -> None:
+    platform = platform_in().start()
+    with contextlib.ExitStack() as open_lines:
+        lines = []
+        for port in (platform.websocket, platform.http):
+            door = Door(platform, port, "websocket", True, "")
+            lines.append(open_lines.enter_context(door.connect()))
+            lines[-1].send(door.hello())
+            lines[-1].recv(WAIT_S)
+        assert platform.stop() == 0
+        (last_word,) = Decoder("client", version=5).feed(lines[0].recv(WAIT_S))
+        assert last_word.reason_code == reasons.SERVER_SHUTTING_DOWN
+        assert [closing_code(each) for each in lines] == [1000, 1001]

@@ -42,7 +42,8 @@ class Crossing(asyncio.Protocol):
         self._opening = self._loop.create_task(self._reach(ours))
 
     async def _reach(self, ours: socket.socket) -> None:
-        await self._loop.create_connection(lambda: _Far(self), sock=ours)
+        # of uvloop's ways this one alone owns the socket before the transport can be closed
+        await self._loop.connect_accepted_socket(lambda: _Far(self), ours)
 
     # --- the client's side -----------------------------------------------------------------------------------------
 
