@@ -7,16 +7,20 @@ loopback and over TLS. Two platforms have them all.
 import contextlib
 import itertools
 import queue
+import socket
 import ssl
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
 
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
@@ -28,6 +32,75 @@ WAIT_S = 10
 USERNAME, PASSWORD = "fleet", "kestrel-7"
 PING = encode(p.PingReq(), 5)
 numbers = itertools.count()
+
+
+class Line:
+    """A WebSocket client that says what it is told, frame by frame, in one thread."""
+
+    def __init__(self, url: str, trust: ssl.SSLContext | None, subprotocols: Any, origin: Any, headers: Any) -> None:
+        uri = parse_uri(url)
+        self.socket = socket.create_connection((uri.host, uri.port), timeout=WAIT_S)
+        if trust is not None:
+            self.socket = trust.wrap_socket(self.socket, server_hostname=uri.host)
+        self.protocol = ClientProtocol(uri, subprotocols=subprotocols, origin=origin)
+        self.frames: deque[Frame] = deque()
+        self.response: Response | None = None
+        request = self.protocol.connect()
+        for name, value in headers.items():
+            request.headers.pop(name, None)
+            request.headers[name] = value
+        self.protocol.send_request(request)
+        self.flush()
+        while self.response is None:
+            self.read()
+
+    def flush(self) -> None:
+        for piece in self.protocol.data_to_send():
+            if piece:
+                self.socket.sendall(piece)
+
+    def read(self) -> bool:
+        data = self.socket.recv(65_536)
+        if data:
+            self.protocol.receive_data(data)
+        else:
+            self.protocol.receive_eof()
+        for event in self.protocol.events_received():
+            if isinstance(event, Response):
+                self.response = event
+            else:
+                self.frames.append(event)
+        return bool(data)
+
+    def send(self, *pieces: bytes) -> None:
+        """Send one message, in as many frames as there are pieces."""
+        for number, piece in enumerate(pieces):
+            is_last = number == len(pieces) - 1
+            (self.protocol.send_continuation if number else self.protocol.send_binary)(piece, fin=is_last)
+            self.flush()
+
+    def recv(self) -> bytes:
+        """Return what the next binary frame holds; nothing, if a closing frame or the end comes first."""
+        while True:
+            while self.frames:
+                frame = self.frames.popleft()
+                if frame.opcode in (Opcode.BINARY, Opcode.CLOSE):
+                    return bytes(frame.data) if frame.opcode is Opcode.BINARY else b""
+            if not self.read():
+                return b""
+
+    def closing_code(self) -> int:
+        """Return the code of the closing frame that comes after whatever else comes."""
+        while self.recv():
+            pass
+        assert self.protocol.close_rcvd is not None
+        return self.protocol.close_rcvd.code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
 
 
 class Door(NamedTuple):
@@ -43,10 +116,9 @@ class Door(NamedTuple):
     def trust(self) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=self.platform.certificate) if not self.is_open else None
 
-    def connect(self, **options: Any) -> ClientConnection:
-        scheme = "ws" if self.is_open else "wss"
-        options = {"subprotocols": ["mqtt"], "ssl": self.trust, "compression": None} | options
-        return connect(f"{scheme}://127.0.0.1:{self.port}/mqtt", **options)
+    def connect(self, *, subprotocols: Any = ("mqtt",), origin: Any = None, headers: Any = ()) -> Line:
+        url = f"{'ws' if self.is_open else 'wss'}://127.0.0.1:{self.port}/mqtt"
+        return Line(url, self.trust, subprotocols, origin, dict(headers))
 
     def hello(self, client_id: str = "", **more: Any) -> bytes:
         if not self.is_open:
@@ -114,25 +186,27 @@ def test_paho(door: Door, version: Any, eventually: Callable[..., Any]) -> None:
 def test_frames_need_not_be_packets(door: Door) -> None:
     """MQTT 5, 6.0.0-2, at every boundary there is; WebSocket's own ping comes between."""
     with door.connect() as line:
-        assert line.subprotocol == "mqtt"
+        assert line.protocol.subprotocol == "mqtt"
         hello = door.hello("bits")
         for at in range(len(hello)):
             line.send(hello[at : at + 1])
-        assert line.recv(WAIT_S)[:1] == b"\x20"
+        assert line.recv()[:1] == b"\x20"
         line.send(PING + PING)  # two packets in a frame
-        line.send([PING[:1], b"", PING[1:] + PING[:1], PING[1:]])  # two in the fragments of a message
-        assert line.ping().wait(WAIT_S)
+        line.send(PING[:1], b"", PING[1:] + PING[:1], PING[1:])  # two in the fragments of a message
+        line.protocol.send_binary(PING[:1], fin=False)
+        line.protocol.send_ping(b"are you there")
+        line.protocol.send_continuation(PING[1:], fin=True)
         large = encode(p.Publish("bits/t", b"x" * 900_000, 1, packet_id=7), 5)
-        line.send(large[at : at + 300_000] for at in range(0, len(large), 300_000))
-        line.send([large[:500_000], *(large[at : at + 1] for at in range(500_000, 500_100)), large[500_100:]])
-        assert kinds(line, 6) == [p.PingResp] * 4 + [p.PubAck] * 2
+        line.send(*(large[at : at + 300_000] for at in range(0, len(large), 300_000)))
+        line.send(large[:500_000], *(large[at : at + 1] for at in range(500_000, 500_100)), large[500_100:])
+        assert kinds(line, 7) == [p.PingResp] * 5 + [p.PubAck] * 2
 
 
-def kinds(line: ClientConnection, count: int) -> list[type]:
+def kinds(line: Line, count: int) -> list[type]:
     """Return the types of the next packets."""
     decoder, packets = Decoder("client", version=5), []
     while len(packets) < count:
-        packets += decoder.feed(line.recv(WAIT_S))
+        packets += decoder.feed(line.recv())
     return [type(each) for each in packets]
 
 
@@ -140,36 +214,43 @@ def test_a_message_may_be_longer_than_any_packet(door: Door) -> None:
     """What is bounded is a packet and a frame: a client may pour its whole stream into one message."""
     with door.connect() as line:
         line.send(door.hello())
-        line.recv(WAIT_S)
+        line.recv()
         packets = 3
         publish = [encode(p.Publish("long/t", b"x" * 900_000, 1, packet_id=number + 1), 5) for number in range(packets)]
-        line.send(itertools.chain(publish, [PING]))
+        line.send(*publish, PING)
         assert sorted(each.__name__ for each in kinds(line, packets + 1)) == ["PingResp"] + ["PubAck"] * packets
+
+
+def test_what_comes_together_with_the_goodbye_is_heard(door: Door) -> None:
+    with door.connect() as reader, door.connect() as writer:
+        topic = f"last/{next(numbers)}"
+        for line in (reader, writer):
+            line.send(door.hello())
+            line.recv()
+        reader.send(encode(p.Subscribe(1, (p.Subscription(topic, 0),)), 5))
+        assert kinds(reader, 1) == [p.SubAck]
+        last = encode(p.Publish(topic, b"word", 0), 5), encode(p.Disconnect(), 5)
+        frames = [*(Frame(Opcode.BINARY, each) for each in last), Frame(Opcode.CLOSE, Close(1000, "").serialize())]
+        writer.socket.sendall(b"".join(each.serialize(mask=True) for each in frames))
+        assert writer.closing_code() == 1000
+        assert kinds(reader, 1) == [p.Publish]
 
 
 def test_text_ends_the_connection(door: Door) -> None:
     with door.connect() as line:
         line.send(door.hello("texts"))
-        line.recv(WAIT_S)
-        line.send("text")
-        assert closing_code(line) == 1003
+        line.recv()
+        line.protocol.send_text(b"text")
+        line.flush()
+        assert line.closing_code() == 1003
 
 
 def test_a_frame_too_large_is_refused_at_its_announcement(door: Door) -> None:
     with door.connect() as line:
         line.send(door.hello())
-        line.recv(WAIT_S)
+        line.recv()
         line.socket.sendall(b"\x82\xff" + struct.pack(">Q", 1 << 40) + b"mask")
-        assert closing_code(line) == 1009
-
-
-def closing_code(line: ClientConnection) -> int:
-    """Return the code of the closing frame that comes after whatever else comes."""
-    with contextlib.suppress(ConnectionClosed):
-        while line.recv(WAIT_S):
-            pass
-    assert line.close_code is not None
-    return line.close_code
+        assert line.closing_code() == 1009
 
 
 @pytest.mark.parametrize(
@@ -185,17 +266,17 @@ def closing_code(line: ClientConnection) -> int:
 def test_foreign_pages_and_other_protocols_are_refused(
     door: Door, options: dict[str, Any], status: int, sentence: str
 ) -> None:
-    with pytest.raises(InvalidStatus) as caught:
-        door.connect(**options)
-    assert caught.value.response.status_code == status
-    assert sentence in caught.value.response.body.decode()
+    with door.connect(**options) as line:
+        assert line.response is not None
+        assert line.response.status_code == status
+        assert sentence in line.response.body.decode()
 
 
 def test_own_pages_and_older_clients_come_in(door: Door) -> None:
     with door.connect(origin=door.own_origin, subprotocols=["mqttv3.1", "mqtt"]) as line:
-        assert line.subprotocol == "mqtt"
+        assert line.protocol.subprotocol == "mqtt"
         line.send(door.hello())
-        assert line.recv(WAIT_S)[:1] == b"\x20"
+        assert line.recv()[:1] == b"\x20"
 
 
 def test_tls_asks_for_name_and_password_and_so_does_whoever_comes_through_a_proxy(platforms: tuple[Any, Any]) -> None:
@@ -208,24 +289,24 @@ def test_tls_asks_for_name_and_password_and_so_does_whoever_comes_through_a_prox
         (trusted, {"X-Forwarded-For": "192.0.2.1"}),
         (trusted, {"Host": "iot.example"}),
     ):
-        with door.connect(additional_headers=headers) as line:
+        with door.connect(headers=headers) as line:
             line.send(hello)
-            (refused,) = Decoder("client", version=5).feed(line.recv(WAIT_S))
+            (refused,) = Decoder("client", version=5).feed(line.recv())
             assert refused.reason_code == reasons.NOT_AUTHORIZED
-            assert closing_code(line) == 1000
+            assert line.closing_code() == 1000
 
 
 def test_both_sides_hear_of_an_end(door: Door, eventually: Callable[..., Any]) -> None:
     with contextlib.ExitStack() as open_lines:
         first = open_lines.enter_context(door.connect())
         first.send(door.hello("twice"))
-        first.recv(WAIT_S)
+        first.recv()
         second = open_lines.enter_context(door.connect())
         second.send(door.hello("twice"))
-        assert second.recv(WAIT_S)[:1] == b"\x20"
-        (last_word,) = Decoder("client", version=5).feed(first.recv(WAIT_S))
+        assert second.recv()[:1] == b"\x20"
+        (last_word,) = Decoder("client", version=5).feed(first.recv())
         assert last_word.reason_code == reasons.SESSION_TAKEN_OVER
-        assert closing_code(first) == 1000
+        assert first.closing_code() == 1000
         eventually(lambda: door.listener_of("twice") == door.listener)
     eventually(lambda: door.listener_of("twice") is None)
 
@@ -238,8 +319,8 @@ def test_the_platform_says_goodbye(platform_in: Callable[..., Any]) -> None:
             door = Door(platform, port, "websocket", True, "")
             lines.append(open_lines.enter_context(door.connect()))
             lines[-1].send(door.hello())
-            lines[-1].recv(WAIT_S)
+            lines[-1].recv()
         assert platform.stop() == 0
-        (last_word,) = Decoder("client", version=5).feed(lines[0].recv(WAIT_S))
+        (last_word,) = Decoder("client", version=5).feed(lines[0].recv())
         assert last_word.reason_code == reasons.SERVER_SHUTTING_DOWN
-        assert [closing_code(each) for each in lines] == [1000, 1001]
+        assert [each.closing_code() for each in lines] == [1000, 1001]

@@ -84,6 +84,8 @@ class Upgrade(asyncio.Protocol):
             except OSError as error:
                 log.warning("no connection can be taken in now: %s", error)
                 transport.abort()
+        else:
+            transport.close()  # it has been told why
         return admitted
 
     def shutdown(self) -> None:
