@@ -7,10 +7,10 @@ for dead because its pongs are, and compression is for all or nobody.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from socket import socket
 from typing import Any, Final, NamedTuple, cast
-from urllib.parse import urlsplit
 
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -20,11 +20,11 @@ from godwit.server.broker.crossing import Crossing
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker.websocket import GOING_AWAY, WebSocket
 from godwit.server.console.session import is_own_origin
-from godwit.server.front import is_loopback
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/mqtt"
+THIS_MACHINE: Final = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.ASCII | re.IGNORECASE)
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 
@@ -122,8 +122,7 @@ def listener_of(headers: Mapping[str, str], *, is_tls: bool, trusts: bool) -> st
     """
     if is_tls:
         return WEBSOCKET_TLS
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    is_from_here = is_loopback(host) and not any(name in headers for name in FORWARDED)
+    is_from_here = THIS_MACHINE.fullmatch(headers.get("host", "")) and not any(name in headers for name in FORWARDED)
     return WEBSOCKET if trusts and is_from_here else WEBSOCKET_HTTP
 
 
