@@ -1,7 +1,9 @@
 """What the tests with real processes share: a platform in a process of its own, and the data beside the repository."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -29,13 +31,18 @@ OUR_SETTINGS = (
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports that are free now, and that no outgoing connection takes before they are used.
+
+    Linux gives connections ports from 32,768 on.
+    """
+    found: list[int] = []
+    with contextlib.ExitStack() as open_sockets:
+        while len(found) < count:
+            port = random.randrange(10_000, 32_000)
+            with contextlib.suppress(OSError):
+                open_sockets.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+    return found
 
 
 def eventually(look: Callable[[], T], *, within_s: float = 10.0, every_s: float = 0.05) -> T:
