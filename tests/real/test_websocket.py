@@ -5,18 +5,23 @@ loopback and over TLS. Two platforms have them all.
 """
 
 import contextlib
+import functools
 import itertools
 import queue
 import socket
 import ssl
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from playwright.sync_api import sync_playwright
 from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Response
@@ -29,6 +34,8 @@ from godwit.mqtt.codec import Decoder, encode
 pytestmark = pytest.mark.real
 
 WAIT_S = 10
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP elsewhere.example 127.0.0.1"]
 USERNAME, PASSWORD = "fleet", "kestrel-7"
 PING = encode(p.PingReq(), 5)
 numbers = itertools.count()
@@ -116,9 +123,12 @@ class Door(NamedTuple):
     def trust(self) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=self.platform.certificate) if not self.is_open else None
 
+    @property
+    def url(self) -> str:
+        return f"{'ws' if self.is_open else 'wss'}://127.0.0.1:{self.port}/mqtt"
+
     def connect(self, *, subprotocols: Any = ("mqtt",), origin: Any = None, headers: Any = ()) -> Line:
-        url = f"{'ws' if self.is_open else 'wss'}://127.0.0.1:{self.port}/mqtt"
-        return Line(url, self.trust, subprotocols, origin, dict(headers))
+        return Line(self.url, self.trust, subprotocols, origin, dict(headers))
 
     def hello(self, client_id: str = "", **more: Any) -> bytes:
         if not self.is_open:
@@ -294,6 +304,58 @@ def test_tls_asks_for_name_and_password_and_so_does_whoever_comes_through_a_prox
             (refused,) = Decoder("client", version=5).feed(line.recv())
             assert refused.reason_code == reasons.NOT_AUTHORIZED
             assert line.closing_code() == 1000
+
+
+HELLO_OF_A_PAGE = """async ([url, hello]) => await new Promise(say => {
+    const socket = new WebSocket(url, "mqtt");
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => socket.send(new Uint8Array(hello));
+    socket.onmessage = event => { socket.close(); say(new Uint8Array(event.data)[0]); };
+    socket.onerror = () => say("refused");
+})"""
+CONNACK = 0x20
+
+
+@pytest.fixture
+def other_site(tmp_path: Path) -> Iterator[int]:
+    """Serve a page of somebody else; returns the port."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>another page</title>")
+    serving = functools.partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serving) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_browser_lets_pages_in_that_may_and_no_others(platforms: tuple[Any, Any], other_site: int) -> None:
+    """The page of the console itself, under its own policy; one of another port of this machine; one of elsewhere."""
+    plain, tls = platforms
+    loopback, console = f"ws://127.0.0.1:{plain.websocket}/mqtt", f"ws://127.0.0.1:{plain.http}/mqtt"
+    over_tls = Door(tls, tls.http, "websocket-tls", False, "")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(ignore_https_errors=True).new_page()
+
+        def hears(url: str, hello: bytes) -> Any:
+            return page.evaluate(HELLO_OF_A_PAGE, [url, list(hello)])
+
+        hello = encode(p.Connect("page", version=5), 5)
+        page.goto(f"{plain.url}/sign-in")
+        assert hears(console, hello) == CONNACK
+        page.goto(f"{tls.url}/sign-in")
+        assert hears(over_tls.url, over_tls.hello()) == CONNACK
+        page.goto(f"http://localhost:{other_site}/")
+        assert [hears(loopback, hello), hears(console, hello)] == [CONNACK, "refused"]
+        page.goto(f"http://elsewhere.example:{other_site}/")
+        assert [hears(loopback, hello), hears(console, hello)] == ["refused", "refused"]
+        browser.close()
 
 
 def test_both_sides_hear_of_an_end(door: Door, eventually: Callable[..., Any]) -> None:
