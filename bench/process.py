@@ -104,10 +104,10 @@ def started(command: list[str], **more: object) -> Iterator[subprocess.Popen[byt
 @contextlib.contextmanager
 def godwit(data_dir: Path, **settings: str) -> Iterator[Target]:
     """Run a platform in a process of its own, ready when the block begins."""
-    http, mqtt, mqtts = free_ports(3)
+    http, mqtt, mqtts, websocket = free_ports(4)
     environment = os.environ | {
         "DATA_DIR": str(data_dir), "SERVER_PORT": str(http), "MQTT_PORT": str(mqtt), "MQTTS_PORT": str(mqtts),
-        "LOG_LEVEL": "warning", "MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD,
+        "MQTT_WS_PORT": str(websocket), "LOG_LEVEL": "warning", "MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD,
     } | settings  # fmt: skip
     begin = time.perf_counter()
     path = data_dir.parent / f"{data_dir.name}.log"

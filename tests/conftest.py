@@ -1,9 +1,12 @@
 """What the tests with real processes share: a platform in a process of its own, and the data beside the repository."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -11,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pytest
@@ -20,7 +23,7 @@ T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
 READY_S_MAX = 30
 OUR_SETTINGS = (
-    "SERVER_HOST", "SERVER_PORT", "LOG_LEVEL", "MQTT_HOST", "MQTT_PORT", "MQTTS_PORT", "MQTT_CLIENT_ID",
+    "SERVER_HOST", "SERVER_PORT", "LOG_LEVEL", "MQTT_HOST", "MQTT_PORT", "MQTTS_PORT", "MQTT_WS_PORT", "MQTT_CLIENT_ID",
     "MQTT_KEEP_ALIVE", "MQTT_CLEAN_SESSION", "MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_BROKER", "MQTT_TLS",
     "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_SHARE_GROUP", "MQTT_REGISTER_DEVICES", "BRIDGES",
     "DATABASE_URL", "DATA_DIR",
@@ -28,13 +31,18 @@ OUR_SETTINGS = (
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports that are free now, and that no outgoing connection takes before they are used.
+
+    Linux gives connections ports from 32,768 on.
+    """
+    found: list[int] = []
+    with contextlib.ExitStack() as open_sockets:
+        while len(found) < count:
+            port = random.randrange(10_000, 32_000)
+            with contextlib.suppress(OSError):
+                open_sockets.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+    return found
 
 
 def eventually(look: Callable[[], T], *, within_s: float = 10.0, every_s: float = 0.05) -> T:
@@ -60,14 +68,30 @@ class PlatformProcess:
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
-        self.http, self.mqtt, self.mqtts = free_ports(3)
+        self.http, self.mqtt, self.mqtts, self.websocket = free_ports(4)
         inherited = {name: value for name, value in os.environ.items() if name not in OUR_SETTINGS}
         self.environment = inherited | {
             "DATA_DIR": str(data_dir), "SERVER_PORT": str(self.http), "MQTT_PORT": str(self.mqtt),
-            "MQTTS_PORT": str(self.mqtts), "LOG_LEVEL": "warning",
+            "MQTTS_PORT": str(self.mqtts), "MQTT_WS_PORT": str(self.websocket), "LOG_LEVEL": "warning",
         } | settings  # fmt: skip
+        self.is_tls = not settings.get("SERVER_HOST", "127.0.0.1").startswith("127.")
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return where API and console are."""
+        return f"http{'s' if self.is_tls else ''}://127.0.0.1:{self.http}"
+
+    @property
+    def certificate(self) -> Path:
+        """Return its own certificate, which is there once it runs."""
+        return self.data_dir / "tls" / "server.crt"
+
+    def open(self, request: urllib.request.Request, timeout: float) -> Any:
+        """Open an address of it, trusting its certificate."""
+        trust = ssl.create_default_context(cafile=self.certificate) if self.is_tls else None
+        return urllib.request.urlopen(request, timeout=timeout, context=trust)
 
     def start(self, *arguments: str, look: str = "/health/ready") -> "PlatformProcess":
         """Start, and return when it is ready (with `look` at `/health/live`: when it runs)."""
@@ -81,7 +105,7 @@ class PlatformProcess:
             if self.process.poll() is not None:
                 break
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.http}{look}", timeout=2).close()
+                self.open(urllib.request.Request(f"{self.url}{look}"), 2).close()
             except OSError:
                 time.sleep(0.05)
             else:
@@ -116,13 +140,13 @@ class PlatformProcess:
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         """Ask the API as administrator."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http}{quote(path, safe='/?&=%,:+')}",
+            f"{self.url}{quote(path, safe='/?&=%,:+')}",
             data=body,
             method=method,
             headers={"Authorization": f"Bearer {self.token}"} | headers,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with self.open(request, 30) as answer:
                 data: bytes = answer.read()
                 return data
         except urllib.error.HTTPError as error:

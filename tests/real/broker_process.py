@@ -1,8 +1,7 @@
 """A broker in a process of its own, with nothing behind it but its journal: for tests with real clients.
 
-`python broker_process.py DIRECTORY PORT [--wire] [--workers | --websocket]` prints its port when it listens.
-`--wire` announces the limits that the wire cases expect, `--workers` puts two worker processes before it,
-`--websocket` listens for MQTT over WebSocket.
+`python broker_process.py DIRECTORY PORT [--wire] [--workers]` prints its port when it listens.
+`--wire` announces the limits that the wire cases expect, `--workers` puts two worker processes before it.
 """
 
 import asyncio
@@ -80,7 +79,7 @@ class NextTurnGroup:
             arrival.source.settle(arrival)
 
 
-async def serve(directory: Path, port: int, limits: Limits, workers: int, *, websocket: bool) -> None:
+async def serve(directory: Path, port: int, limits: Limits, workers: int) -> None:
     journal = Journal(directory / "broker.sqlite")
     broker = Broker(
         NoTopics(), NoIntake(), NextTurnGroup(journal), journal, SomeTopicsForbidden(), limits=limits, now=time_ns()
@@ -90,8 +89,6 @@ async def serve(directory: Path, port: int, limits: Limits, workers: int, *, web
         crew = Crew(broker, workers, "native", ticks)
         print(crew.listen("local", "127.0.0.1", port), flush=True)
         await crew.start()
-    elif websocket:
-        print(await Server(broker, ticks).listen_websocket("websocket", "127.0.0.1", port, 2_000_000), flush=True)
     else:
         print(await Server(broker, ticks).listen("local", "127.0.0.1", port), flush=True)
     await asyncio.Event().wait()
@@ -105,6 +102,5 @@ if __name__ == "__main__":
             int(sys.argv[2]),
             WIRE_LIMITS if "--wire" in flags else Limits(keep_alive_s_max=60),
             2 if "--workers" in flags else 0,
-            websocket="--websocket" in flags,
         )
     )

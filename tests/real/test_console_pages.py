@@ -92,6 +92,7 @@ def test_the_first_message_fills_the_empty_overview(visit: Visit, platform: Any)
     expect(page.locator("#online")).to_contain_text("of 1")
     expect(page.locator("#unclaimed")).to_contain_text("sensor-1")
     expect(page.locator("#banner-local")).to_contain_text(f"127.0.0.1:{platform.mqtt}")
+    expect(page.locator("#banner-local")).to_contain_text(f"ws://127.0.0.1:{platform.websocket}/mqtt")
 
 
 def test_a_message_stands_on_the_open_device_page_within_a_second(visit: Visit, platform: Any) -> None:

@@ -107,6 +107,33 @@ def test_connections_that_say_nothing_or_little(platform: Any) -> None:
         wire.close()
 
 
+@pytest.mark.parametrize("door", ["websocket", "http"])
+def test_websockets_that_ping_and_do_not_listen(platform: Any, door: str) -> None:
+    """Pings whose pongs nobody reads, then an endless message of empty fragments: neither says CONNECT."""
+    port = getattr(platform, door)
+    pings = b"\x89\x80mask" * 1_000
+    fragments = b"\x02\x80mask" + b"\x00\x80mask" * 1_000
+    wires: list[socket.socket] = []
+
+    def attack() -> None:
+        wire = socket.create_connection(("127.0.0.1", port), timeout=0.5)
+        wires.append(wire)
+        wire.sendall(
+            b"GET /mqtt HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+        )
+        assert wire.recv(1_024).startswith(b"HTTP/1.1 101")
+        for each in (pings, fragments):
+            for _ in range(200):
+                wire.sendall(each)
+
+    endure(platform, attack)
+    assert len(wires) > 3
+    for wire in wires:
+        wire.close()
+
+
 def test_tls_handshakes_that_are_begun_and_dropped(platform: Any) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -115,7 +115,7 @@ def test_a_killed_demo_takes_its_fleet_with_it(demo: Any, eventually: Callable[.
 
 def test_up_refuses_a_taken_port_and_the_demo_takes_the_next(platform_in: Callable[..., Any]) -> None:
     where = platform_in()
-    with socket.create_server(("127.0.0.1", where.mqtt)):
+    with socket.create_server(("127.0.0.1", where.mqtt)), socket.create_server(("127.0.0.1", where.websocket)):
         done = subprocess.run(
             [sys.executable, "-m", "godwit.cli.main", "up"], check=False, env=where.environment, capture_output=True,
             text=True,
@@ -141,6 +141,9 @@ def test_up_refuses_a_taken_port_and_the_demo_takes_the_next(platform_in: Callab
     used = re.search(r"MQTT\s+127\.0\.0\.1:(\d+)", box)
     assert used
     assert where.mqtt < int(used.group(1)) < where.mqtt + 200
+    used = re.search(r"MQTT, WebSocket\s+ws://127\.0\.0\.1:(\d+)/mqtt", box)
+    assert used
+    assert where.websocket < int(used.group(1)) < where.websocket + 200
 
 
 def test_up_simulates_when_it_is_asked_to(platform_in: Callable[..., Any], eventually: Callable[..., Any]) -> None:

@@ -107,7 +107,7 @@ def road(
 
     if request.param == "embedded":
         port = free_port()
-        road = Road(Settings(**common, mqtt_port=port, mqtts_port=free_port()), port, plain)
+        road = Road(Settings(**common, mqtt_port=port, mqtts_port=free_port(), mqtt_ws_port=0), port, plain)
     elif request.param == "mosquitto":
         broker = mosquitto_in().start()
         road = Road(

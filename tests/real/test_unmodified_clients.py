@@ -33,6 +33,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[
     running.kill()
 
 
+@pytest.fixture(scope="module")
+def tls_platform(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]) -> Iterator[Any]:
+    """Run a platform whose console is on all addresses: over TLS, and MQTT there with a password."""
+    settings = {"SERVER_HOST": "0.0.0.0", "MQTT_USERNAME": "fleet", "MQTT_PASSWORD": "kestrel-7"}
+    running = platform_class(tmp_path_factory.mktemp("clients-tls") / "data", **settings).start()
+    yield running
+    running.kill()
+
+
 def node_package(name: str, version: str) -> Path:
     """Return a directory in which an npm package is installed."""
     directory = CACHE / name
@@ -84,23 +93,22 @@ def test_mqttjs(version: str, platform: Any) -> None:
 
 
 @pytest.mark.parametrize("version", ["311", "5"])
-def test_mqttjs_over_websocket(version: str, platform_class: Any, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    platform = platform_class(tmp_path / "data", MQTT_WS_PORT=str(port)).start()
-    try:
-        listeners = platform.json("/api/v1/stats")["broker"]["listeners"]
-        if not any(str(port) in address for address in listeners.values()):
-            pytest.skip("the broker has no WebSocket listener")
-        directory, device = node_package("mqtt", "5"), f"websocket-{version}"
-        assert js(directory, f"ws://127.0.0.1:{port}/mqtt", device, version) == ALL
-        assert stored(platform, device) == len(ALL)
-    finally:
-        platform.kill()
+@pytest.mark.parametrize("door", ["loopback", "console", "console-tls"])
+def test_mqttjs_over_websocket(door: str, version: str, platform: Any, tls_platform: Any) -> None:
+    directory, device = node_package("mqtt", "5"), f"websocket-{door}-{version}"
+    if door == "console-tls":
+        platform = tls_platform
+        platform.post("/api/v1/devices", {"deviceId": device})  # nobody registers by himself from outside
+        address = f"wss://fleet:kestrel-7@localhost:{platform.http}/mqtt"
+    else:
+        address = f"ws://127.0.0.1:{platform.websocket if door == 'loopback' else platform.http}/mqtt"
+    trust = {"NODE_EXTRA_CA_CERTS": str(platform.certificate)}
+    assert js(directory, address, device, version, **trust) == ALL
+    assert stored(platform, device) == len(ALL)
 
 
-def js(directory: Path, address: str, device: str, version: str) -> list[int]:
-    environment = os.environ | {"NODE_PATH": str(directory / "node_modules")}
+def js(directory: Path, address: str, device: str, version: str, **more: str) -> list[int]:
+    environment = os.environ | {"NODE_PATH": str(directory / "node_modules")} | more
     found: list[int] = json.loads(
         run("node", str(CLIENTS / "with_mqttjs.js"), address, device, version, env=environment)
     )

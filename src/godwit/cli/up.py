@@ -23,6 +23,7 @@ SETTINGS_OF_FLAGS = (
     ("--mqtt-host", "MQTT_HOST", "where the plaintext MQTT listener listens"),
     ("--mqtt-port", "MQTT_PORT", "port of the plaintext MQTT listener"),
     ("--mqtts-port", "MQTTS_PORT", "port of the TLS MQTT listener"),
+    ("--mqtt-ws-port", "MQTT_WS_PORT", "port of MQTT over WebSocket, plaintext like --mqtt-port; 0 for none"),
     ("--database-url", "DATABASE_URL", "registry in PostgreSQL instead of SQLite"),
     ("--log-level", "LOG_LEVEL", "debug, info, warning or error"),
 )
@@ -66,6 +67,8 @@ def wanted_ports(settings: "Settings") -> list[Wanted]:
     if settings.mqtt_broker == "embedded":
         if settings.local_listener:
             wanted.append(Wanted("MQTT_PORT", settings.mqtt_host, settings.mqtt_port))
+            if settings.mqtt_ws_port:
+                wanted.append(Wanted("MQTT_WS_PORT", settings.mqtt_host, settings.mqtt_ws_port))
         wanted.append(Wanted("MQTTS_PORT", settings.mqtts_host, settings.mqtts_port))
     return wanted
 
@@ -130,6 +133,7 @@ def announcement(running: "Running", settings: "Settings") -> str:
         ]
     if running.mqtts_address:
         rows.append(("MQTT, TLS", running.mqtts_address))
+    rows += [("MQTT, WebSocket", address) for address in running.websocket_addresses]
     if running.foreign_address:
         rows.append(("MQTT", f"behind the broker at {running.foreign_address}"))
         rows += [("", sentence) for sentence in running.trouble]

@@ -30,7 +30,9 @@ def is_loopback(host: str) -> bool:
 class Front:
     """The web server's thread."""
 
-    def __init__(self, app: Any, host: str, port: int, certificate: ServerCertificate) -> None:
+    def __init__(
+        self, app: Any, host: str, port: int, certificate: ServerCertificate, websockets: Any = "websockets-sansio"
+    ) -> None:
         is_plain = is_loopback(host)
         tls = {} if is_plain else {"ssl_certfile": certificate.certificate, "ssl_keyfile": certificate.key}
         config = uvicorn.Config(
@@ -39,7 +41,7 @@ class Front:
             port=port,
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws=websockets,
             log_config=None,
             access_log=False,
             server_header=False,

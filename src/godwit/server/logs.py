@@ -31,5 +31,5 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for noisy in ("uvicorn.access", "httpx", "engineio", "socketio", "alembic"):
+    for noisy in ("uvicorn.access", "httpx", "engineio", "socketio", "alembic", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -10,8 +10,9 @@ import gc
 import logging
 import sys
 import threading
+from functools import partial
 from time import monotonic, time_ns
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from godwit import __version__
 from godwit.contract.heartbeat import SystemHeartbeat, encode
@@ -19,12 +20,14 @@ from godwit.contract.times import format_time
 from godwit.contract.topics import HEARTBEAT_TOPIC, topics_for
 from godwit.mqtt.packets import Publish
 from godwit.runtime.supervise import supervise
+from godwit.server import upgrade
 from godwit.server.accounts.tokens import Tokens
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
+from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
-from godwit.server.front import Front
+from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity.authority import ensure_server_certificate
 from godwit.server.ingest.commit import GroupCommit
@@ -38,7 +41,7 @@ from godwit.server.platform import Platform
 from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Change, Registry
-from godwit.server.roads import ROADS, Road
+from godwit.server.roads import ROADS, Road, packet_bytes_max
 from godwit.server.settings import Settings
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.lock import DataDirLock
@@ -58,6 +61,8 @@ class Running(NamedTuple):
     sign_in_url: str
     mqtt_address: str
     mqtts_address: str
+    websocket_addresses: list[str]
+    """Where MQTT over WebSocket is, as clients are told it."""
     foreign_address: str
     """Of the broker that the platform is behind, if it is."""
     trouble: list[str]
@@ -100,11 +105,15 @@ class Server:
         gc.freeze()
         addresses = self._road.addresses
         base = self._front.url
+        websockets = [f"ws://{addresses[WEBSOCKET]}{upgrade.PATH}"] if WEBSOCKET in addresses else []
+        if self._road.inside is not None:
+            websockets.append(f"{base.replace('http', 'ws', 1)}{upgrade.PATH}")
         return Running(
             base,
             f"{base}/sign-in?token={self._platform.sign_in_token}",
             addresses.get("local", ""),
             addresses.get("tls", ""),
+            websockets,
             addresses.get("foreign", ""),
             self._platform.trouble(),
             monotonic() - began,
@@ -188,8 +197,22 @@ class Server:
         self._encoders = Encoders()
         app = create_api(self._platform, self._tokens, self._encoders)
         mount(app, self._platform, self._tokens)
-        self._front = Front(app, settings.server_host, settings.server_port, self._certificate)
+        self._front = Front(
+            app, settings.server_host, settings.server_port, self._certificate, self._open_console_to_mqtt()
+        )
         self._front.start()
+
+    def _open_console_to_mqtt(self) -> Any:
+        """Return what takes the WebSockets of the console's port; MQTT is among them where the broker is ours."""
+        settings, inside = self.settings, self._road.inside
+        if inside is None:
+            return "websockets-sansio"
+        name = WEBSOCKET_HTTP if is_loopback(settings.server_host) else WEBSOCKET_TLS
+        self._road.addresses[name] = f"{settings.server_host}:{settings.server_port}{upgrade.PATH}"
+        door = upgrade.Door(
+            self._loop.loop, inside.adopt, packet_bytes_max(settings), is_trusting=settings.local_listener
+        )
+        return partial(upgrade.Upgrade, door)
 
     def _beat(self, now: int) -> None:
         trouble = ([self._group.stalled] if self._group.stalled else []) + self._road.trouble()

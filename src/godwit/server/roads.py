@@ -18,7 +18,7 @@ from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
-from godwit.server.broker.rights import WEBSOCKET, PasswordAuthenticator
+from godwit.server.broker.rights import LOCAL, WEBSOCKET, PasswordAuthenticator
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
@@ -44,6 +44,8 @@ class Road(Protocol):
     """Where devices come in: listener -> host:port."""
     is_storing_before_ack: bool
     """Whether a device's PUBACK means stored; else it is told by `telemetry/stored`."""
+    inside: MqttServer | None
+    """Once open: what takes in connections that were made inside this process; None where there are none."""
 
     @property
     def presence(self) -> SeesDevices:
@@ -110,7 +112,8 @@ class EmbeddedRoad:
         self.addresses: dict[str, str] = {}
         self._journal = Journal(settings.data_dir / "broker.sqlite")
         self.participants: list[Participant] = [self._journal]
-        self._mqtt: Crew | MqttServer | None = None
+        self.inside: MqttServer | None = None
+        self._crew: Crew | None = None
         self._bridges = Bridges(load_bridges(settings.bridges), settings.data_dir)
 
     async def open(self, intake: Ingest, group: GroupCommit, on_failure: OnFailure) -> None:
@@ -118,7 +121,7 @@ class EmbeddedRoad:
         settings = self._settings
         # The device learns from CONNACK that PUBACK means stored here (design, contract).
         limits = Limits(
-            packet_bytes_max=settings.payload_bytes_max + 65_536,
+            packet_bytes_max=packet_bytes_max(settings),
             keep_alive_s_max=settings.keep_alive_max,
             user_properties=(("godwit-ack", "stored"),),
         )
@@ -136,36 +139,44 @@ class EmbeddedRoad:
         )
         self._broker.presence = self.presence
         ticks = [SysTopics(self._broker, time_ns()).tick]
-        self._mqtt = await (self._listen_with_workers(ticks) if settings.workers else self._listen(ticks))
-        self.addresses = self._mqtt.addresses
-        # Bridges come in by no listener; beside workers they have a server of their own.
-        server = self._mqtt if isinstance(self._mqtt, MqttServer) else MqttServer(self._broker)
-        self._bridges.start(server, on_failure)
+        # Bridges and WebSockets of the console's port come in by none of the listeners, which may be the workers'.
+        self.inside = MqttServer(self._broker, () if settings.workers else ticks)
+        if settings.workers:
+            await self._listen_with_workers(ticks)
+        else:
+            await self._listen(self.inside)
+        self._bridges.start(self.inside, on_failure)
 
-    async def _listen(self, ticks: Sequence[Callable[[int], None]]) -> MqttServer:
-        settings, server = self._settings, MqttServer(self._broker, ticks)
-        if settings.local_listener:
-            await server.listen("local", settings.mqtt_host, settings.mqtt_port)
-            if settings.mqtt_ws_port:
-                frame_bytes_max = settings.payload_bytes_max + 65_536
-                await server.listen_websocket(WEBSOCKET, settings.mqtt_host, settings.mqtt_ws_port, frame_bytes_max)
-        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
-        return server
-
-    async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> Crew:
+    async def _listen(self, server: MqttServer) -> None:
         settings = self._settings
-        crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
         if settings.local_listener:
-            crew.listen("local", settings.mqtt_host, settings.mqtt_port)
+            host = settings.mqtt_host
+            await server.listen(LOCAL, host, settings.mqtt_port)
+            if settings.mqtt_ws_port:
+                port, frame_bytes_max = settings.mqtt_ws_port, packet_bytes_max(settings)
+                await server.listen(WEBSOCKET, host, port, frame_bytes_max=frame_bytes_max)
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+        self.addresses = server.addresses
+
+    async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> None:
+        settings = self._settings
+        crew = self._crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
+        if settings.local_listener:
+            host = settings.mqtt_host
+            crew.listen(LOCAL, host, settings.mqtt_port)
+            if settings.mqtt_ws_port:
+                crew.listen(WEBSOCKET, host, settings.mqtt_ws_port, frame_bytes_max=packet_bytes_max(settings))
         crew.listen("tls", settings.mqtts_host, settings.mqtts_port, self._certificate)
         await crew.start()
-        return crew
+        self.addresses = crew.addresses
 
     async def close(self) -> None:
         """Stop listening; everybody is told."""
         await self._bridges.close()
-        if self._mqtt is not None:
-            await self._mqtt.close()
+        if self.inside is not None:
+            await self.inside.close()
+        if self._crew is not None:
+            await self._crew.close()
 
     def shut(self) -> None:
         """Close the journal, after the last commit."""
@@ -196,6 +207,11 @@ class EmbeddedRoad:
     def door(self, loop: asyncio.AbstractEventLoop) -> ThreadSafeDoor:
         """Return the broker as other rooms see it."""
         return ThreadSafeDoor(self._broker, self.addresses, loop, self._bridges.stats)
+
+
+def packet_bytes_max(settings: Settings) -> int:
+    """Return the largest packet that the broker takes: a payload, and room for topic and properties."""
+    return settings.payload_bytes_max + 65_536
 
 
 def quotas_of(settings: Settings) -> Quotas:

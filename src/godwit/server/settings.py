@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_host: str = "127.0.0.1"
     mqtt_port: int = 1883
     mqtts_port: int = 8883
-    mqtt_ws_port: int = 0
+    mqtt_ws_port: int = 9001
     mqtts_host: str = "0.0.0.0"  # noqa: S104 - TLS is the listener that a fleet reaches
     mqtt_client_id: str = "godwit"
     mqtt_keep_alive: int = 60

@@ -2,11 +2,14 @@
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from godwit.cli.ports import Wanted, is_free, next_free, require_free
+from godwit.cli.up import wanted_ports
 from godwit.contract.errors import RejectedError
+from godwit.server.settings import Settings
 
 
 @pytest.fixture
@@ -38,6 +41,19 @@ def test_two_settings_never_get_the_same_port() -> None:
     assert chosen["A"] != chosen["B"]
     with pytest.raises(RejectedError, match="B="):
         require_free([Wanted("A", "127.0.0.1", port), Wanted("B", "127.0.0.1", port)])
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, ["SERVER_PORT", "MQTT_PORT", "MQTT_WS_PORT", "MQTTS_PORT"]),
+        ({"mqtt_ws_port": 0}, ["SERVER_PORT", "MQTT_PORT", "MQTTS_PORT"]),
+        ({"local_listener": False}, ["SERVER_PORT", "MQTTS_PORT"]),
+        ({"mqtt_broker": "external"}, ["SERVER_PORT"]),
+    ],
+)
+def test_only_ports_that_are_opened_are_wanted(given: dict[str, Any], wanted: list[str]) -> None:
+    assert [each.setting for each in wanted_ports(Settings(**given))] == wanted
 
 
 def test_a_host_that_is_none_is_refused() -> None:

@@ -152,7 +152,15 @@ def test_an_unknown_address_of_the_api_is_a_problem_and_no_sign_in_page(app: Sta
 
 @pytest.mark.parametrize(
     ("origin", "is_own"),
-    [(None, True), ("http://a:1", True), ("https://a:1", True), ("http://a:2", False), ("null", False), ("", False)],
+    [
+        (None, True),
+        ("http://a:1", True),
+        ("https://a:1", True),
+        ("http://a:2", False),
+        ("null", False),
+        ("", False),
+        ("http://[", False),
+    ],
 )
 def test_origins(origin: str | None, *, is_own: bool) -> None:
     assert is_own_origin(origin, "a:1") is is_own

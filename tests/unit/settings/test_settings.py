@@ -60,6 +60,7 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     [
         ("SERVER_PORT", "0"), ("SERVER_PORT", "70000"), ("MQTT_PORT", "mqtt"), ("LOCAL_LISTENER", "maybe"),
         ("MQTT_BROKER", "mosquitto"), ("DATABASE_URL", "mysql://x"), ("LOG_LEVEL", "loud"), ("MQTT_KEEP_ALIVE", "-1"),
+        ("MQTT_WS_PORT", "70000"),
     ],
 )  # fmt: skip
 def test_a_bad_value_names_itself(variable: str, value: str) -> None:

@@ -235,14 +235,27 @@ class Server:
         self._ticking = self._loop.call_later(TICK_S, self._tick)
         self._resuming: asyncio.TimerHandle | None = None
 
-    async def listen(self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Open a listener; returns its port. Raises OSError if the address is taken."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return self.serve(name, socket.create_server((host, port), family=family, backlog=BACKLOG), tls)
+    async def listen(
+        self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None, *, frame_bytes_max: int = 0
+    ) -> int:
+        """Open a listener; returns its port. With `frame_bytes_max`: of MQTT over WebSocket.
 
-    def serve(self, name: str, listening: socket.socket, tls: ssl.SSLContext | None = None) -> int:
+        Raises OSError if the address is taken.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return self.serve(name, listening, tls, frame_bytes_max=frame_bytes_max)
+
+    def serve(
+        self, name: str, listening: socket.socket, tls: ssl.SSLContext | None = None, *, frame_bytes_max: int = 0
+    ) -> int:
         """Serve a socket that listens already; returns its port."""
-        self._acceptors.append(Acceptor(listening, lambda: Connection(self, name), tls, self.broker.has_room))
+
+        def connection() -> asyncio.Protocol:
+            made = Connection(self, name)
+            return WebSocket(made, frame_bytes_max) if frame_bytes_max else made
+
+        self._acceptors.append(Acceptor(listening, connection, tls, self.broker.has_room))
         host, port = listening.getsockname()[:2]
         self.addresses[name] = f"{host}:{port}"
         return int(port)
@@ -250,16 +263,6 @@ class Server:
     async def adopt(self, name: str, wire: socket.socket) -> None:
         """Take in a connection that was made inside this process."""
         await self._loop.connect_accepted_socket(lambda: Connection(self, name), wire)
-
-    async def listen_websocket(self, name: str, host: str, port: int, frame_bytes_max: int) -> int:
-        """Open a listener for MQTT over WebSocket; returns its port. Raises OSError if the address is taken."""
-        listening = socket.create_server((host, port), backlog=BACKLOG)
-        self._acceptors.append(
-            Acceptor(listening, lambda: WebSocket(Connection(self, name), frame_bytes_max), None, self.broker.has_room)
-        )
-        bound = int(listening.getsockname()[1])
-        self.addresses[name] = f"{host}:{bound}"
-        return bound
 
     async def close(self) -> None:
         """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""

@@ -16,6 +16,10 @@ INSIDE = "inside"
 """The listener of connections that are made inside this process (bridges). Only they use ids that begin with `$`."""
 WEBSOCKET = "websocket"
 """MQTT over WebSocket, on loopback like `local`."""
+WEBSOCKET_HTTP = "websocket-http"
+"""The same on the console's plaintext port, by whoever may be on another machine: through a proxy."""
+WEBSOCKET_TLS = "websocket-tls"
+"""The same on the console's TLS port."""
 
 
 class Rights(Protocol):

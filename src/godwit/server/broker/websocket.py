@@ -1,22 +1,43 @@
 """MQTT over WebSocket (MQTT 5, section 6): frames around the same connection that a plain socket has.
 
-Binary frames only (6.0.0-1), packets may lie across frames (6.0.0-2), the subprotocol is `mqtt` (6.0.0-3, 6.0.0-4). The
-listener is plaintext and trusts whoever reaches it, so a browser's page comes in only from this machine: any other
-origin is refused in the handshake.
+Binary frames only (6.0.0-1), packets may lie across frames (6.0.0-2), the subprotocol is `mqtt` (6.0.0-3, 6.0.0-4).
+What is bounded is a frame; a message of many frames is read as they come. There is no compression: it would cost memory
+per connection, and make a megabyte of a kilobyte.
+
+The loopback listener is plaintext and trusts whoever reaches it, so a browser's page comes in only from this machine:
+any other origin is refused in the handshake.
 """
 
 import asyncio
 import re
-from typing import Any, Final, cast
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, cast
 
+from websockets.exceptions import NegotiationError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-LOCAL_ORIGINS: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+SUBPROTOCOL: Final = "mqtt"
+SUBPROTOCOL_OF_3_1: Final = "mqttv3.1"
+LOCAL_ORIGINS: Final = (None, re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"))
+"""Programs (which send no origin), and pages of this machine."""
+TURN_BYTES: Final = 16_384
 UNSUPPORTED_DATA: Final = 1003
 NORMAL_CLOSURE: Final = 1000
+GOING_AWAY: Final = 1001
+
+Origins: TypeAlias = Sequence[str | re.Pattern[str] | None]
+
+
+def choose_subprotocol(_protocol: ServerProtocol, offered: Sequence[str]) -> str:
+    """Return `mqtt` if the client offers it. Raises NegotiationError, whose sentence is the answer."""
+    if SUBPROTOCOL in offered:
+        return SUBPROTOCOL
+    if SUBPROTOCOL_OF_3_1 in offered:
+        raise NegotiationError("MQTT 3.1 is not spoken here; 3.1.1 and 5 are, under the subprotocol mqtt")
+    raise NegotiationError("the subprotocol mqtt has to be offered")
 
 
 class FramedTransport(asyncio.Transport):
@@ -53,11 +74,11 @@ class FramedTransport(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """See asyncio."""
-        self._transport.pause_reading()
+        self._shell.hold(is_held=True)
 
     def resume_reading(self) -> None:
         """See asyncio."""
-        self._transport.resume_reading()
+        self._shell.hold(is_held=False)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """See asyncio."""
@@ -71,14 +92,25 @@ class FramedTransport(asyncio.Transport):
 class WebSocket(asyncio.Protocol):
     """One accepted connection. `inner` gets what the frames hold; its deadline for CONNECT covers the handshake."""
 
-    def __init__(self, inner: asyncio.Protocol, frame_bytes_max: int) -> None:
+    def __init__(self, inner: asyncio.Protocol, frame_bytes_max: int, origins: Origins = LOCAL_ORIGINS) -> None:
         self._inner = inner
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._unread = memoryview(b"")
+        self._is_held = False
+        """The inner connection wants nothing for now."""
+        self._is_paused = False
+        self._is_turning = False
         self._protocol = ServerProtocol(
-            origins=[None, LOCAL_ORIGINS],
-            subprotocols=["mqtt"],  # type: ignore[list-item]
-            max_size=frame_bytes_max,
+            origins=cast("Any", origins),
+            select_subprotocol=cast("Any", choose_subprotocol),
+            max_size=(None, frame_bytes_max),
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is done, and nobody has said goodbye."""
+        return self._protocol.state is State.OPEN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -86,32 +118,63 @@ class WebSocket(asyncio.Protocol):
         self._inner.connection_made(FramedTransport(self, self._transport))
 
     def data_received(self, data: bytes) -> None:
-        """Take frames apart."""
+        """Take it in pieces, one a turn of the loop: a piece may be thousands of frames, and others wait."""
+        self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
+        self._turn()
+
+    def hold(self, *, is_held: bool) -> None:
+        """Have nothing read, or go on."""
+        self._is_held = is_held
+        self._steer()
+
+    def _turn(self) -> None:
+        self._is_turning = False
+        if not self._is_held:
+            piece, self._unread = self._unread[:TURN_BYTES], self._unread[TURN_BYTES:]
+            self._take(piece)
+        self._steer()
+
+    def _steer(self) -> None:
+        """Read on, or what was read first, or nothing."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        is_paused = self._is_held or len(self._unread) > 0
+        if is_paused != self._is_paused:
+            self._is_paused = is_paused
+            (transport.pause_reading if is_paused else transport.resume_reading)()
+        if self._unread and not self._is_held and not self._is_turning:
+            self._is_turning = True
+            self._loop.call_soon(self._turn)
+
+    def _take(self, data: memoryview) -> None:
+        """Take frames apart, and hand on what they hold in one piece."""
         protocol = self._protocol
-        protocol.receive_data(data)
+        protocol.receive_data(cast("bytes", data))
+        held: list[bytes | bytearray | memoryview] = []
         for event in protocol.events_received():
             if isinstance(event, Request):
                 protocol.send_response(protocol.accept(event))
             elif isinstance(event, Frame):
-                self._take(event)
+                if event.opcode is Opcode.TEXT:
+                    protocol.fail(UNSUPPORTED_DATA, "MQTT is binary")  # 6.0.0-1
+                    break
+                if event.opcode in (Opcode.BINARY, Opcode.CONT) and event.data:
+                    held.append(event.data)
+        if held:
+            self._inner.data_received(b"".join(held))
         self._flush()
-
-    def _take(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.TEXT:
-            self._protocol.fail(UNSUPPORTED_DATA, "MQTT is binary")  # 6.0.0-1
-        elif frame.opcode in (Opcode.BINARY, Opcode.CONT) and self._protocol.state is State.OPEN:
-            self._inner.data_received(bytes(frame.data))
 
     def send(self, data: bytes) -> None:
         """Send one binary frame, unless the peer is past hearing it."""
-        if self._protocol.state is State.OPEN:
+        if self.is_open:
             self._protocol.send_binary(data)
             self._flush()
 
-    def end(self) -> None:
+    def end(self, code: int = NORMAL_CLOSURE) -> None:
         """Close from our side."""
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(NORMAL_CLOSURE)
+        if self.is_open:
+            self._protocol.send_close(code)
             self._flush()
         if self._transport is not None:
             self._transport.close()
@@ -121,11 +184,12 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        for piece in self._protocol.data_to_send():
-            if not piece:
-                transport.close()
-                return
-            transport.write(piece)
+        pieces = self._protocol.data_to_send()
+        data = b"".join(pieces)
+        if data:
+            transport.write(data)
+        if pieces and not pieces[-1]:
+            transport.close()
 
     def pause_writing(self) -> None:
         """See asyncio."""

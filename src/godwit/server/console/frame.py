@@ -108,9 +108,11 @@ class Frame:
             )
         if not settings.local_listener:
             return ""
+        websocket = f"ws://{settings.mqtt_host}:{settings.mqtt_ws_port}/mqtt"
+        also = f", and over WebSocket on <code>{parts.text(websocket)}</code>" if settings.mqtt_ws_port else ""
         return (
             f'<div class="banner" id="banner-local">{parts.icon("warn")}<span>Plaintext MQTT is open on '
-            f"<code>{where}</code>, for trying things out. Turn it off with <code>LOCAL_LISTENER=false</code>."
+            f"<code>{where}</code>{also}, for trying things out. Turn it off with <code>LOCAL_LISTENER=false</code>."
             "</span></div>"
         )
 

@@ -7,7 +7,7 @@ WebSocket, must come from a page of this very host (RFC 6455, 10.2). Every answe
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -47,7 +47,7 @@ HEADERS: Final = {
 
 def is_own_origin(origin: str | None, host: str) -> bool:
     """Whether a request with this Origin header comes from a page of `host`. Programs send no Origin."""
-    return origin is None or (origin != "null" and urlsplit(origin).netloc.lower() == host.lower())
+    return origin is None or (host != "" and origin.partition("://")[2].lower() == host.lower())
 
 
 class Guard:

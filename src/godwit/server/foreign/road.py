@@ -21,6 +21,7 @@ from godwit.mqtt.packets import Publish
 from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.supervise import OnFailure, supervise
 from godwit.server.broker.inspection import Inspection
+from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.routes import SHARE_PREFIX, UP
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.foreign.link import Link
@@ -62,6 +63,7 @@ class ForeignRoad:
         self._terms = terms_of(settings)
         self.presence = StatedPresence(board)
         self.addresses = {LISTENER: self._terms.address}
+        self.inside: MqttServer | None = None
         self._memory = RetainedMemory(settings.data_dir / "foreign.sqlite")
         self.participants: list[Participant] = [self._memory]
         self._peer = Peer(

@@ -17,7 +17,7 @@ class Peer(msgspec.Struct, frozen=True):
 
     client_id: str
     listener: str
-    """`local` (plaintext, loopback), `tls`, `http`, `websocket` ..."""
+    """`local` (plaintext, loopback), `tls`, `http`, `websocket`, `websocket-tls` ..."""
     identity: str | None = None
     may_register: bool = False
     """Whether an unknown device that this peer speaks for is registered by itself, as unclaimed."""

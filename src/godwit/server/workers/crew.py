@@ -40,6 +40,7 @@ class Open(NamedTuple):
     name: str
     socket: socket.socket
     certificate: ServerCertificate | None
+    frame_bytes_max: int
 
 
 class RelayedSocket:
@@ -251,11 +252,22 @@ class Crew:
         self._backoff = Backoff(0.1, s_max=5.0)
         self._starting: set[asyncio.Task[None]] = set()
 
-    def listen(self, name: str, host: str, port: int, certificate: ServerCertificate | None = None) -> int:
-        """Open a socket for the workers to listen on; returns its port. Raises OSError if the address is taken."""
+    def listen(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        certificate: ServerCertificate | None = None,
+        *,
+        frame_bytes_max: int = 0,
+    ) -> int:
+        """Open a socket for the workers to listen on; returns its port. With `frame_bytes_max`: MQTT over WebSocket.
+
+        Raises OSError if the address is taken.
+        """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         opened = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        self._open.append(Open(name, opened, certificate))
+        self._open.append(Open(name, opened, certificate, frame_bytes_max))
         bound: int = opened.getsockname()[1]
         self.addresses[name] = f"{host}:{bound}"
         return bound
@@ -285,6 +297,7 @@ class Crew:
                 each.socket.fileno(),
                 str(each.certificate.certificate) if each.certificate else "",
                 str(each.certificate.key) if each.certificate else "",
+                each.frame_bytes_max,
             )
             for each in self._open
         ]

@@ -107,12 +107,16 @@ class Choke(msgspec.Struct, array_like=True, tag=7):
 
 
 class Listener(msgspec.Struct, array_like=True):
-    """A socket that listens already, inherited under a descriptor. With `certificate`: TLS."""
+    """A socket that listens already, inherited under a descriptor.
+
+    With `certificate`: TLS; with `frame_bytes_max`: MQTT over WebSocket.
+    """
 
     name: str
     descriptor: int
     certificate: str = ""
     key: str = ""
+    frame_bytes_max: int = 0
 
 
 class Begin(msgspec.Struct, array_like=True, tag=5):

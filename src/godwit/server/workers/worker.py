@@ -48,7 +48,8 @@ class Pipe(asyncio.Protocol):
         server = Server(relay)
         for each in begin.listeners:
             tls = server_context(Path(each.certificate), Path(each.key)) if each.certificate else None
-            server.serve(each.name, socket.socket(fileno=each.descriptor), tls)
+            listening = socket.socket(fileno=each.descriptor)
+            server.serve(each.name, listening, tls, frame_bytes_max=each.frame_bytes_max)
 
     def _tell_soon(self) -> None:
         self._loop.call_soon(self._tell)
