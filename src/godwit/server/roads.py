@@ -12,6 +12,7 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.topics import Topics
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
+from godwit.mqtt.tls import server_context
 from godwit.runtime.supervise import OnFailure
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
@@ -24,7 +25,7 @@ from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
 from godwit.server.foreign.road import ForeignRoad
 from godwit.server.front import is_loopback
-from godwit.server.identity.authority import ServerCertificate, server_context
+from godwit.server.identity.authority import ServerCertificate
 from godwit.server.ingest.arrival import Participant
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.service import Ingest, SeesDevices
@@ -149,7 +150,7 @@ class EmbeddedRoad:
             if settings.mqtt_ws_port:
                 frame_bytes_max = settings.payload_bytes_max + 65_536
                 await server.listen_websocket(WEBSOCKET, settings.mqtt_host, settings.mqtt_ws_port, frame_bytes_max)
-        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(*self._certificate))
         return server
 
     async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> Crew:
