@@ -18,7 +18,7 @@ from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.server_message import Delivery, Message
-from godwit.mqtt.server_session import NEVER_EXPIRES, Session
+from godwit.mqtt.server_session import Session
 from godwit.server.broker.client import Client, Socket
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
@@ -30,7 +30,7 @@ from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, reason_string
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
 from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_of, keeps_queue
-from godwit.server.broker.schedule import Schedule
+from godwit.server.broker.sessions import Sessions
 from godwit.server.broker.stats import Counters
 from godwit.server.broker.subscriptions import Subscriptions
 from godwit.server.broker.wills import Wills
@@ -73,9 +73,10 @@ class Broker:
         self.gate = Gate(quotas or Quotas(), tenant_of, now)
         self.counters = Counters()
         self.clients: dict[str, Client] = {}
-        self.sessions: dict[str, Session] = {}
         self.retained = Retained()
         self.routes = Routes(topics)
+        self.kept = Sessions(journal, self.routes, self.limits.session_expiry_s_max)
+        self.sessions = self.kept.by_id
         self.presence: PresenceSink = NoPresence()
         self.pending_bytes = 0
         self.connections = 0
@@ -87,7 +88,6 @@ class Broker:
         self._authenticator = authenticator
         self._held: dict[int, Held] = {}
         self._wills = Wills(journal)
-        self._ends: Schedule[Session] = Schedule()
         self._subscriptions = Subscriptions(self)
         self._load(now)
 
@@ -96,11 +96,7 @@ class Broker:
         for message in loaded.retained:
             self.retained.put(message)
         for session in loaded.sessions:
-            self.sessions[session.client_id] = session
-            for held in list(session.subscriptions.values()):
-                del session.subscriptions[held.options.topic_filter]
-                self.routes.subscribe(session, held)
-            self._count_down(session, now)
+            self.kept.restore(session, now)
         self._wills.load()
 
     # ------------------------------------------------------------------ bytes in
@@ -185,7 +181,14 @@ class Broker:
         if not client_id:
             client_id = assigned = f"auto-{secrets.token_hex(8)}"
         client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
-        session, is_resumed = self._session(client_id, packet, now)
+        before = self.clients.get(client_id)
+        if before is not None:
+            before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
+            self.disconnect(before, now)
+        session, is_resumed = self.kept.open(client_id, packet)
+        will = self._wills.take(client_id)
+        if will is not None and not is_resumed:
+            self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
         self.clients[client_id], client.since = client, now
         self.gate.accepted(client, now)
         core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
@@ -206,37 +209,6 @@ class Broker:
         if packet.client_id.startswith("$") and listener != INSIDE:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
         return None
-
-    def _session(self, client_id: str, packet: p.Connect, now: int) -> tuple[Session, bool]:
-        """Find or make the session, ending what must end; True if it is resumed (3.1.2.4)."""
-        if packet.version == 4:
-            expiry_s = 0 if packet.clean_start else NEVER_EXPIRES
-        else:
-            expiry_s = packet.session_expiry_interval
-        expiry_s = min(expiry_s, self.limits.session_expiry_s_max)
-        before = self.clients.get(client_id)
-        if before is not None:
-            before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
-            self.disconnect(before, now)
-        session = self.sessions.get(client_id)
-        self._ends.take(client_id)
-        if session is not None and packet.clean_start:
-            self._end_session(session)
-            session = None
-        will = self._wills.take(client_id)
-        if will is not None and session is None:
-            self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
-        is_resumed = session is not None
-        if session is None:
-            session = self.sessions[client_id] = Session(client_id)
-        if expiry_s and (not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
-            session.expiry_s, session.ends_at = expiry_s, 0
-            self.journal.put_session(session)
-            self.routes.refresh()
-        elif not expiry_s:
-            session.expiry_s = session.ends_at = 0
-            self.journal.end_session(session)
-        return session, is_resumed
 
     def disconnect(self, client: Client, now: int, reason: str = "connection lost") -> None:
         """Part from a connection that is gone, by whomever. May be called more than once."""
@@ -259,33 +231,13 @@ class Broker:
             self.packet_trace.parted(client, text, now)
         for device_id in client.devices:
             self.presence.disconnected(device_id, text, now)
-        is_kept = session.is_persistent
         if core.will is not None and (closed is None or closed.keeps_will):
             delay_s = min(core.will.delay_interval, session.expiry_s)
             if delay_s:
                 self._wills.put(client_id, now + delay_s * NS, core.will, client.peer)
             else:
                 self._post_will(core.will, client.peer, now)
-        if is_kept:
-            self._count_down(session, now)
-        else:
-            self._end_session(session)
-
-    def _count_down(self, session: Session, now: int) -> None:
-        """Let the session's expiry run: the client is away."""
-        if session.expiry_s == NEVER_EXPIRES:
-            session.ends_at = 0
-        else:
-            session.ends_at = session.ends_at or now + session.expiry_s * NS
-            self._ends.put(session.client_id, session.ends_at, session)
-        self.journal.put_session(session)
-
-    def _end_session(self, session: Session) -> None:
-        self.journal.end_session(session)
-        for topic_filter in list(session.subscriptions):
-            self.routes.unsubscribe(session, topic_filter)
-        if self.sessions.get(session.client_id) is session:
-            del self.sessions[session.client_id]
+        self.kept.leave(session, now)
 
     def _post_will(self, will: p.Will, peer: Peer, now: int) -> None:
         publish = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties)
@@ -307,12 +259,10 @@ class Broker:
         """Once a second or so: delayed wills, sessions that end, changes that no group has taken."""
         for will, peer in self._wills.due(now):
             self._post_will(will, peer, now)
-        for client_id, session in self._ends.due(now):
-            if session.connection is None:
-                self._end_session(session)
-                will_left = self._wills.take(client_id)
-                if will_left is not None:
-                    self._post_will(*will_left, now)
+        for client_id in self.kept.end_due(now):
+            will_left = self._wills.take(client_id)
+            if will_left is not None:
+                self._post_will(*will_left, now)
         if self.journal.is_dirty:
             self.after_commit(lambda: None, now)
 
