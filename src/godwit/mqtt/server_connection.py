@@ -275,7 +275,13 @@ class ServerConnection:
     # ------------------------------------------------------------------ answers
 
     def accept(
-        self, session: Session, now: int, *, session_present: bool, assigned_client_id: str | None = None
+        self,
+        session: Session,
+        now: int,
+        *,
+        session_present: bool,
+        assigned_client_id: str | None = None,
+        response_information: str | None = None,
     ) -> None:
         """Answer CONNECT and go on with `session`: what was under way is sent again, then what waited (4.4)."""
         limits = self._limits
@@ -284,6 +290,7 @@ class ServerConnection:
         answer = p.ConnAck(session_present=session_present)
         if self.version == 5:
             answer.assigned_client_id = assigned_client_id
+            answer.response_information = response_information
             answer.receive_maximum = limits.receive_maximum
             answer.maximum_packet_size = limits.packet_bytes_max
             answer.topic_alias_maximum = limits.topic_alias_maximum

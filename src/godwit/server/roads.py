@@ -19,6 +19,7 @@ from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
+from godwit.server.broker.redirect import redirect_to
 from godwit.server.broker.rights import WEBSOCKET, PasswordAuthenticator
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
@@ -103,6 +104,11 @@ class EmbeddedRoad:
                 "listener (MQTTS_HOST, MQTTS_PORT)",
                 code="invalid-setting",
             )
+        self._redirect = (
+            redirect_to(settings.server_reference, is_permanent=settings.server_moved)
+            if settings.server_reference
+            else None
+        )
         self._settings = settings
         self._topics = topics
         self._certificate = certificate
@@ -133,6 +139,7 @@ class EmbeddedRoad:
             quotas=quotas_of(settings),
             tenant_of=intake.tenant_of,
             trace=self._trace,
+            redirect=self._redirect,
             now=time_ns(),
         )
         self._broker.presence = self.presence
@@ -204,6 +211,7 @@ def quotas_of(settings: Settings) -> Quotas:
     return Quotas(
         connections=settings.connections_max,
         connections_per_tenant=settings.tenant_connections_max,
+        connects_per_s=settings.connects_per_s,
         messages_per_s=settings.client_messages_per_s,
         bytes_per_s=settings.client_bytes_per_s,
         subscriptions=settings.client_subscriptions_max,

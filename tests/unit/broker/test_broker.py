@@ -187,8 +187,8 @@ def test_tls_listener_asks_for_the_password(world):
 def test_nobody_comes_in_while_nothing_can_be_stored(world):
     world.group.stalled = "the disk is full"
     refused = world.connect("a").connack
-    assert refused.reason_code == 0x97
-    assert "disk is full" in refused.reason_string
+    assert refused.reason_code == 0x89
+    assert refused.reason_string == "nothing can be stored now: the disk is full; try again in 30 s or more"
     assert world.connect("a", version=4).connack.reason_code == 3
 
 

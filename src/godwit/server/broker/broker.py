@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from godwit.contract import codes
-from godwit.contract.topics import Topics
+from godwit.contract.topics import Topics, response_prefix
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
@@ -26,7 +26,8 @@ from godwit.server.broker.limits import Quotas
 from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
-from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, reason_string
+from godwit.server.broker.redirect import Redirect
+from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, Refusal, reason_string
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
 from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_of, keeps_queue
@@ -67,10 +68,13 @@ class Broker:
         quotas: Quotas | None = None,
         tenant_of: Callable[[str], str] | None = None,
         trace: Trace | None = None,
+        redirect: Redirect | None = None,
         now: int,
     ) -> None:
         self.limits = limits or Limits()
         self.gate = Gate(quotas or Quotas(), tenant_of, now)
+        self.redirect = redirect
+        """Where who connects is sent instead; None: nowhere, he is welcome."""
         self.counters = Counters()
         self.clients: dict[str, Client] = {}
         self.retained = Retained()
@@ -160,7 +164,7 @@ class Broker:
 
     def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
         core = client.core
-        refusal = self._refusal(packet, client.listener)
+        refusal = self._unfit(packet, client.listener)
         if refusal is not None:
             core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
@@ -169,12 +173,9 @@ class Broker:
             core.refuse(reasons.NOT_AUTHORIZED, "not authorised: this listener asks for a user name and a password")
             return
         client.rights = grant.rights
-        if packet.will is not None and not self._may_publish(client, packet.will.topic):
-            core.refuse(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
-            return
-        refusal = self.gate.refusal(packet.client_id, self.connections, is_return=packet.client_id in self.clients)
-        if refusal is not None:
-            core.refuse(*refusal)
+        refused = self._refusal(client, packet, now)
+        if refused is not None:
+            core.refuse(refused.reason_code, refused.text, server_reference=refused.server_reference)
             return
         assigned = None
         client_id = packet.client_id
@@ -191,17 +192,20 @@ class Broker:
             self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
         self.clients[client_id], client.since = client, now
         self.gate.accepted(client, now)
-        core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
+        core.accept(
+            session,
+            now,
+            session_present=is_resumed,
+            assigned_client_id=assigned,
+            response_information=response_prefix(client_id) if packet.request_response_information else None,
+        )
         if packet.will is not None:
             place = self.routes.route(packet.will.topic).place
             if place is not None:
                 self._note_speaker(client, place.device_id, now)
 
-    def _refusal(self, packet: p.Connect, listener: str) -> tuple[int, str] | None:
+    def _unfit(self, packet: p.Connect, listener: str) -> tuple[int, str] | None:
         """Say why nobody could come in like this."""
-        stalled = self.group.stalled
-        if stalled:
-            return reasons.QUOTA_EXCEEDED, f"nothing can be stored now: {stalled}"
         if packet.authentication_method is not None:
             return reasons.BAD_AUTHENTICATION_METHOD, "no extended authentication here"
         if not packet.client_id and packet.version == 4 and not packet.clean_start:
@@ -209,6 +213,20 @@ class Broker:
         if packet.client_id.startswith("$") and listener != INSIDE:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
         return None
+
+    def _refusal(self, client: Client, packet: p.Connect, now: int) -> Refusal | None:
+        """Say why a client that may come in cannot, and where else or when it may."""
+        if client.listener == INSIDE:
+            return None
+        redirect = self.redirect
+        if redirect is not None:
+            return Refusal(redirect.reason_code, redirect.text, redirect.server_reference)
+        if packet.will is not None and not self._may_publish(client, packet.will.topic):
+            return Refusal(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
+        is_return = packet.client_id in self.clients
+        return self.gate.busy(self.group.stalled, self.pending_bytes, PENDING_BYTES_MAX) or self.gate.refusal(
+            packet.client_id, self.connections, now, is_return=is_return
+        )
 
     def disconnect(self, client: Client, now: int, reason: str = "connection lost") -> None:
         """Part from a connection that is gone, by whomever. May be called more than once."""

@@ -37,5 +37,7 @@ class BrokerStats(msgspec.Struct, frozen=True):
     """Name -> address, such as `local` -> `127.0.0.1:1883`."""
     limited: dict[str, int] = {}
     """How often which limit was hit, since start."""
+    redirect: str = ""
+    """Where clients are sent instead, if they are."""
     bridges: dict[str, str] = {}
     """Name -> `connected`, or the sentence that says why not."""

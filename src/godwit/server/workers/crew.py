@@ -99,7 +99,7 @@ class Worker(asyncio.Protocol):
         """Say what to do: the pipe is there."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=PIPE_BYTES)
-        self.tell([self._crew.begin()])
+        self.tell([self._crew.begin(), self._crew.pressure])
 
     def tell(self, events: list[FromOwner]) -> None:
         """Send events to the process."""
@@ -117,6 +117,9 @@ class Worker(asyncio.Protocol):
     def _take(self, event: FromWorker, now: int) -> None:
         if type(event) is frames.Opened:
             self._opened(event)
+            return
+        if isinstance(event, frames.TurnedAway):
+            self._broker.gate.limited.connections += event.count
             return
         relayed = self._sockets.get(event.number)
         if relayed is not None and relayed.client is not None:
@@ -246,7 +249,8 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.call_later(TICK_S, self._tick)
         self._easing: asyncio.TimerHandle | None = None
-        self._pressure = (False, False)
+        self.pressure = frames.Pressure(is_full=False, is_congested=False)
+        """What the workers were told last."""
         self._is_closing = False
         self._backoff = Backoff(0.1, s_max=5.0)
         self._starting: set[asyncio.Task[None]] = set()
@@ -319,12 +323,13 @@ class Crew:
 
     def note_pressure(self) -> None:
         """Tell the workers whom to read when that has changed."""
-        now = (self.broker.is_full, self.broker.group.is_congested)
-        if now != self._pressure:
-            self._pressure = now
+        broker = self.broker
+        now = frames.Pressure(broker.is_full, broker.group.is_congested, broker.gate.is_open(broker.connections))
+        if now != self.pressure:
+            self.pressure = now
             for worker in self.workers:
-                worker.tell([frames.Pressure(*now)])
-        if any(now) and self._easing is None:
+                worker.tell([now])
+        if now != frames.Pressure(is_full=False, is_congested=False) and self._easing is None:
             self._easing = self._loop.call_later(PRESSURE_S, self._ease)
 
     def _ease(self) -> None:

@@ -286,6 +286,7 @@ def limits_of(stats: BrokerStats) -> list[tuple[str, int]]:
 
 _LIMITS: Final = {
     "connections": "Refused: too many connections",
+    "connects": "Refused: too many connects at once, or too busy",
     "messages": "Refused: more than the rate allows",
     "held": "Read later: rate or share exceeded",
     "subscriptions": "Refused: too many subscriptions",
