@@ -91,6 +91,26 @@ def test_a_mosquitto_client_shows_the_refusal(platform: Any) -> None:
     assert "quota exceeded" in (said.stdout + said.stderr).lower()
 
 
+def test_everybody_is_sent_to_another_server_and_let_in_again(platform: Any, eventually: Callable) -> None:
+    def let_in() -> socket.socket | None:
+        wire, answer = connack(platform.mqtt, "fleet")
+        if answer.reason_code == 0:
+            return wire
+        wire.close()
+        return None
+
+    with eventually(let_in, within_s=WAIT_S) as wire:
+        platform.post("/api/v1/broker/redirect", {"serverReference": "mqtt2.example.com:8883"})
+        (goodbye,) = Decoder("client", version=5).feed(wire.recv(4_096))
+    assert isinstance(goodbye, p.Disconnect)
+    assert (goodbye.reason_code, goodbye.server_reference) == (0x9C, "mqtt2.example.com:8883")
+    wire, answer = connack(platform.mqtt, "fleet")
+    wire.close()
+    assert (answer.reason_code, answer.server_reference) == (0x9C, "mqtt2.example.com:8883")
+    platform.ask("DELETE", "/api/v1/broker/redirect", None, {})
+    eventually(let_in, within_s=WAIT_S).close()
+
+
 def test_no_handshake_is_spent_where_there_is_no_room(platform: Any, eventually: Callable) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4_096)), hard))
