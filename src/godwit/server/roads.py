@@ -220,6 +220,7 @@ def quotas_of(settings: Settings) -> Quotas:
         total_messages_per_s=settings.total_messages_per_s,
         total_bytes_per_s=settings.total_bytes_per_s,
         retained_bytes=settings.retained_bytes_max,
+        retained_bytes_per_tenant=settings.tenant_retained_bytes_max,
     )
 
 

@@ -359,4 +359,4 @@ def test_very_deep_retained_topics_cost_no_dictionary_per_level(world):
     assert world.broker.retained.match("y/#", world.now) == []
     writer.publish(deep, "", 1, retain=True)
     writer.get()
-    assert len(world.broker.retained) == world.broker.retained.bytes == 0
+    assert len(world.broker.retained) == world.broker.gate.retained.bytes == 0

@@ -29,6 +29,7 @@ from godwit.server.broker.presence import NoPresence, PresenceSink
 from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, Refusal, reason_string
 from godwit.server.broker.retained import Retained
+from godwit.server.broker.retained_room import SERVER as NOBODY
 from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
 from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_of, keeps_queue
 from godwit.server.broker.sessions import Sessions
@@ -99,6 +100,7 @@ class Broker:
         loaded = self.journal.load(now)
         for message in loaded.retained:
             self.retained.put(message)
+            self.gate.may_retain(message, NOBODY)
         for session in loaded.sessions:
             self.kept.restore(session, now)
         self._wills.load()
@@ -281,8 +283,16 @@ class Broker:
             will_left = self._wills.take(client_id)
             if will_left is not None:
                 self._post_will(*will_left, now)
+        self._drop_expired(now)
         if self.journal.is_dirty:
             self.after_commit(lambda: None, now)
+
+    def _drop_expired(self, now: int) -> None:
+        expired = [each.topic for each in self.retained.expired(now) if self.gate.retained.expire(each)]
+        for topic in expired:
+            self.retained.drop(topic)
+        if expired:
+            self.journal.drop_retained(expired)
 
     # ------------------------------------------------------------------ messages in
 
@@ -310,8 +320,6 @@ class Broker:
         elif route.malformed is not None:
             arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
             self._intake.receive(arrival)
-        elif publish.retain and (sentence := self.gate.may_retain(client, publish, self.retained)):
-            arrival.code, arrival.detail = codes.RETAINED_LIMIT, sentence
         if not arrival.code and (route.has_durable or publish.retain or publish.qos == 2):
             self._lay_by(arrival, route, client.core.session)
         if publish.qos == 0:
@@ -328,13 +336,31 @@ class Broker:
         publish = arrival.publish
         message: Message | None = None
         if publish.retain:
-            message = Message(publish, arrival.received)
-            self.journal.retain(message)
+            message = self._retain(arrival, route)
+            if arrival.code:
+                return
         if publish.qos == 2 and session is not None and session.is_stored:
             self.journal.put_received(session, publish.packet_id)
         if not (route.has_durable and publish.qos):
             return
         self._queue(arrival, route, message or Message(publish, arrival.received), session)
+
+    def _retain(self, arrival: Arrival, route: Route) -> Message | None:
+        """Lay a retained document into the journal, if there is room for it.
+
+        Else the message is refused; one of the contract, which is stored all the same, is only not retained.
+        """
+        message = Message(arrival.publish, arrival.received)
+        owner = NOBODY if arrival.peer is SERVER else arrival.peer.client_id
+        sentence = self.gate.may_retain(message, owner)
+        if not sentence:
+            self.journal.retain(message)
+            return message
+        if route.is_up:
+            arrival.publish.retain = False
+        else:
+            arrival.code, arrival.detail = codes.RETAINED_LIMIT, sentence
+        return None
 
     def _queue(self, arrival: Arrival, route: Route, message: Message, publisher: Session | None) -> None:
         """Lay into the journal what sessions of applications are owed of a message."""

@@ -55,7 +55,6 @@ class Client:
         "meter",
         "peer",
         "pending_bytes",
-        "retained_bytes",
         "rights",
         "sends_once",
         "since",
@@ -84,8 +83,6 @@ class Client:
         """It is left unread: more than its share is under way."""
         self.pending_bytes = 0
         """Of its messages that wait for their commit."""
-        self.retained_bytes = 0
-        """What it has laid down as retained since it connected."""
         self.is_counted = False
         self.last_place: DeviceTopic | None = None
         self._devices: set[str] | None = None

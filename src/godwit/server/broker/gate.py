@@ -9,10 +9,11 @@ import msgspec
 from godwit.contract.ids import DEFAULT_TENANT
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
+from godwit.mqtt.server_message import Message
 from godwit.server.broker.client import Client
 from godwit.server.broker.limits import Bucket, Meters, Quotas, Turns
 from godwit.server.broker.refusals import Refusal
-from godwit.server.broker.retained import Retained
+from godwit.server.broker.retained_room import SERVER, Limit, RetainedRoom
 
 COME_BACK_S: Final = 30
 BUSY_S: Final = 5
@@ -40,6 +41,9 @@ class Gate:
     def __init__(self, quotas: Quotas, tenant_of: Callable[[str], str] | None, now: int) -> None:
         self.quotas = quotas
         self.limited = Limited()
+        self.retained = RetainedRoom(
+            Limit(quotas.retained_bytes, quotas.retained_bytes_per_tenant, quotas.retained_bytes_per_client)
+        )
         self._meters = Meters(quotas, now)
         self._tenant_of = tenant_of or (lambda _client_id: DEFAULT_TENANT)
         self._connected: Counter[str] = Counter()
@@ -140,19 +144,14 @@ class Gate:
             client.is_held = False
             client.socket.choke(is_choked=False)
 
-    def may_retain(self, client: Client, publish: Publish, retained: Retained) -> str:
-        """Return an empty string, or the sentence of the limit that a retained document exceeds."""
-        size, quotas = len(publish.payload), self.quotas
-        if not size:
-            return ""
-        if quotas.retained_bytes and retained.bytes + size > quotas.retained_bytes:
-            sentence = f"at most {quotas.retained_bytes} bytes are retained"
-        elif quotas.retained_bytes_per_client and client.retained_bytes + size > quotas.retained_bytes_per_client:
-            sentence = f"at most {quotas.retained_bytes_per_client} bytes are retained for one connection"
+    def may_retain(self, message: Message, owner: str) -> str:
+        """Return an empty string, or the sentence of the limit that a retained document exceeds; else it is counted."""
+        tenant = self._tenant_of(owner) if owner != SERVER else SERVER
+        sentence = self.retained.exceeded(message, owner, tenant) if owner != SERVER else ""
+        if sentence:
+            self.limited.retained += 1
         else:
-            client.retained_bytes += size
-            return ""
-        self.limited.retained += 1
+            self.retained.put(message, owner, tenant)
         return sentence
 
     def may_subscribe(self, held: int, total: int) -> bool:

@@ -32,8 +32,9 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes_per_s: int = 0
     total_subscriptions: int = 1_000_000
     retained_bytes: int = 268_435_456
+    retained_bytes_per_tenant: int = 0
     retained_bytes_per_client: int = 67_108_864
-    """What one client may have laid down and not cleared, since it connected."""
+    """What one client may have laid down that was not cleared or replaced, since the server was started."""
     unacknowledged_bytes: int = 4_194_304
     """Of one client, waiting for their commit: beyond it others come first."""
 
