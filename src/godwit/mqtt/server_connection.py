@@ -43,9 +43,9 @@ class ServerConnection:
         "closed",
         "is_blocked",
         "keep_alive_s",
-        "lost",
         "outgoing",
         "session",
+        "taken",
         "version",
         "wake",
         "will",
@@ -65,8 +65,8 @@ class ServerConnection:
         """The client reads slowly: nothing more is sent than answers."""
         self.keep_alive_s = 0
         self.will: p.Will | None = None
-        self.lost = 0
-        """Messages at QoS 0 not sent, because it was blocked or they were too large for the client."""
+        self.taken = 0
+        """Packets that came, for whoever counts them to take away."""
         self.with_problems = True
         self._inflight_max = limits.inflight_max
         self._packet_bytes_max = 0
@@ -94,7 +94,9 @@ class ServerConnection:
     def receive(self, data: bytes, now: int) -> Iterator[p.Packet]:
         """Take bytes; yield the packets that the broker must act on, one after the other."""
         decoder = self._decoder
-        yield from self.take(decoder.feed(data), now)
+        packets = decoder.feed(data)
+        self.taken += len(packets)
+        yield from self.take(packets, now)
         if decoder.error is not None and self.closed is None:
             self._violated(decoder.error, data)
 
@@ -386,8 +388,10 @@ class ServerConnection:
 
     def deliver_once(self, message: Message, *, retain: bool, subscription_ids: tuple[int, ...], now: int) -> None:
         """Send at QoS 0: now or never."""
+        session = self.session
+        assert session is not None
         if self.is_blocked or self.closed is not None or self._unflushed_bytes > BURST_BYTES_MAX:
-            self.lost += 1
+            session.drop()
             return
         if subscription_ids or message.expires or self._aliases_out is not None:
             alias, has_topic = self._alias(message.topic)
@@ -399,7 +403,7 @@ class ServerConnection:
         else:
             data = message.wire(self.version, retain=retain)
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
-            self.lost += 1  # 3.1.2-24: as if it had been sent
+            session.drop()  # 3.1.2-24: as if it had been sent
             self._forget_alias(message.topic)
             return
         self._unflushed_bytes += len(data)
@@ -453,7 +457,7 @@ class ServerConnection:
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
             session.inflight.pop(delivery.packet_id, None)
             session.finish(delivery)  # 3.1.2-24: as if it had been sent
-            self.lost += 1
+            session.drop()
             self._forget_alias(delivery.message.topic)
             return
         if delivery.qos:

@@ -9,17 +9,17 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import msgspec
-
 from godwit.contract import codes
 from godwit.contract.topics import Topics, response_prefix
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
-from godwit.mqtt.server_message import Delivery, Message
+from godwit.mqtt.server_message import Message
 from godwit.mqtt.server_session import Session
 from godwit.server.broker.client import Client, Socket
+from godwit.server.broker.drops import Drops
+from godwit.server.broker.fan_out import FanOut
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
@@ -31,7 +31,7 @@ from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, Refusal, reas
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.retained_room import SERVER as NOBODY
 from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
-from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_of, keeps_queue
+from godwit.server.broker.routes import Route, Routes
 from godwit.server.broker.sessions import Sessions
 from godwit.server.broker.stats import Counters
 from godwit.server.broker.subscriptions import Subscriptions
@@ -45,13 +45,6 @@ PENDING_BYTES_MAX: Final = 128 * 1024 * 1024
 OVERHEAD_BYTES: Final = 600
 
 SERVER: Final = Peer("$godwit", "internal", identity="$godwit")
-
-
-class Held(msgspec.Struct):
-    """Deliveries that were laid into the journal with their message, until it is durable."""
-
-    targets: tuple[Target, ...]
-    deliveries: list[tuple[Session, Delivery]]
 
 
 class Broker:
@@ -80,7 +73,8 @@ class Broker:
         self.clients: dict[str, Client] = {}
         self.retained = Retained()
         self.routes = Routes(topics)
-        self.kept = Sessions(journal, self.routes, self.limits.session_expiry_s_max)
+        self.drops = Drops(self.counters)
+        self.kept = Sessions(journal, self.routes, self.drops, self.limits.session_expiry_s_max)
         self.sessions = self.kept.by_id
         self.presence: PresenceSink = NoPresence()
         self.pending_bytes = 0
@@ -91,9 +85,10 @@ class Broker:
         self.trace = trace or Trace()
         self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
-        self._held: dict[int, Held] = {}
         self._wills = Wills(journal)
         self._subscriptions = Subscriptions(self)
+        fan_out = FanOut(self.routes, self.retained, journal, self.counters, self.limits)
+        self._owe, self._serve = fan_out.owe, fan_out.serve
         self._load(now)
 
     def _load(self, now: int) -> None:
@@ -116,6 +111,7 @@ class Broker:
         if not self.gate.has_room(self.connections):
             return None
         self.connections += 1
+        self.counters.sockets += 1
         return Client(self, socket, self.limits, listener, certificate)
 
     def receive(self, client: Client, data: bytes, now: int) -> None:
@@ -124,17 +120,22 @@ class Broker:
         client.bytes_in += len(data)
         if self.trace.devices:
             self.packet_trace.received(client, data, now)
-        self._follow(client, client.core.receive(data, now), now)
+        core = client.core
+        self._follow(client, core.receive(data, now), now)
+        self.counters.packets_in += core.taken
+        core.taken = 0
 
     def take(self, client: Client, publishes: list[Publish], now: int) -> None:
         """Take publishes of a client whose bytes were read elsewhere."""
+        self.counters.packets_in += len(publishes)
         if self.trace.devices:
             self.packet_trace.taken(client, publishes, now)
         self._follow(client, client.core.take(publishes, now), now)
 
     def sent(self, client: Client, data: bytes, now: int) -> None:
-        """Note that bytes leave for a client."""
+        """Note that bytes leave for a client: what still stands in its `outgoing`."""
         self.counters.bytes_out += len(data)
+        self.counters.packets_out += len(client.core.outgoing)
         client.bytes_out += len(data)
         if self.trace.devices:
             self.packet_trace.sent(client, data, now)
@@ -193,6 +194,7 @@ class Broker:
         if will is not None and not is_resumed:
             self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
         self.clients[client_id], client.since = client, now
+        self.counters.connects += 1
         self.gate.accepted(client, now)
         core.accept(
             session,
@@ -324,7 +326,9 @@ class Broker:
             self._lay_by(arrival, route, client.core.session)
         if publish.qos == 0:
             client.sends_once = True
-        size = len(publish.payload) + OVERHEAD_BYTES
+        size = len(publish.payload)
+        self.counters.payload_bytes_in += size
+        size += OVERHEAD_BYTES
         self.pending_bytes += size
         client.pending_bytes += size
         if client.pending_bytes > self.gate.quotas.unacknowledged_bytes:
@@ -343,7 +347,7 @@ class Broker:
             self.journal.put_received(session, publish.packet_id)
         if not (route.has_durable and publish.qos):
             return
-        self._queue(arrival, route, message or Message(publish, arrival.received), session)
+        self._owe(arrival, route, message or Message(publish, arrival.received), session)
 
     def _retain(self, arrival: Arrival, route: Route) -> Message | None:
         """Lay a retained document into the journal, if there is room for it.
@@ -361,25 +365,6 @@ class Broker:
         else:
             arrival.code, arrival.detail = codes.RETAINED_LIMIT, sentence
         return None
-
-    def _queue(self, arrival: Arrival, route: Route, message: Message, publisher: Session | None) -> None:
-        """Lay into the journal what sessions of applications are owed of a message."""
-        deliveries = []
-        for target in route.targets:
-            chosen = choose(target, publisher) if target.is_durable else None
-            if chosen is None:
-                continue
-            receiver, terms = chosen
-            delivery = delivery_of(message, terms)
-            if delivery.qos and keeps_queue(receiver):
-                if receiver.is_full(self.limits.queued_messages_max, self.limits.queued_bytes_max):
-                    receiver.dropped += 1
-                    self.counters.dropped += 1
-                    continue
-                self.journal.put_queued(receiver, delivery)
-            deliveries.append((receiver, delivery))
-        # Kept even when empty: it says that the durable subscribers were seen to.
-        self._held[id(arrival)] = Held(route.targets, deliveries)
 
     def post(
         self, publish: Publish, now: int, *, peer: Peer = SERVER, done: Callable[[], None] | None = None
@@ -412,7 +397,7 @@ class Broker:
 
         return call
 
-    # ------------------------------------------------------------------ messages out
+    # ------------------------------------------------------------------ settled
 
     def settle(self, client: Client, arrival: Arrival) -> None:
         """Serve the subscribers of a client's message, durable or refused for good; then acknowledge it."""
@@ -444,45 +429,6 @@ class Broker:
         self.pending_bytes -= len(arrival.publish.payload) + OVERHEAD_BYTES
         if not arrival.code:
             self._serve(arrival, None)
-
-    def _serve(self, arrival: Arrival, publisher: Session | None) -> bool:
-        """Hand a durable message to its subscribers; False if there are none."""
-        publish = arrival.publish
-        held = self._held.pop(id(arrival), None) if self._held else None
-        targets = held.targets if held is not None else self.routes.route(publish.topic).targets
-        if publish.retain:
-            self.retained.put(Message(publish, arrival.received))
-        if not targets:
-            return False
-        message = Message(publish, arrival.received)
-        if held is not None:
-            for session, delivery in held.deliveries:
-                self.counters.messages_out += 1
-                self.hand_over(session, delivery, arrival.received)
-        for target in targets:
-            if held is None or not target.is_durable:
-                self._hand_to(target, message, publisher, arrival.received)
-        return True
-
-    def _hand_to(self, target: Target, message: Message, publisher: Session | None, now: int) -> None:
-        """Hand a message to one subscriber whose queue the journal does not keep."""
-        chosen = choose(target, publisher)
-        if chosen is None:
-            return
-        session, terms = chosen
-        self.counters.messages_out += 1
-        if terms.qos and message.qos:
-            self.hand_over(session, delivery_of(message, terms), now)
-        elif session.connection is not None:  # the common case of fan-out makes no delivery
-            retain = message.retain and terms.retain_as_published
-            session.connection.deliver_once(message, retain=retain, subscription_ids=terms.subscription_ids, now=now)
-
-    def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
-        """Give a delivery to a session, connected or not."""
-        if session.connection is not None:
-            session.connection.deliver(delivery, now)
-        elif session.is_persistent and delivery.qos:
-            session.enqueue(delivery, self.limits.queued_messages_max, self.limits.queued_bytes_max)
 
     @property
     def is_full(self) -> bool:

@@ -109,9 +109,9 @@ class Connection(asyncio.Protocol):
         outgoing = client.core.outgoing
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
-            outgoing.clear()
             now = self.server.now_ns()
             self.server.broker.sent(client, data, now)
+            outgoing.clear()
             transport.write(data)
             client.core.flushed(now)
         if client.core.closed is not None:

@@ -4,6 +4,7 @@ from typing import Final
 
 from godwit.mqtt.packets import Connect
 from godwit.mqtt.server_session import NEVER_EXPIRES, Session
+from godwit.server.broker.drops import Drops
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.routes import Routes
 from godwit.server.broker.schedule import Schedule
@@ -14,16 +15,17 @@ NS: Final = 1_000_000_000
 class Sessions:
     """The sessions by client id. Times are ns UTC."""
 
-    def __init__(self, journal: Journal, routes: Routes, expiry_s_max: int) -> None:
+    def __init__(self, journal: Journal, routes: Routes, drops: Drops, expiry_s_max: int) -> None:
         self.by_id: dict[str, Session] = {}
         self.expired = 0
         """Sessions that ended because their client stayed away, since start."""
-        self._journal, self._routes, self._expiry_s_max = journal, routes, expiry_s_max
+        self._journal, self._routes, self._drops, self._expiry_s_max = journal, routes, drops, expiry_s_max
         self._ends: Schedule[Session] = Schedule()
 
     def restore(self, session: Session, now: int) -> None:
         """Take back, at start, a session that the journal kept."""
         self.by_id[session.client_id] = session
+        session.tally = self._drops
         for held in list(session.subscriptions.values()):
             del session.subscriptions[held.options.topic_filter]
             self._routes.subscribe(session, held)
@@ -44,6 +46,7 @@ class Sessions:
         is_resumed = session is not None
         if session is None:
             session = self.by_id[client_id] = Session(client_id)
+            session.tally = self._drops
         if expiry_s and (not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
             session.expiry_s, session.ends_at = expiry_s, 0
             self._journal.put_session(session)
@@ -75,6 +78,7 @@ class Sessions:
             self._routes.unsubscribe(session, topic_filter)
         if self.by_id.get(session.client_id) is session:
             del self.by_id[session.client_id]
+        self._drops.forget(session)
 
     def end_due(self, now: int) -> list[str]:
         """End the sessions whose clients stayed away for too long; returns their client ids."""

@@ -97,7 +97,7 @@ class Taker(Protocol):
         ...
 
     def sent(self, client: Any, data: bytes, now: int) -> None:
-        """Note that bytes leave for a client."""
+        """Note that bytes leave for a client: what still stands in its `outgoing`."""
         ...
 
     def disconnect(self, client: Any, now: int, reason: str = ...) -> None:

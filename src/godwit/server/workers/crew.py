@@ -186,8 +186,8 @@ class Worker(asyncio.Protocol):
         outgoing = core.outgoing
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
-            outgoing.clear()
             self._broker.sent(client, data, now)
+            outgoing.clear()
             events.append(frames.Answer(relayed.number, data))
             core.flushed(now)
         if core.session is not None and not relayed.is_accepted:
