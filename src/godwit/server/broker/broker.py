@@ -69,6 +69,8 @@ class Broker:
         self.gate = Gate(quotas or Quotas(), tenant_of, now)
         self.redirect = redirect
         """Where who connects is sent instead; None: nowhere, he is welcome."""
+        self._lane = self.gate.lane
+        self._lane_bytes, self._share_bytes = self.gate.quotas.lane_bytes, self.gate.quotas.share_bytes
         self.counters = Counters()
         self.clients: dict[str, Client] = {}
         self.retained = Retained()
@@ -331,8 +333,10 @@ class Broker:
         size += OVERHEAD_BYTES
         self.pending_bytes += size
         client.pending_bytes += size
-        if client.pending_bytes > self.gate.quotas.unacknowledged_bytes:
-            self.gate.note_share(client)
+        if client.pending_bytes > self._share_bytes and (
+            self.pending_bytes > self._lane_bytes or self._lane.is_waited_for
+        ):
+            self.gate.hold(client)
         self.group.join(arrival)
 
     def _lay_by(self, arrival: Arrival, route: Route, session: Session | None) -> None:
@@ -406,8 +410,6 @@ class Broker:
         size = len(publish.payload) + OVERHEAD_BYTES
         self.pending_bytes -= size
         client.pending_bytes -= size
-        if client.is_held:
-            self.gate.note_settled(client)
         code = arrival.code
         if code:
             if publish.qos:
@@ -429,6 +431,10 @@ class Broker:
         self.pending_bytes -= len(arrival.publish.payload) + OVERHEAD_BYTES
         if not arrival.code:
             self._serve(arrival, None)
+
+    def relieve(self) -> None:
+        """Have those read again who were held for having too much under way, as far as there is room."""
+        self.gate.lane.relieve(self.pending_bytes)
 
     @property
     def is_full(self) -> bool:

@@ -60,6 +60,7 @@ class Client:
         "since",
         "socket",
         "tenant",
+        "turn",
     )
 
     def __init__(self, door: Door, socket: Socket, limits: Limits, listener: str, certificate: bytes | None) -> None:
@@ -81,6 +82,8 @@ class Client:
         self.meter: Meter | None = None
         self.is_held = False
         """It is left unread: more than its share is under way."""
+        self.turn = 0
+        """Number of its last turn in the backlog lane."""
         self.pending_bytes = 0
         """Of its messages that wait for their commit."""
         self.is_counted = False

@@ -11,6 +11,7 @@ from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_message import Message
 from godwit.server.broker.client import Client
+from godwit.server.broker.lane import Lane
 from godwit.server.broker.limits import Bucket, Meters, Quotas, Turns
 from godwit.server.broker.refusals import Refusal
 from godwit.server.broker.retained_room import SERVER, Limit, RetainedRoom
@@ -44,6 +45,7 @@ class Gate:
         self.retained = RetainedRoom(
             Limit(quotas.retained_bytes, quotas.retained_bytes_per_tenant, quotas.retained_bytes_per_client)
         )
+        self.lane = Lane(quotas.lane_bytes)
         self._meters = Meters(quotas, now)
         self._tenant_of = tenant_of or (lambda _client_id: DEFAULT_TENANT)
         self._connected: Counter[str] = Counter()
@@ -131,18 +133,10 @@ class Gate:
         client.socket.hold(meter.overdraw(len(publish.payload)) / 1e9)
         return ""
 
-    def note_share(self, client: Client) -> None:
-        """Leave a client unread that has more under way than its share: a week of backlog must not delay the others."""
-        if not client.is_held:
-            client.is_held = True
+    def hold(self, client: Client) -> None:
+        """Leave a client unread that has more under way than its share, until its turn comes."""
+        if self.lane.hold(client):
             self.limited.held += 1
-            client.socket.choke(is_choked=True)
-
-    def note_settled(self, client: Client) -> None:
-        """Have a client read again that was held, once half of its share is free."""
-        if client.pending_bytes <= self.quotas.unacknowledged_bytes // 2:
-            client.is_held = False
-            client.socket.choke(is_choked=False)
 
     def may_retain(self, message: Message, owner: str) -> str:
         """Return an empty string, or the sentence of the limit that a retained document exceeds; else it is counted."""

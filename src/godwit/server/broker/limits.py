@@ -35,8 +35,10 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     retained_bytes_per_tenant: int = 0
     retained_bytes_per_client: int = 67_108_864
     """What one client may have laid down that was not cleared or replaced, since the server was started."""
-    unacknowledged_bytes: int = 4_194_304
-    """Of one client, waiting for their commit: beyond it others come first."""
+    lane_bytes: int = 2_097_152
+    """Waiting for their commit, of all together: beyond it those with more than a share take turns (`lane`)."""
+    share_bytes: int = 32_768
+    """Of one client, waiting for their commit."""
 
 
 class Bucket:

@@ -7,7 +7,7 @@ origin is refused in the handshake.
 
 import asyncio
 import re
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -68,10 +68,34 @@ class FramedTransport(asyncio.Transport):
         return self._transport.get_write_buffer_size()
 
 
+class Inner(Protocol):
+    """The connection that the frames are for."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio, as for the others."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        ...
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        ...
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        ...
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio."""
+        ...
+
+
 class WebSocket(asyncio.Protocol):
     """One accepted connection. `inner` gets what the frames hold; its deadline for CONNECT covers the handshake."""
 
-    def __init__(self, inner: asyncio.Protocol, frame_bytes_max: int) -> None:
+    def __init__(self, inner: Inner, frame_bytes_max: int) -> None:
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._protocol = ServerProtocol(

@@ -104,6 +104,10 @@ class Taker(Protocol):
         """Part from a connection that is gone."""
         ...
 
+    def relieve(self) -> None:
+        """Have those read again who were held, as far as there is room; called often while anybody is unread."""
+        ...
+
     def tick(self, now: int) -> None:
         """See to what is due; called a few times a second."""
         ...

@@ -329,11 +329,13 @@ class Crew:
             self.pressure = now
             for worker in self.workers:
                 worker.tell([now])
-        if now != frames.Pressure(is_full=False, is_congested=False) and self._easing is None:
+        is_calm = now == frames.Pressure(is_full=False, is_congested=False) and not broker.gate.lane.is_waited_for
+        if not is_calm and self._easing is None:
             self._easing = self._loop.call_later(PRESSURE_S, self._ease)
 
     def _ease(self) -> None:
         self._easing = None
+        self.broker.relieve()
         self.note_pressure()
 
     async def close(self) -> None:
