@@ -256,10 +256,12 @@ def _chart_card() -> str:
 def render_numbers(stats: BrokerStats, rates: tuple[float, float]) -> dict[str, str]:
     """Return the parts that are drawn from numbers, by their id."""
     away = max(0, stats.sessions - stats.connections)
+    people = f"{_counted(stats.subscriptions, 'subscription')} · {_counted(away, 'session')} of clients away"
+    if stats.redirect:
+        people = parts.badge(f"clients are sent to {stats.redirect}", "warn")
     hit = sum(number for _, number in limits_of(stats))
     return {
-        "connected": f'<span class="value">{words.count(stats.connections)}</span><span class="note">'
-        f"{_counted(stats.subscriptions, 'subscription')} · {_counted(away, 'session')} of clients away</span>",
+        "connected": f'<span class="value">{words.count(stats.connections)}</span><span class="note">{people}</span>',
         "in": f'<span class="value">{words.rate(rates[0])}</span><span class="note">{words.count(stats.messages_in)} '
         "since start</span>",
         "out": f'<span class="value">{words.rate(rates[1])}</span><span class="note">{words.count(stats.messages_out)} '
@@ -286,7 +288,7 @@ def limits_of(stats: BrokerStats) -> list[tuple[str, int]]:
 
 _LIMITS: Final = {
     "connections": "Refused: too many connections",
-    "connects": "Refused: too many connects at once, or too busy",
+    "connects": "Refused: connect rate, or busy",
     "messages": "Refused: more than the rate allows",
     "held": "Read later: rate or share exceeded",
     "subscriptions": "Refused: too many subscriptions",
