@@ -66,7 +66,7 @@ class ServerConnection:
         self.keep_alive_s = 0
         self.will: p.Will | None = None
         self.taken = 0
-        """Packets that came, for whoever counts them to take away."""
+        """Packets that came."""
         self.with_problems = True
         self._inflight_max = limits.inflight_max
         self._packet_bytes_max = 0

@@ -122,10 +122,7 @@ class Broker:
         client.bytes_in += len(data)
         if self.trace.devices:
             self.packet_trace.received(client, data, now)
-        core = client.core
-        self._follow(client, core.receive(data, now), now)
-        self.counters.packets_in += core.taken
-        core.taken = 0
+        self._follow(client, client.core.receive(data, now), now)
 
     def take(self, client: Client, publishes: list[Publish], now: int) -> None:
         """Take publishes of a client whose bytes were read elsewhere."""
@@ -242,6 +239,7 @@ class Broker:
         self.connections -= 1
         self.gate.parted(client)
         core = client.core
+        self.counters.packets_in += core.taken
         session = core.session
         if session is None:
             return
@@ -305,14 +303,15 @@ class Broker:
 
     def _take(self, client: Client, publish: Publish, now: int) -> None:
         """Take a PUBLISH on its road."""
-        self.counters.messages_in += 1
+        counters = self.counters
+        counters.messages_in += 1
         client.messages_in += 1
         route = self.routes.route(publish.topic)
         place = route.place
         arrival = Arrival(client, publish, client.peer, now, place)
         if route.is_reserved or (client.rights is not None and not client.rights.may_publish(publish.topic)):
             arrival.code, arrival.detail = NOT_AUTHORISED, "no right to publish to this topic"
-            self.counters.forbidden += 1
+            counters.forbidden += 1
         elif client.meter is not None and (sentence := self.gate.passes(client, publish, now)):
             arrival.code, arrival.detail = codes.RATE_LIMITED, sentence
             self._intake.turn_away(arrival)
@@ -329,7 +328,7 @@ class Broker:
         if publish.qos == 0:
             client.sends_once = True
         size = len(publish.payload)
-        self.counters.payload_bytes_in += size
+        counters.payload_bytes_in += size
         size += OVERHEAD_BYTES
         self.pending_bytes += size
         client.pending_bytes += size

@@ -83,14 +83,13 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
         self.server.watch(self, self.server.time() + CONNECT_S_MAX)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio says it, and it is only a hint
         """Return where to read into: one piece of memory for all connections, since it is taken at once."""
-        del sizehint
         return self.server.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        self.data_received(bytes(self.server.buffer[:nbytes]))
+        self.data_received(self.server.buffer[:nbytes].tobytes())
         if nbytes == READ_BYTES and not self.is_unread and self.transport is not None:
             # There is more: after the others. Unless it is stopped, the loop reads a full socket up to 32 times.
             self.transport.pause_reading()

@@ -13,8 +13,9 @@ class Counters(msgspec.Struct):
     messages_in: int = 0
     messages_out: int = 0
     packets_in: int = 0
-    """Of every kind, as is the next."""
+    """Of every kind, from connections that are over; those that are open count for themselves (`taken`)."""
     packets_out: int = 0
+    """Of every kind."""
     payload_bytes_in: int = 0
     payload_bytes_out: int = 0
     bytes_in: int = 0

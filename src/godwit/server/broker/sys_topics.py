@@ -42,10 +42,14 @@ class SysTopics:
             for name, value in values:
                 self._broker.announce(f"$SYS/broker/{name}", value.encode(), now)
 
+    def _packets_in(self) -> int:
+        broker = self._broker
+        return broker.counters.packets_in + sum(each.core.taken for each in broker.clients.values())
+
     def _counts(self) -> dict[str, int]:
         counters = self._broker.counters
         return {
-            "messages/received": counters.packets_in,
+            "messages/received": self._packets_in(),
             "messages/sent": counters.packets_out,
             "bytes/received": counters.bytes_in,
             "bytes/sent": counters.bytes_out,
@@ -74,7 +78,7 @@ class SysTopics:
         counters = self._broker.counters
         yield "version", VERSION
         yield "uptime", f"{(now - self._started) // NS} seconds"
-        yield "messages/received", str(counters.packets_in)
+        yield "messages/received", str(self._packets_in())
         yield "messages/sent", str(counters.packets_out)
         yield "bytes/received", str(counters.bytes_in)
         yield "bytes/sent", str(counters.bytes_out)
