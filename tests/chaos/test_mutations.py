@@ -1,4 +1,4 @@
-"""Can the tests fail? Each of these mistakes, made in a copy of the source, has to be caught by the tests named with it.
+"""Can the tests fail? Each of these mistakes, made in a copy of the source, is caught by the tests named with it.
 
 The first three are the ones that lose or double a reading in other platforms: acknowledging before the commit,
 remembering what arrived outside of the transaction that stores it, and taking a number for known whatever its epoch.

@@ -159,3 +159,46 @@ def test_two_platforms_that_bridge_each_other_do_not_loop(
     assert max(counts) <= 15
     for each in clients:
         each.stop()
+
+
+def test_a_bridge_beside_workers(
+    platform_in: Callable[..., Any],
+    mosquitto_in: Callable[..., Any],
+    tmp_path: Path,
+    password_file: Path,
+    eventually: Callable[..., Any],
+) -> None:
+    """Clients come in by worker processes, the bridge inside of the owner; both ways, and after a kill of all."""
+    remote = mosquitto_in(
+        lines=f"allow_anonymous false\npassword_file {password_file}\nmax_inflight_messages 0"
+    ).start()
+    secret = tmp_path / "secret"
+    secret.write_text("secret\n")
+    file = tmp_path / "bridges.toml"
+    file.write_text(FILE.format(port=remote.port, password_file=secret))
+    platform = platform_in(BRIDGES=str(file), WORKERS="2").start()
+
+    def is_connected() -> bool:
+        return bool(platform.json("/api/v1/stats")["broker"]["bridges"]["office"] == "connected")
+
+    eventually(is_connected)
+    there = Client(remote.port, "office", has_password=True)
+    there.subscribe("#", 1)
+    here = Client(platform.mqtt, "m-1")
+    here.subscribe("both/#", 1)
+    eventually(lambda: platform.json("/api/v1/broker/subscriptions?search=both")["total"] == 2)
+    here.say("devices/m-1/telemetry", range(200))
+    there.say("both/x", range(100))
+    eventually(lambda: len(there.numbers("site-1/devices/m-1/telemetry")) == 200)
+    eventually(lambda: here.numbers("both/x") == list(range(100)))
+
+    platform.kill()
+    there.say("both/x", range(100, 200))
+    platform.start()
+    eventually(is_connected)
+    eventually(here.is_connected)
+    here.say("devices/m-1/telemetry", range(200, 300))
+    eventually(lambda: first_seen(here.numbers("both/x")) == list(range(200)), within_s=20)
+    eventually(lambda: first_seen(there.numbers("site-1/devices/m-1/telemetry")) == list(range(300)), within_s=20)
+    here.stop()
+    there.stop()

@@ -246,3 +246,20 @@ def test_mosquitto_sub_gets_retained_messages_of_mosquitto_pub(broker, version):
         check=True,
     )
     assert sorted(done.stdout.split("\n")[:2]) == ["doc/a a", "doc/b b"]
+
+
+def said_on_sys(port: int) -> set[str]:
+    """Return the names below $SYS/broker that a broker has."""
+    command = ["mosquitto_sub", "-V", "5", "-p", str(port), "-t", "$SYS/#", "-W", "1", "-F", "%t"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    return {line.removeprefix("$SYS/broker/") for line in done.stdout.splitlines()}
+
+
+def test_sys_topics_have_the_names_of_mosquitto(broker, mosquitto_in):
+    lines = "allow_anonymous true\nsys_interval 1"
+    theirs = said_on_sys(mosquitto_in("sys", lines=lines).start().port)
+    ours = said_on_sys(broker.port)
+    assert {"uptime", "clients/connected", "messages/received", "retained messages/count"} <= theirs
+    assert theirs - ours == set()
+    # Mosquitto says the maximum of clients only once it has seen more than one.
+    assert ours - theirs <= {"publish/messages/forbidden", "clients/maximum"}

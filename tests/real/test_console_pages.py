@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_a_message_stands_on_the_open_device_page_within_a_second(visit: Visit, 
     expect(page.locator("#health")).to_contain_text("45 %", timeout=4_000)
     expect(page.locator("#ledger")).to_contain_text("Samples accepted")
     assert page.evaluate("window.notReloaded") is True
+
+
+def test_the_overview_tells_how_fresh_the_fleet_is_and_who_catches_up(visit: Visit, platform: Any) -> None:
+    for _ in range(2):
+        say(platform, "devices/up-to-date/telemetry", telemetry(level=1))
+    page = visit.show("/")
+    expect(page.locator("#fresh")).to_contain_text("typical", timeout=4_000)
+    expect(page.locator("#fresh")).to_contain_text("nobody catching up")
+    a_week_ago = int(time.time() - 7 * 86_400)
+    say(platform, "devices/was-away/telemetry", json.dumps({"timestamp": a_week_ago, "sensors": {"level": 1}}))
+    expect(page.locator("#fresh")).to_contain_text("1 catching up, 7 d behind", timeout=4_000)
+    metrics = platform.get("/metrics").decode()
+    assert "\ngodwit_devices_catching_up 1\n" in metrics
+    # What it kept has been delivered: its newest sample is fresh.
+    say(platform, "devices/was-away/telemetry", telemetry(level=2))
+    expect(page.locator("#fresh")).to_contain_text("nobody catching up", timeout=4_000)
 
 
 def test_ranges_and_readings_are_chosen(visit: Visit, platform: Any) -> None:

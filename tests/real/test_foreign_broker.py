@@ -1,6 +1,7 @@
 """Behind a real Mosquitto: what it acknowledged arrives once, across kills and restarts; what is wrong is said."""
 
 import json
+import platform as platform_module
 import subprocess
 import sys
 import time
@@ -227,3 +228,59 @@ def test_a_server_that_is_not_trusted_is_not_spoken_to(
     platform = platform_in(**behind(broker, MQTT_TLS="true")).start(look="/health/live")
     assert "a certificate that is not trusted" in trouble_of(platform)
     assert "MQTT_CA_FILE" in trouble_of(platform)
+
+
+DYNAMIC_SECURITY = Path("/usr/lib") / f"{platform_module.machine()}-linux-gnu" / "mosquitto_dynamic_security.so"
+
+
+def rights_file(path: Path, *, may_subscribe: bool) -> Path:
+    """Write rights for Mosquitto's dynamic security plugin; its plain ACL file lets everybody subscribe to anything."""
+    access = {"publishClientSend": True, "publishClientReceive": True, "unsubscribe": True}
+    access["subscribe"] = may_subscribe
+    path.write_text(json.dumps({"defaultACLAccess": access, "clients": [], "groups": [], "roles": []}))
+    return path
+
+
+@pytest.mark.skipif(not DYNAMIC_SECURITY.exists(), reason="Mosquitto's dynamic security plugin is not installed")
+def test_a_subscription_that_is_refused_is_said_and_a_granted_one_heals(
+    platform_in: Callable[..., Any], mosquitto_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    rights = rights_file(tmp_path / "rights.json", may_subscribe=False)
+    plugin = f"plugin {DYNAMIC_SECURITY}\nplugin_opt_config_file {rights}"
+    broker = mosquitto_in(lines=f"allow_anonymous true\n{plugin}").start()
+    platform = platform_in(**behind(broker)).start(look="/health/live")
+    eventually(lambda: "we may not subscribe: not authorized (wanted: " in trouble_of(platform))
+    assert "devices/+/telemetry" in trouble_of(platform)
+    plain = Plain(broker, "plain-6")
+    plain.say(1)
+    eventually(lambda: plain.acknowledged == 1)
+    plain.stop()
+    broker.stop()
+    rights_file(rights, may_subscribe=True)
+    broker.start()
+    eventually(lambda: trouble_of(platform) == "", within_s=20)
+    plain = Plain(broker, "plain-6")
+    plain.say(2)
+    eventually(lambda: accepted(platform, "plain-6") == 1)
+    plain.stop()
+
+
+def test_two_platforms_share_what_comes_and_each_message_is_taken_in_once(
+    platform_in: Callable[..., Any], mosquitto_in: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """Mosquitto deals a shared subscription out message by message; nothing is lost or doubled by it, but its order."""
+    broker = mosquitto_in(lines="allow_anonymous true\nmax_inflight_messages 0").start()
+    platforms = [
+        platform_in(f"data-{n}", **behind(broker, MQTT_SHARE_GROUP="godwit", MQTT_CLIENT_ID=f"godwit-{n}")).start()
+        for n in range(2)
+    ]
+    plain = Plain(broker, "plain-7")
+    for number in range(200):
+        plain.say(number)
+    eventually(lambda: plain.acknowledged == 200)
+    plain.stop()
+    eventually(lambda: sum(accepted(each, "plain-7") for each in platforms) == 200)
+    shares = [numbers_of(each, "plain-7") for each in platforms]
+    assert sorted(shares[0] + shares[1]) == list(range(200))
+    assert all(50 <= len(share) <= 150 for share in shares)
+    assert [trouble_of(each) for each in platforms] == ["", ""]

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv5
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 pytestmark = pytest.mark.real
 
@@ -143,6 +145,21 @@ def test_mosquitto_pub_and_sub(version: str, platform: Any, eventually: Callable
     assert stored(platform, device) == len(ALL)
 
 
+def response_information(platform: Any, client_id: str) -> str:
+    """Ask the broker for a topic to have responses sent to (MQTT 5, 3.2.2.3.15)."""
+    said: list[Any] = []
+    client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTv5)
+    client.on_connect = lambda *arguments: said.append(arguments[4])
+    asks = Properties(PacketTypes.CONNECT)
+    asks.RequestResponseInformation = 1
+    client.connect("127.0.0.1", platform.mqtt, properties=asks)
+    while not said:
+        client.loop()
+    client.disconnect()
+    topic: str = said[0].ResponseInformation
+    return topic
+
+
 def test_mosquitto_rr(platform: Any) -> None:
     """Request and response (MQTT 5, 4.10): the answer comes on the topic and with the data of the request."""
     service = Client(CallbackAPIVersion.VERSION2, "service", protocol=MQTTv5)
@@ -156,9 +173,10 @@ def test_mosquitto_rr(platform: Any) -> None:
     service.subscribe("service/upper", 1)
     service.loop_start()
     try:
-        words = ["-V", "mqttv5", "-q", "1", "-t", "service/upper", "-e", "answers/1", "-m", "loud", "-W", "10"]
-        more = ["-D", "publish", "correlation-data", "-7"]
-        assert run("mosquitto_rr", "-p", str(platform.mqtt), *words, *more) == "LOUD-7\n"
+        words = ["-V", "mqttv5", "-q", "1", "-i", "asker", "-t", "service/upper", "-m", "loud", "-W", "10"]
+        more = ["-D", "connect", "request-response-information", "1", "-D", "publish", "correlation-data", "-7"]
+        for topic in ("answers/1", response_information(platform, "asker") + "1"):
+            assert run("mosquitto_rr", "-p", str(platform.mqtt), *words, "-e", topic, *more) == "LOUD-7\n"
     finally:
         service.disconnect()
         service.loop_stop()

@@ -21,6 +21,7 @@ TOLD = "the client is told 0x81 in CONNACK, where the case wants only a closed c
 EARLY = "at QoS 2 subscribers are served when the message is durable, not at PUBREL; 4.3.3 (figure 4.3) allows both"
 AGAIN = "a QoS 2 PUBLISH may be repeated until PUBREL, as often as the client likes; 4.3.3 sets no limit"
 RESERVED = "clients may not publish below $SYS; 4.7.2 tells servers to keep them from it"
+RESPONSES = "who asks for Response Information gets it; 3.1.2.11.6 leaves it to the server"
 
 NOT_APPLICABLE = {
     "CONNACK: v3.1.1 CONNACK: issue 2163 v3": OLD_VERSION,
@@ -38,6 +39,7 @@ NOT_APPLICABLE = {
     "CONNECT: v5.0   CONNECT: 10 Username with 0x007F": TOLD,
     "CONNECT: v5.0   CONNECT: 10 Username with 0x009F": TOLD,
     "CONNECT: v5.0   CONNECT: 10 Username with 0xFFFF": TOLD,
+    "CONNECT: v5.0   CONNECT ALLOWED PROPERTIES: request-response-information (byte)": RESPONSES,
     "OTHER: v3.1.1 OTHER: subpub self publish qos2": EARLY,
     "OTHER: v3.1.1 OTHER: subpub retain as normal qos2": EARLY,
     "OTHER: v5.0   OTHER: subpub self publish qos2": EARLY,

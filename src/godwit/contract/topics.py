@@ -11,6 +11,7 @@ tenants.
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
+from urllib.parse import quote
 
 from godwit.contract.ids import DeviceId, parse_device_id
 
@@ -23,6 +24,14 @@ HEARTBEAT_QOS: Final = 0
 _KEPT_MAX: Final = 100_000
 _KEPT_CHARACTERS_MAX: Final = 256
 """Longer topics are taken apart anew each time: no peer fills the memory with names of 64 KiB."""
+
+
+def response_prefix(client_id: str) -> str:
+    """Return where a client may have responses sent to (MQTT 5, 4.10): what begins like this is its own.
+
+    A client id may be any text; as a level of a topic it must not hold what filters and topics mean something by.
+    """
+    return f"responses/{quote(client_id, safe='')}/"
 
 
 class Channel(StrEnum):
@@ -87,7 +96,7 @@ _TAILS: Final[dict[str, Channel]] = {
     str(channel): channel for channel in Channel if channel is not Channel.COMMAND_RESULTS
 }
 _PLACED_TAILS: Final[dict[str, Channel]] = {**_TAILS, "readings": Channel.TELEMETRY}
-_NO_TENANTS: Final = frozenset(("devices", "device", "enrollment", "alerts", "tenants", "system"))
+_NO_TENANTS: Final = frozenset(("devices", "device", "enrollment", "alerts", "tenants", "system", "responses"))
 _PLACED_NAMES: Final = {Channel.TELEMETRY: "readings"}
 _MORE: Final = {Channel.COMMAND_RESULTS: "/+"}
 """What stands behind a channel's name in the topics of any device."""

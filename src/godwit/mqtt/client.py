@@ -22,7 +22,10 @@ CONNECT_S_MAX: Final = 10.0
 CLOSE_S_MAX: Final = 5.0
 WRITE_BUFFER_BYTES: Final = 1_048_576
 UNREAD_MESSAGES_MAX: Final = 1_000
-"""Messages that wait for `messages`; with more, the socket is not read."""
+"""Messages that wait for `messages`; with more the socket is not read, unless somebody waits for an answer: that one
+stands behind the messages."""
+UNREAD_ONCE_MAX: Final = 100_000
+"""With so many, a message at QoS 0 is dropped and counted. At QoS 1 and 2 the receive maximum is the bound."""
 
 
 class MqttClient(asyncio.Protocol):
@@ -47,6 +50,8 @@ class MqttClient(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._can_write = asyncio.Event()
         self._can_write.set()
+        self.lost = 0
+        """Messages at QoS 0 that came while far too many were waiting."""
         self._is_unread = False
         self._is_flush_due = False
 
@@ -105,6 +110,7 @@ class MqttClient(asyncio.Protocol):
         for event in self.session.receive(data, self._loop.time()):
             self._act(event)
         self._flush()
+        self._pace()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell everybody who waits."""
@@ -128,11 +134,11 @@ class MqttClient(asyncio.Protocol):
             elif waiting is None and self._on_delivered is not None:
                 self._on_delivered(event)
         elif isinstance(event, Message):
+            if len(self._messages) >= UNREAD_ONCE_MAX and not event.publish.qos:
+                self.lost += 1
+                return
             self._messages.append(event.publish)
             self._has_news.set()
-            if len(self._messages) >= UNREAD_MESSAGES_MAX and not self._is_unread and self._transport is not None:
-                self._is_unread = True
-                self._transport.pause_reading()
         elif isinstance(event, Connected):
             if not self._accepted.done():
                 self._accepted.set_result(event.ack)
@@ -264,6 +270,7 @@ class MqttClient(asyncio.Protocol):
         waiting: asyncio.Future[Delivered] = self._loop.create_future()
         self._answers[packet_id] = waiting
         self._flush()
+        self._pace()
         return waiting
 
     async def subscribe(self, *filters: str | p.Subscription, qos: int = 1) -> tuple[int, ...]:
@@ -292,16 +299,24 @@ class MqttClient(asyncio.Protocol):
                 self._has_news.clear()
                 await self._has_news.wait()
             publish = self._messages.popleft()
-            self._read_on()
+            if self._is_unread:
+                self._pace()
             yield publish
             if acknowledge:
                 self.acknowledge(publish)
 
-    def _read_on(self) -> None:
-        if self._is_unread and len(self._messages) < UNREAD_MESSAGES_MAX // 2 and self._transport is not None:
-            self._is_unread = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+    def _pace(self) -> None:
+        """Stop reading, or read on."""
+        unread, transport = len(self._messages), self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._is_unread:
+            if self._answers or unread < UNREAD_MESSAGES_MAX // 2:
+                self._is_unread = False
+                transport.resume_reading()
+        elif unread >= UNREAD_MESSAGES_MAX and not self._answers:
+            self._is_unread = True
+            transport.pause_reading()
 
     def acknowledge(self, publish: p.Publish, reason_code: int = 0) -> None:
         """Tell the server that a message is safe."""

@@ -16,6 +16,7 @@ from godwit.mqtt import reasons
 from godwit.mqtt.codec import Decoder, encode
 from godwit.mqtt.inbound import Inbound
 from godwit.mqtt.reasons import ProtocolViolation, ReasonError
+from godwit.mqtt.topic_aliases import AliasesOut
 
 _PACKET_ID_MAX: Final = 65_535
 _REFUSED: Final = 0x80
@@ -70,9 +71,11 @@ class ClientSession:
         self._inflight: dict[int, p.Publish | p.PubRel] = {}
         self._waiting: deque[p.Publish] = deque()
         self._requests: set[int] = set()
-        self._inbound = Inbound(connect.receive_maximum if connect.version == 5 else _PACKET_ID_MAX)
+        self._inbound = Inbound(
+            connect.receive_maximum if connect.version == 5 else _PACKET_ID_MAX, connect.topic_alias_maximum
+        )
         self._aliases_max = aliases_max
-        self._aliases: dict[str, int] = {}
+        self._aliases: AliasesOut | None = None
         self._quota = self._quota_max = _PACKET_ID_MAX
         self._keep_alive = connect.keep_alive
         self._sent_at = self._heard_at = self._pinged_at = 0.0
@@ -88,7 +91,6 @@ class ClientSession:
         if self._is_kept and connect.clean_start:
             connect = msgspec.structs.replace(connect, clean_start=False)
         self._out = [encode(connect, self.version)]
-        self._aliases = {}
         self._inbound.part()
         self._requests = set()
         self.is_connected = self._is_pinging = False
@@ -210,14 +212,10 @@ class ClientSession:
 
     def _send(self, publish: p.Publish) -> None:
         """Write a message, with its topic as a number where that was agreed on (3.3.2.3.4)."""
-        aliases_max = self._aliases_max and min(self._aliases_max, self.server.topic_alias_maximum)
-        if aliases_max:
-            alias = self._aliases.get(publish.topic)
+        if self._aliases is not None:
+            alias, has_topic = self._aliases.take(publish.topic)
             if alias is not None:
-                publish = msgspec.structs.replace(publish, topic="", topic_alias=alias)
-            elif len(self._aliases) < aliases_max:
-                alias = self._aliases[publish.topic] = len(self._aliases) + 1
-                publish = msgspec.structs.replace(publish, topic_alias=alias)
+                publish = msgspec.structs.replace(publish, topic=publish.topic if has_topic else "", topic_alias=alias)
         self._out.append(encode(publish, self.version))
 
     def subscribe(self, subscriptions: tuple[p.Subscription, ...]) -> int:
@@ -260,6 +258,8 @@ class ClientSession:
         self.server = ack
         self._quota = self._quota_max = ack.receive_maximum or _PACKET_ID_MAX
         self._keep_alive = self.connect.keep_alive if ack.server_keep_alive is None else ack.server_keep_alive
+        aliases_max = min(self._aliases_max, ack.topic_alias_maximum)
+        self._aliases = AliasesOut(aliases_max) if aliases_max else None
         self._keep(ack)
         events.append(Connected(ack))
         unsent = {publish.packet_id for publish in self._waiting}

@@ -7,6 +7,7 @@ again meanwhile (after a reconnect) is not handed out a second time: the first c
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.reasons import ProtocolViolation
+from godwit.mqtt.topic_aliases import AliasesIn
 
 _REFUSED = 0x80
 
@@ -14,19 +15,20 @@ _REFUSED = 0x80
 class Inbound:
     """The receiving half of a client's session."""
 
-    def __init__(self, receive_maximum: int) -> None:
+    def __init__(self, receive_maximum: int, topic_alias_maximum: int) -> None:
         self._receive_maximum = receive_maximum
+        self._topic_alias_maximum = topic_alias_maximum
         self._held: dict[int, p.Publish] = {}
         """Handed out and not acknowledged, by packet id."""
         self._received: set[int] = set()
         """QoS 2: acknowledged by PUBREC, until PUBREL."""
         self._sent: set[int] = set()
         """Packet ids that this connection's server has under way, against the receive maximum."""
-        self._aliases: dict[int, str] = {}
+        self._aliases = AliasesIn(topic_alias_maximum)
 
     def part(self) -> None:
         """Note that the connection is gone, its topic aliases with it; the server counts anew."""
-        self._aliases = {}
+        self._aliases = AliasesIn(self._topic_alias_maximum)
         self._sent = set()
 
     def forget(self) -> None:
@@ -37,7 +39,7 @@ class Inbound:
     def receive(self, publish: p.Publish) -> tuple[bool, p.Packet | None]:
         """Take a PUBLISH: whether the application has to see it, and what to answer at once."""
         if publish.topic_alias is not None:
-            self._resolve(publish)
+            self._aliases.resolve(publish)
         if publish.qos == 0:
             return True, None
         packet_id = publish.packet_id
@@ -51,17 +53,6 @@ class Inbound:
             return False, None
         self._held[packet_id] = publish
         return True, None
-
-    def _resolve(self, publish: p.Publish) -> None:
-        alias = publish.topic_alias
-        assert alias is not None
-        if publish.topic:
-            self._aliases[alias] = publish.topic
-            return
-        topic = self._aliases.get(alias)
-        if topic is None:
-            raise ProtocolViolation(reasons.PROTOCOL_ERROR, "unknown topic alias")
-        publish.topic = topic
 
     def acknowledge(self, publish: p.Publish, reason_code: int) -> p.Packet | None:
         """Note that the application has a message safe (or refuses it); return what to tell the server, if anything."""

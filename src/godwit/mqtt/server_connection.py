@@ -18,6 +18,8 @@ from godwit.mqtt.reasons import ProtocolViolation
 from godwit.mqtt.server_limits import Closed, Limits
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Session
+from godwit.mqtt.topic_aliases import AliasesIn, AliasesOut
+from godwit.mqtt.unread_connect import answer_to
 
 __all__ = ["Closed", "Limits", "ServerConnection"]
 
@@ -25,18 +27,6 @@ BURST_BYTES: Final = 1_048_576
 """Messages at QoS 1 and 2 that are put out at once; more follow when the shell has taken these."""
 BURST_BYTES_MAX: Final = 16_777_216
 """The same at QoS 0; what goes beyond it between two turns of the loop is lost, and counted."""
-
-
-def _protocol(data: bytes) -> tuple[bytes, int]:
-    """Return name and level of a CONNECT that cannot be read, to answer in words that the client may know."""
-    at = 1
-    while at <= 4 and at < len(data) and data[at] & 0x80:
-        at += 1
-    name_at = at + 3
-    level_at = name_at + int.from_bytes(data[at + 1 : name_at], "big")
-    if data[:1] != b"\x10" or at > 4 or level_at >= len(data):
-        return b"", 0
-    return data[name_at:level_at], data[level_at]
 
 
 class ServerConnection:
@@ -49,14 +39,13 @@ class ServerConnection:
         "_inflight_max",
         "_limits",
         "_packet_bytes_max",
-        "_topic_aliases_out_max",
         "_unflushed_bytes",
         "closed",
         "is_blocked",
         "keep_alive_s",
-        "lost",
         "outgoing",
         "session",
+        "taken",
         "version",
         "wake",
         "will",
@@ -76,15 +65,14 @@ class ServerConnection:
         """The client reads slowly: nothing more is sent than answers."""
         self.keep_alive_s = 0
         self.will: p.Will | None = None
-        self.lost = 0
-        """Messages at QoS 0 not sent, because it was blocked or they were too large for the client."""
+        self.taken = 0
+        """Packets that came."""
         self.with_problems = True
         self._inflight_max = limits.inflight_max
         self._packet_bytes_max = 0
         self._unflushed_bytes = 0
-        self._topic_aliases_out_max = 0
-        self._aliases_in: dict[int, str] | None = None
-        self._aliases_out: dict[str, int] | None = None
+        self._aliases_in: AliasesIn | None = None
+        self._aliases_out: AliasesOut | None = None
 
     def _end(self, closed: Closed) -> None:
         self.closed = closed
@@ -106,7 +94,9 @@ class ServerConnection:
     def receive(self, data: bytes, now: int) -> Iterator[p.Packet]:
         """Take bytes; yield the packets that the broker must act on, one after the other."""
         decoder = self._decoder
-        yield from self.take(decoder.feed(data), now)
+        packets = decoder.feed(data)
+        self.taken += len(packets)
+        yield from self.take(packets, now)
         if decoder.error is not None and self.closed is None:
             self._violated(decoder.error, data)
 
@@ -158,7 +148,8 @@ class ServerConnection:
             self.with_problems = packet.request_problem_information
             self._inflight_max = min(packet.receive_maximum, self._limits.inflight_max)
             self._packet_bytes_max = packet.maximum_packet_size or 0
-            self._topic_aliases_out_max = packet.topic_alias_maximum
+            if packet.topic_alias_maximum:
+                self._aliases_out = AliasesOut(packet.topic_alias_maximum)
         return True
 
     def _violated(self, error: ProtocolViolation, data: bytes) -> None:
@@ -167,13 +158,9 @@ class ServerConnection:
             self.close(error.reason_code, error.text, with_text=False)
             return
         self._end(Closed(error.reason_code, error.text))
-        name, level = _protocol(data)
-        if name not in (b"MQTT", b"MQIsdp"):
-            return  # 3.1.2-1: not our protocol, nothing to say in it
-        if error.reason_code == reasons.UNSUPPORTED_PROTOCOL_VERSION and level in (3, 4):
-            self._put(encode(p.ConnAck(reason_code=1), 4))  # 3.1.1, 3.1.2-2
-        elif level != 4:
-            self._put(encode(p.ConnAck(reason_code=error.reason_code), 5))
+        answer = answer_to(data, error.reason_code)
+        if answer:
+            self._put(answer)
 
     def _admit(self, packet: Publish) -> bool:
         """Check an inbound PUBLISH against the session; True if it is new."""
@@ -218,21 +205,13 @@ class ServerConnection:
             session.pending[packet_id] = publish
 
     def _resolve(self, packet: Publish) -> bool:
-        """Put the topic in place of its alias (MQTT 5, 3.3.2.3.4)."""
-        alias = packet.topic_alias
-        assert alias is not None
-        if not 0 < alias <= self._limits.topic_alias_maximum:
-            self.close(reasons.TOPIC_ALIAS_INVALID, "topic alias above the maximum", with_text=False)
-            return False
-        aliases = self._aliases_in
-        if aliases is None:
-            aliases = self._aliases_in = {}
-        if packet.topic:
-            aliases[alias] = packet.topic
-        elif alias in aliases:
-            packet.topic = aliases[alias]
-        else:
-            self.close(reasons.PROTOCOL_ERROR, "topic alias unknown", with_text=False)
+        """Put the topic in place of its alias."""
+        if self._aliases_in is None:
+            self._aliases_in = AliasesIn(self._limits.topic_alias_maximum)
+        try:
+            self._aliases_in.resolve(packet)
+        except ProtocolViolation as error:
+            self.close(error.reason_code, error.text, with_text=False)
             return False
         return True
 
@@ -298,7 +277,13 @@ class ServerConnection:
     # ------------------------------------------------------------------ answers
 
     def accept(
-        self, session: Session, now: int, *, session_present: bool, assigned_client_id: str | None = None
+        self,
+        session: Session,
+        now: int,
+        *,
+        session_present: bool,
+        assigned_client_id: str | None = None,
+        response_information: str | None = None,
     ) -> None:
         """Answer CONNECT and go on with `session`: what was under way is sent again, then what waited (4.4)."""
         limits = self._limits
@@ -307,6 +292,7 @@ class ServerConnection:
         answer = p.ConnAck(session_present=session_present)
         if self.version == 5:
             answer.assigned_client_id = assigned_client_id
+            answer.response_information = response_information
             answer.receive_maximum = limits.receive_maximum
             answer.maximum_packet_size = limits.packet_bytes_max
             answer.topic_alias_maximum = limits.topic_alias_maximum
@@ -402,10 +388,12 @@ class ServerConnection:
 
     def deliver_once(self, message: Message, *, retain: bool, subscription_ids: tuple[int, ...], now: int) -> None:
         """Send at QoS 0: now or never."""
+        session = self.session
+        assert session is not None
         if self.is_blocked or self.closed is not None or self._unflushed_bytes > BURST_BYTES_MAX:
-            self.lost += 1
+            session.drop()
             return
-        if subscription_ids or message.expires or self._topic_aliases_out_max:
+        if subscription_ids or message.expires or self._aliases_out is not None:
             alias, has_topic = self._alias(message.topic)
             properties = message.properties_now(subscription_ids, now)
             topic = message.topic if has_topic else ""
@@ -415,7 +403,7 @@ class ServerConnection:
         else:
             data = message.wire(self.version, retain=retain)
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
-            self.lost += 1  # 3.1.2-24: as if it had been sent
+            session.drop()  # 3.1.2-24: as if it had been sent
             self._forget_alias(message.topic)
             return
         self._unflushed_bytes += len(data)
@@ -469,7 +457,7 @@ class ServerConnection:
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
             session.inflight.pop(delivery.packet_id, None)
             session.finish(delivery)  # 3.1.2-24: as if it had been sent
-            self.lost += 1
+            session.drop()
             self._forget_alias(delivery.message.topic)
             return
         if delivery.qos:
@@ -485,20 +473,8 @@ class ServerConnection:
 
     def _alias(self, topic: str) -> tuple[int | None, bool]:
         """Return the alias for `topic` and whether the topic must be sent with it."""
-        if not self._topic_aliases_out_max:
-            return None, True
-        aliases = self._aliases_out
-        if aliases is None:
-            aliases = self._aliases_out = {}
-        alias = aliases.get(topic)
-        if alias is not None:
-            return alias, False
-        if len(aliases) >= self._topic_aliases_out_max:
-            return None, True
-        alias = aliases[topic] = len(aliases) + 1
-        return alias, True
+        return (None, True) if self._aliases_out is None else self._aliases_out.take(topic)
 
     def _forget_alias(self, topic: str) -> None:
-        """Drop the alias of a packet that was not sent: the client may not know it. Its number is not used again."""
-        if self._aliases_out and topic in self._aliases_out:
-            self._aliases_out[f"\0{self._aliases_out.pop(topic)}"] = 0
+        if self._aliases_out is not None:
+            self._aliases_out.forget(topic)

@@ -46,6 +46,14 @@ class Link(Protocol):
         ...
 
 
+class Tally(Protocol):
+    """Who counts what all sessions together drop."""
+
+    def dropped(self, session: "Session") -> None:
+        """Count one message that `session` dropped."""
+        ...
+
+
 class Session:
     """The state of one client."""
 
@@ -67,6 +75,7 @@ class Session:
         "received",
         "stale",
         "subscriptions",
+        "tally",
     )
 
     def __init__(self, client_id: str, expiry_s: int = 0) -> None:
@@ -90,6 +99,8 @@ class Session:
         """QoS 1 and 2 out, not sent yet. Made when first needed: an idle client costs nothing."""
         self.queued_bytes = 0
         self.dropped = 0
+        """Messages that its client did not get: no room in the queue, not read at QoS 0, or too large for it."""
+        self.tally: Tally | None = None
         self.finished: list[Delivery] | None = None
         """Deliveries with a place in the journal that are done with, for the broker to strike out."""
         self.is_device = False
@@ -120,10 +131,16 @@ class Session:
         if self.queue is None:
             self.queue = deque()
         if not delivery.position and self.is_full(messages_max, bytes_max):
-            self.dropped += 1
+            self.drop()
             return
         self.queue.append(delivery)
         self.queued_bytes += len(delivery.message.payload)
+
+    def drop(self) -> None:
+        """Count a message that its client does not get."""
+        self.dropped += 1
+        if self.tally is not None:
+            self.tally.dropped(self)
 
     def dequeue(self) -> Delivery | None:
         """Take the next waiting delivery."""

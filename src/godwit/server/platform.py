@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 
 from godwit.server.broker.inspection import Inspection
+from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.ingest.door import IngestDoor
 from godwit.server.ingest.trace import Trace
@@ -38,6 +39,19 @@ class BrokerDoor(Protocol):
 
     async def kick(self, client_id: str) -> bool:
         """Disconnect a client; False if it is not there."""
+        ...
+
+    @property
+    def redirect(self) -> Redirect | None:
+        """Where clients are sent instead; None: they are welcome."""
+        ...
+
+    async def set_redirect(self, redirect: Redirect | None) -> int:
+        """Send clients elsewhere from now on, or (None) let them in again; returns how many have to leave."""
+        ...
+
+    async def redirect_client(self, client_id: str, redirect: Redirect) -> bool:
+        """Send one client elsewhere; False if it is not there."""
         ...
 
 

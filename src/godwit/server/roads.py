@@ -12,19 +12,21 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.topics import Topics
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
+from godwit.mqtt.tls import server_context
 from godwit.runtime.supervise import OnFailure
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
+from godwit.server.broker.redirect import redirect_to
 from godwit.server.broker.rights import LOCAL, WEBSOCKET, PasswordAuthenticator
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
 from godwit.server.foreign.road import ForeignRoad
 from godwit.server.front import is_loopback
-from godwit.server.identity.authority import ServerCertificate, server_context
+from godwit.server.identity.authority import ServerCertificate
 from godwit.server.ingest.arrival import Participant
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.service import Ingest, SeesDevices
@@ -104,6 +106,11 @@ class EmbeddedRoad:
                 "listener (MQTTS_HOST, MQTTS_PORT)",
                 code="invalid-setting",
             )
+        self._redirect = (
+            redirect_to(settings.server_reference, is_permanent=settings.server_moved)
+            if settings.server_reference
+            else None
+        )
         self._settings = settings
         self._topics = topics
         self._certificate = certificate
@@ -135,6 +142,7 @@ class EmbeddedRoad:
             quotas=quotas_of(settings),
             tenant_of=intake.tenant_of,
             trace=self._trace,
+            redirect=self._redirect,
             now=time_ns(),
         )
         self._broker.presence = self.presence
@@ -155,7 +163,7 @@ class EmbeddedRoad:
             if settings.mqtt_ws_port:
                 port, frame_bytes_max = settings.mqtt_ws_port, packet_bytes_max(settings)
                 await server.listen(WEBSOCKET, host, port, frame_bytes_max=frame_bytes_max)
-        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(self._certificate))
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(*self._certificate))
         self.addresses = server.addresses
 
     async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> None:
@@ -219,6 +227,7 @@ def quotas_of(settings: Settings) -> Quotas:
     return Quotas(
         connections=settings.connections_max,
         connections_per_tenant=settings.tenant_connections_max,
+        connects_per_s=settings.connects_per_s,
         messages_per_s=settings.client_messages_per_s,
         bytes_per_s=settings.client_bytes_per_s,
         subscriptions=settings.client_subscriptions_max,
@@ -227,6 +236,7 @@ def quotas_of(settings: Settings) -> Quotas:
         total_messages_per_s=settings.total_messages_per_s,
         total_bytes_per_s=settings.total_bytes_per_s,
         retained_bytes=settings.retained_bytes_max,
+        retained_bytes_per_tenant=settings.tenant_retained_bytes_max,
     )
 
 

@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_max: int = 3_600
     connections_max: int = 100_000
     tenant_connections_max: int = 0
+    connects_per_s: int = 0
     client_messages_per_s: int = 0
     client_bytes_per_s: int = 0
     client_subscriptions_max: int = 1_000
@@ -73,7 +74,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_bytes_per_s: int = 0
     total_messages_per_s: int = 0
     total_bytes_per_s: int = 0
+    server_reference: str = ""
+    server_moved: bool = False
     retained_bytes_max: int = 268_435_456
+    tenant_retained_bytes_max: int = 0
     quarantine_bytes_max: int = 1_073_741_824
     quarantine_device_bytes_max: int = 16_777_216
 

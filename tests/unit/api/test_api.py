@@ -266,8 +266,12 @@ def test_live_news(rig, api: TestClient) -> None:
 def test_metrics_and_documents(api: TestClient) -> None:
     text = api.get("/metrics").text
     assert "godwit_ready 1" in text
+    assert 'godwit_sample_age_seconds{quantile="0.95"} ' in text
+    assert "\ngodwit_devices_catching_up " in text
     assert 'godwit_station_seconds{station="' in text or "godwit_messages_total" in text
     assert api.get("/asyncapi.json").json()["asyncapi"] == "3.0.0"
     assert api.get("/asyncapi").text.startswith("<!doctype html>")
     assert api.get("/openapi.json").json()["openapi"].startswith("3.")
-    assert set(api.get(f"{V1}/stats").json()) == {"version", "started", "ingest", "broker", "store", "fleet"}
+    assert set(api.get(f"{V1}/stats").json()) == {
+        "version", "started", "ingest", "freshness", "broker", "store", "fleet"
+    }  # fmt: skip

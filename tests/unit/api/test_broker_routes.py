@@ -7,6 +7,7 @@ import pytest
 from godwit.contract.errors import UnavailableError
 from godwit.mqtt import packets as p
 from godwit.mqtt.client import MqttClient
+from godwit.mqtt.reasons import ReasonError
 
 V1 = "/api/v1/broker"
 
@@ -75,6 +76,33 @@ def test_a_client_is_disconnected_with_administrative_action(api, talker):
     assert (gone.status_code, gone.json()["code"]) == (404, "not-found")
     with pytest.raises(UnavailableError):
         victim.subscribe("x")
+
+
+def test_one_client_is_sent_to_another_server(api, talker):
+    leaves, stays = talker("a/b c"), talker("stays")
+    body = {"serverReference": "mqtt2.example.com:8883"}
+    assert api.post(f"{V1}/connections/a/b%20c/redirect", json=body).status_code == 204
+    assert leaves.wait_closed() == "use another server: for now use mqtt2.example.com:8883"
+    stays.subscribe("x")
+    assert api.post(f"{V1}/connections/nobody/redirect", json=body).status_code == 404
+
+
+def test_all_clients_are_sent_to_another_server_until_it_is_taken_back(api, rig, talker):
+    leaving = [talker(f"leaves-{number}") for number in range(3)]
+    body = {"serverReference": "mqtt2.example.com:8883", "permanent": True}
+    told = api.post(f"{V1}/redirect", json=body).json()
+    assert told == {**body, "disconnected": 3}
+    for each in leaving:
+        assert each.wait_closed() == "server moved: from now on use mqtt2.example.com:8883"
+    assert api.get(f"{V1}/redirect").json() == body
+    assert rig.platform.broker.stats().redirect == "mqtt2.example.com:8883"
+    with pytest.raises(ReasonError, match="server moved"):
+        talker("late")
+    assert api.delete(f"{V1}/redirect").status_code == 204
+    assert api.get(f"{V1}/redirect").json() == {"serverReference": None, "permanent": False}
+    talker("late").subscribe("x")
+    refused = api.post(f"{V1}/redirect", json={"serverReference": "a\nb"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-server-reference")
 
 
 @pytest.mark.parametrize("query", ["sort=nothing", "limit=0", "offset=-1", "order=up", "sreach=x"])

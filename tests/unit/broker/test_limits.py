@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from godwit.mqtt import packets as p
-from godwit.server.broker.limits import BURST_S, NS, Bucket, Meters, Quotas
+from godwit.server.broker import broker as broker_module
+from godwit.server.broker.limits import BURST_S, NS, Bucket, Meters, Quotas, Turns
 
 
 @given(
@@ -65,7 +66,7 @@ def test_mqtt_3_1_1_is_read_later_and_loses_nothing(make_world):
 
 
 def test_who_has_more_than_its_share_under_way_is_left_unread(make_world):
-    world = make_world(quotas=Quotas(unacknowledged_bytes=10_000))
+    world = make_world(quotas=Quotas(lane_bytes=10_000, share_bytes=5_000))
     flusher, other = world.connect("d-1"), world.connect("d-2")
     for number in range(1, 30):
         flusher.publish("t", "x" * 500, 1, packet_id=number)
@@ -74,6 +75,7 @@ def test_who_has_more_than_its_share_under_way_is_left_unread(make_world):
     assert not other.is_choked
     world.group.commit()
     assert flusher.client.pending_bytes == 0
+    world.broker.relieve()
     assert not flusher.is_choked
 
 
@@ -86,6 +88,38 @@ def test_connections_beyond_the_limit_hear_when_to_come_back_and_known_ones_retu
     assert world.connect("first").connack.reason_code == 0
     assert world.connect("third", version=4).connack.reason_code == 3
     assert world.broker.gate.limited.connections == 2
+
+
+def test_who_connects_in_a_storm_is_told_to_come_back_each_in_turn(make_world):
+    world = make_world(quotas=Quotas(connects_per_s=2))
+    told = [world.connect(f"c-{number}").connack for number in range(2 * BURST_S + 4)]
+    assert [each.reason_code for each in told] == [0] * 2 * BURST_S + [0x9F] * 4
+    assert told[-1].reason_string == "at most 2 connects/s of all clients together; try again in 2 s or more"
+    assert [each.reason_string.split()[-4] for each in told[-4:]] == ["1", "1", "2", "2"]
+    assert world.connect("old", version=4).connack.reason_code == 3
+    assert world.connect("c-0").connack.reason_code == 0x9F  # a client that takes its session over in a loop, too
+    world.pass_s(1)
+    assert [world.connect(f"late-{number}").connack.reason_code for number in range(3)] == [0, 0, 0x9F]
+    assert world.broker.gate.limited.connects == 7
+
+
+def test_nobody_is_told_to_stay_away_for_longer_than_five_minutes():
+    turns = Turns(1)
+    assert [turns.wait_s(0) for _ in range(1_000)][-1] == 300
+    assert turns.wait_s(100 * NS) == 201
+
+
+def test_nobody_new_comes_in_while_too_much_waits_to_be_stored(make_world, monkeypatch):
+    monkeypatch.setattr(broker_module, "PENDING_BYTES_MAX", 5_000)
+    world = make_world()
+    flusher = world.connect("d-1")
+    for number in range(1, 10):
+        flusher.publish("t", "x", 1, packet_id=number)
+    refused = world.connect("d-2").connack
+    assert refused.reason_code == 0x89
+    assert refused.reason_string == "at most 5000 bytes may wait to be stored; try again in 5 s or more"
+    world.group.commit()
+    assert world.connect("d-2").connack.reason_code == 0
 
 
 def test_a_tenant_has_its_own_number_of_connections(make_world):

@@ -58,3 +58,17 @@ def test_the_command_starts_without_the_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_server_without_uvloop_says_so_in_one_sentence(tmp_path: Path) -> None:
+    # None in sys.modules: Python refuses the import as if the package were not there.
+    code = (
+        "import sys; sys.modules['uvloop'] = None\n"
+        "from godwit.cli.main import run\n"
+        f"sys.exit(run(['demo', '--data-dir', {str(tmp_path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("godwit: the server needs uvloop")
+    assert "pip install 'godwit[server]'" in line

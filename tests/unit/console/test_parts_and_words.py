@@ -109,6 +109,11 @@ def test_of_a_large_payload_four_kibibytes_are_shown() -> None:
     [
         (words.span(90_061), "1 d 1 h"),
         (words.span(0), "0 s"),
+        (words.about(0.4), "under 1 s"),
+        (words.about(2.9), "2 s"),
+        (words.about(100), "1 min 40 s"),
+        (words.about(9_000), "2 h 30 min"),
+        (words.about(6.9 * 86_400), "6 d"),
         (words.size(3_500_000), "3.3 MiB"),
         (words.rate(0.02), "0.02"),
         (words.rate(1234.4), "1,234"),

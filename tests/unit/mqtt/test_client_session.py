@@ -265,7 +265,7 @@ def test_the_servers_keep_alive_wins_and_zero_means_none():
     ids=lambda packet: type(packet).__name__,
 )
 def test_a_server_that_breaks_the_protocol_is_left(packet):
-    line = Line()
+    line = Line(topic_alias_maximum=1)
     line.publish(qos=1)
     line.publish(qos=2)
     line.get()
@@ -273,6 +273,12 @@ def test_a_server_that_breaks_the_protocol_is_left(packet):
     assert closed.reason_code == reasons.PROTOCOL_ERROR
     assert line.get() == [p.Disconnect(reasons.PROTOCOL_ERROR)]
     assert not line.session.is_connected
+
+
+def test_a_topic_alias_that_was_not_offered_is_refused():
+    line = Line()
+    (closed,) = line.say(p.Publish("t", topic_alias=1))
+    assert closed.reason_code == reasons.TOPIC_ALIAS_INVALID
 
 
 def test_the_server_says_goodbye():

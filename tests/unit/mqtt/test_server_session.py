@@ -181,7 +181,7 @@ def test_slow_reader_gets_answers_only():
     line.core.is_blocked = False
     line.core.pump(NOW)
     assert [each.payload for each in line.get()] == [b"1"]
-    assert line.core.lost == 1
+    assert line.core.session.dropped == 1
 
 
 def test_topic_aliases_both_ways():

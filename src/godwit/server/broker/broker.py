@@ -9,28 +9,30 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import msgspec
-
 from godwit.contract import codes
-from godwit.contract.topics import Topics
+from godwit.contract.topics import Topics, response_prefix
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
-from godwit.mqtt.server_message import Delivery, Message
-from godwit.mqtt.server_session import NEVER_EXPIRES, Session
+from godwit.mqtt.server_message import Message
+from godwit.mqtt.server_session import Session
 from godwit.server.broker.client import Client, Socket
+from godwit.server.broker.drops import Drops
+from godwit.server.broker.fan_out import FanOut
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
-from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, reason_string
+from godwit.server.broker.redirect import Redirect
+from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, Refusal, reason_string
 from godwit.server.broker.retained import Retained
+from godwit.server.broker.retained_room import SERVER as NOBODY
 from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
-from godwit.server.broker.routes import Route, Routes, Target, choose, delivery_of, keeps_queue
-from godwit.server.broker.schedule import Schedule
+from godwit.server.broker.routes import Route, Routes
+from godwit.server.broker.sessions import Sessions
 from godwit.server.broker.stats import Counters
 from godwit.server.broker.subscriptions import Subscriptions
 from godwit.server.broker.wills import Wills
@@ -43,13 +45,6 @@ PENDING_BYTES_MAX: Final = 128 * 1024 * 1024
 OVERHEAD_BYTES: Final = 600
 
 SERVER: Final = Peer("$godwit", "internal", identity="$godwit")
-
-
-class Held(msgspec.Struct):
-    """Deliveries that were laid into the journal with their message, until it is durable."""
-
-    targets: tuple[Target, ...]
-    deliveries: list[tuple[Session, Delivery]]
 
 
 class Broker:
@@ -67,15 +62,22 @@ class Broker:
         quotas: Quotas | None = None,
         tenant_of: Callable[[str], str] | None = None,
         trace: Trace | None = None,
+        redirect: Redirect | None = None,
         now: int,
     ) -> None:
         self.limits = limits or Limits()
         self.gate = Gate(quotas or Quotas(), tenant_of, now)
+        self.redirect = redirect
+        """Where who connects is sent instead; None: nowhere, he is welcome."""
+        self._lane = self.gate.lane
+        self._lane_bytes, self._share_bytes = self.gate.quotas.lane_bytes, self.gate.quotas.share_bytes
         self.counters = Counters()
         self.clients: dict[str, Client] = {}
-        self.sessions: dict[str, Session] = {}
         self.retained = Retained()
         self.routes = Routes(topics)
+        self.drops = Drops(self.counters)
+        self.kept = Sessions(journal, self.routes, self.drops, self.limits.session_expiry_s_max)
+        self.sessions = self.kept.by_id
         self.presence: PresenceSink = NoPresence()
         self.pending_bytes = 0
         self.connections = 0
@@ -85,22 +87,19 @@ class Broker:
         self.trace = trace or Trace()
         self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
-        self._held: dict[int, Held] = {}
         self._wills = Wills(journal)
-        self._ends: Schedule[Session] = Schedule()
         self._subscriptions = Subscriptions(self)
+        fan_out = FanOut(self.routes, self.retained, journal, self.counters, self.limits)
+        self._owe, self._serve = fan_out.owe, fan_out.serve
         self._load(now)
 
     def _load(self, now: int) -> None:
         loaded = self.journal.load(now)
         for message in loaded.retained:
             self.retained.put(message)
+            self.gate.may_retain(message, NOBODY)
         for session in loaded.sessions:
-            self.sessions[session.client_id] = session
-            for held in list(session.subscriptions.values()):
-                del session.subscriptions[held.options.topic_filter]
-                self.routes.subscribe(session, held)
-            self._count_down(session, now)
+            self.kept.restore(session, now)
         self._wills.load()
 
     # ------------------------------------------------------------------ bytes in
@@ -114,6 +113,7 @@ class Broker:
         if not self.gate.has_room(self.connections):
             return None
         self.connections += 1
+        self.counters.sockets += 1
         return Client(self, socket, self.limits, listener, certificate)
 
     def receive(self, client: Client, data: bytes, now: int) -> None:
@@ -126,13 +126,15 @@ class Broker:
 
     def take(self, client: Client, publishes: list[Publish], now: int) -> None:
         """Take publishes of a client whose bytes were read elsewhere."""
+        self.counters.packets_in += len(publishes)
         if self.trace.devices:
             self.packet_trace.taken(client, publishes, now)
         self._follow(client, client.core.take(publishes, now), now)
 
     def sent(self, client: Client, data: bytes, now: int) -> None:
-        """Note that bytes leave for a client."""
+        """Note that bytes leave for a client: what still stands in its `outgoing`."""
         self.counters.bytes_out += len(data)
+        self.counters.packets_out += len(client.core.outgoing)
         client.bytes_out += len(data)
         if self.trace.devices:
             self.packet_trace.sent(client, data, now)
@@ -164,7 +166,7 @@ class Broker:
 
     def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
         core = client.core
-        refusal = self._refusal(packet, client.listener)
+        refusal = self._unfit(packet, client.listener)
         if refusal is not None:
             core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
@@ -173,32 +175,40 @@ class Broker:
             core.refuse(reasons.NOT_AUTHORIZED, "not authorised: this listener asks for a user name and a password")
             return
         client.rights = grant.rights
-        if packet.will is not None and not self._may_publish(client, packet.will.topic):
-            core.refuse(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
-            return
-        refusal = self.gate.refusal(packet.client_id, self.connections, is_return=packet.client_id in self.clients)
-        if refusal is not None:
-            core.refuse(*refusal)
+        refused = self._refusal(client, packet, now)
+        if refused is not None:
+            core.refuse(refused.reason_code, refused.text, server_reference=refused.server_reference)
             return
         assigned = None
         client_id = packet.client_id
         if not client_id:
             client_id = assigned = f"auto-{secrets.token_hex(8)}"
         client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
-        session, is_resumed = self._session(client_id, packet, now)
+        before = self.clients.get(client_id)
+        if before is not None:
+            before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
+            self.disconnect(before, now)
+        session, is_resumed = self.kept.open(client_id, packet)
+        will = self._wills.take(client_id)
+        if will is not None and not is_resumed:
+            self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
         self.clients[client_id], client.since = client, now
+        self.counters.connects += 1
         self.gate.accepted(client, now)
-        core.accept(session, now, session_present=is_resumed, assigned_client_id=assigned)
+        core.accept(
+            session,
+            now,
+            session_present=is_resumed,
+            assigned_client_id=assigned,
+            response_information=response_prefix(client_id) if packet.request_response_information else None,
+        )
         if packet.will is not None:
             place = self.routes.route(packet.will.topic).place
             if place is not None:
                 self._note_speaker(client, place.device_id, now)
 
-    def _refusal(self, packet: p.Connect, listener: str) -> tuple[int, str] | None:
+    def _unfit(self, packet: p.Connect, listener: str) -> tuple[int, str] | None:
         """Say why nobody could come in like this."""
-        stalled = self.group.stalled
-        if stalled:
-            return reasons.QUOTA_EXCEEDED, f"nothing can be stored now: {stalled}"
         if packet.authentication_method is not None:
             return reasons.BAD_AUTHENTICATION_METHOD, "no extended authentication here"
         if not packet.client_id and packet.version == 4 and not packet.clean_start:
@@ -207,36 +217,19 @@ class Broker:
             return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
         return None
 
-    def _session(self, client_id: str, packet: p.Connect, now: int) -> tuple[Session, bool]:
-        """Find or make the session, ending what must end; True if it is resumed (3.1.2.4)."""
-        if packet.version == 4:
-            expiry_s = 0 if packet.clean_start else NEVER_EXPIRES
-        else:
-            expiry_s = packet.session_expiry_interval
-        expiry_s = min(expiry_s, self.limits.session_expiry_s_max)
-        before = self.clients.get(client_id)
-        if before is not None:
-            before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
-            self.disconnect(before, now)
-        session = self.sessions.get(client_id)
-        self._ends.take(client_id)
-        if session is not None and packet.clean_start:
-            self._end_session(session)
-            session = None
-        will = self._wills.take(client_id)
-        if will is not None and session is None:
-            self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
-        is_resumed = session is not None
-        if session is None:
-            session = self.sessions[client_id] = Session(client_id)
-        if expiry_s and (not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
-            session.expiry_s, session.ends_at = expiry_s, 0
-            self.journal.put_session(session)
-            self.routes.refresh()
-        elif not expiry_s:
-            session.expiry_s = session.ends_at = 0
-            self.journal.end_session(session)
-        return session, is_resumed
+    def _refusal(self, client: Client, packet: p.Connect, now: int) -> Refusal | None:
+        """Say why a client that may come in cannot, and where else or when it may."""
+        if client.listener == INSIDE:
+            return None
+        redirect = self.redirect
+        if redirect is not None:
+            return Refusal(redirect.reason_code, redirect.text, redirect.server_reference)
+        if packet.will is not None and not self._may_publish(client, packet.will.topic):
+            return Refusal(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
+        is_return = packet.client_id in self.clients
+        return self.gate.busy(self.group.stalled, self.pending_bytes, PENDING_BYTES_MAX) or self.gate.refusal(
+            packet.client_id, self.connections, now, is_return=is_return
+        )
 
     def disconnect(self, client: Client, now: int, reason: str = "connection lost") -> None:
         """Part from a connection that is gone, by whomever. May be called more than once."""
@@ -246,6 +239,7 @@ class Broker:
         self.connections -= 1
         self.gate.parted(client)
         core = client.core
+        self.counters.packets_in += core.taken
         session = core.session
         if session is None:
             return
@@ -259,33 +253,13 @@ class Broker:
             self.packet_trace.parted(client, text, now)
         for device_id in client.devices:
             self.presence.disconnected(device_id, text, now)
-        is_kept = session.is_persistent
         if core.will is not None and (closed is None or closed.keeps_will):
             delay_s = min(core.will.delay_interval, session.expiry_s)
             if delay_s:
                 self._wills.put(client_id, now + delay_s * NS, core.will, client.peer)
             else:
                 self._post_will(core.will, client.peer, now)
-        if is_kept:
-            self._count_down(session, now)
-        else:
-            self._end_session(session)
-
-    def _count_down(self, session: Session, now: int) -> None:
-        """Let the session's expiry run: the client is away."""
-        if session.expiry_s == NEVER_EXPIRES:
-            session.ends_at = 0
-        else:
-            session.ends_at = session.ends_at or now + session.expiry_s * NS
-            self._ends.put(session.client_id, session.ends_at, session)
-        self.journal.put_session(session)
-
-    def _end_session(self, session: Session) -> None:
-        self.journal.end_session(session)
-        for topic_filter in list(session.subscriptions):
-            self.routes.unsubscribe(session, topic_filter)
-        if self.sessions.get(session.client_id) is session:
-            del self.sessions[session.client_id]
+        self.kept.leave(session, now)
 
     def _post_will(self, will: p.Will, peer: Peer, now: int) -> None:
         publish = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties)
@@ -307,14 +281,20 @@ class Broker:
         """Once a second or so: delayed wills, sessions that end, changes that no group has taken."""
         for will, peer in self._wills.due(now):
             self._post_will(will, peer, now)
-        for client_id, session in self._ends.due(now):
-            if session.connection is None:
-                self._end_session(session)
-                will_left = self._wills.take(client_id)
-                if will_left is not None:
-                    self._post_will(*will_left, now)
+        for client_id in self.kept.end_due(now):
+            will_left = self._wills.take(client_id)
+            if will_left is not None:
+                self._post_will(*will_left, now)
+        self._drop_expired(now)
         if self.journal.is_dirty:
             self.after_commit(lambda: None, now)
+
+    def _drop_expired(self, now: int) -> None:
+        expired = [each.topic for each in self.retained.expired(now) if self.gate.retained.expire(each)]
+        for topic in expired:
+            self.retained.drop(topic)
+        if expired:
+            self.journal.drop_retained(expired)
 
     # ------------------------------------------------------------------ messages in
 
@@ -323,14 +303,15 @@ class Broker:
 
     def _take(self, client: Client, publish: Publish, now: int) -> None:
         """Take a PUBLISH on its road."""
-        self.counters.messages_in += 1
+        counters = self.counters
+        counters.messages_in += 1
         client.messages_in += 1
         route = self.routes.route(publish.topic)
         place = route.place
         arrival = Arrival(client, publish, client.peer, now, place)
         if route.is_reserved or (client.rights is not None and not client.rights.may_publish(publish.topic)):
             arrival.code, arrival.detail = NOT_AUTHORISED, "no right to publish to this topic"
-            self.counters.forbidden += 1
+            counters.forbidden += 1
         elif client.meter is not None and (sentence := self.gate.passes(client, publish, now)):
             arrival.code, arrival.detail = codes.RATE_LIMITED, sentence
             self._intake.turn_away(arrival)
@@ -342,17 +323,19 @@ class Broker:
         elif route.malformed is not None:
             arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
             self._intake.receive(arrival)
-        elif publish.retain and (sentence := self.gate.may_retain(client, publish, self.retained)):
-            arrival.code, arrival.detail = codes.RETAINED_LIMIT, sentence
         if not arrival.code and (route.has_durable or publish.retain or publish.qos == 2):
             self._lay_by(arrival, route, client.core.session)
         if publish.qos == 0:
             client.sends_once = True
-        size = len(publish.payload) + OVERHEAD_BYTES
+        size = len(publish.payload)
+        counters.payload_bytes_in += size
+        size += OVERHEAD_BYTES
         self.pending_bytes += size
         client.pending_bytes += size
-        if client.pending_bytes > self.gate.quotas.unacknowledged_bytes:
-            self.gate.note_share(client)
+        if client.pending_bytes > self._share_bytes and (
+            self.pending_bytes > self._lane_bytes or self._lane.is_waited_for
+        ):
+            self.gate.hold(client)
         self.group.join(arrival)
 
     def _lay_by(self, arrival: Arrival, route: Route, session: Session | None) -> None:
@@ -360,32 +343,31 @@ class Broker:
         publish = arrival.publish
         message: Message | None = None
         if publish.retain:
-            message = Message(publish, arrival.received)
-            self.journal.retain(message)
+            message = self._retain(arrival, route)
+            if arrival.code:
+                return
         if publish.qos == 2 and session is not None and session.is_stored:
             self.journal.put_received(session, publish.packet_id)
         if not (route.has_durable and publish.qos):
             return
-        self._queue(arrival, route, message or Message(publish, arrival.received), session)
+        self._owe(arrival, route, message or Message(publish, arrival.received), session)
 
-    def _queue(self, arrival: Arrival, route: Route, message: Message, publisher: Session | None) -> None:
-        """Lay into the journal what sessions of applications are owed of a message."""
-        deliveries = []
-        for target in route.targets:
-            chosen = choose(target, publisher) if target.is_durable else None
-            if chosen is None:
-                continue
-            receiver, terms = chosen
-            delivery = delivery_of(message, terms)
-            if delivery.qos and keeps_queue(receiver):
-                if receiver.is_full(self.limits.queued_messages_max, self.limits.queued_bytes_max):
-                    receiver.dropped += 1
-                    self.counters.dropped += 1
-                    continue
-                self.journal.put_queued(receiver, delivery)
-            deliveries.append((receiver, delivery))
-        # Kept even when empty: it says that the durable subscribers were seen to.
-        self._held[id(arrival)] = Held(route.targets, deliveries)
+    def _retain(self, arrival: Arrival, route: Route) -> Message | None:
+        """Lay a retained document into the journal, if there is room for it.
+
+        Else the message is refused; one of the contract, which is stored all the same, is only not retained.
+        """
+        message = Message(arrival.publish, arrival.received)
+        owner = NOBODY if arrival.peer is SERVER else arrival.peer.client_id
+        sentence = self.gate.may_retain(message, owner)
+        if not sentence:
+            self.journal.retain(message)
+            return message
+        if route.is_up:
+            arrival.publish.retain = False
+        else:
+            arrival.code, arrival.detail = codes.RETAINED_LIMIT, sentence
+        return None
 
     def post(
         self, publish: Publish, now: int, *, peer: Peer = SERVER, done: Callable[[], None] | None = None
@@ -418,7 +400,7 @@ class Broker:
 
         return call
 
-    # ------------------------------------------------------------------ messages out
+    # ------------------------------------------------------------------ settled
 
     def settle(self, client: Client, arrival: Arrival) -> None:
         """Serve the subscribers of a client's message, durable or refused for good; then acknowledge it."""
@@ -427,8 +409,6 @@ class Broker:
         size = len(publish.payload) + OVERHEAD_BYTES
         self.pending_bytes -= size
         client.pending_bytes -= size
-        if client.is_held:
-            self.gate.note_settled(client)
         code = arrival.code
         if code:
             if publish.qos:
@@ -451,44 +431,9 @@ class Broker:
         if not arrival.code:
             self._serve(arrival, None)
 
-    def _serve(self, arrival: Arrival, publisher: Session | None) -> bool:
-        """Hand a durable message to its subscribers; False if there are none."""
-        publish = arrival.publish
-        held = self._held.pop(id(arrival), None) if self._held else None
-        targets = held.targets if held is not None else self.routes.route(publish.topic).targets
-        if publish.retain:
-            self.retained.put(Message(publish, arrival.received))
-        if not targets:
-            return False
-        message = Message(publish, arrival.received)
-        if held is not None:
-            for session, delivery in held.deliveries:
-                self.counters.messages_out += 1
-                self.hand_over(session, delivery, arrival.received)
-        for target in targets:
-            if held is None or not target.is_durable:
-                self._hand_to(target, message, publisher, arrival.received)
-        return True
-
-    def _hand_to(self, target: Target, message: Message, publisher: Session | None, now: int) -> None:
-        """Hand a message to one subscriber whose queue the journal does not keep."""
-        chosen = choose(target, publisher)
-        if chosen is None:
-            return
-        session, terms = chosen
-        self.counters.messages_out += 1
-        if terms.qos and message.qos:
-            self.hand_over(session, delivery_of(message, terms), now)
-        elif session.connection is not None:  # the common case of fan-out makes no delivery
-            retain = message.retain and terms.retain_as_published
-            session.connection.deliver_once(message, retain=retain, subscription_ids=terms.subscription_ids, now=now)
-
-    def hand_over(self, session: Session, delivery: Delivery, now: int) -> None:
-        """Give a delivery to a session, connected or not."""
-        if session.connection is not None:
-            session.connection.deliver(delivery, now)
-        elif session.is_persistent and delivery.qos:
-            session.enqueue(delivery, self.limits.queued_messages_max, self.limits.queued_bytes_max)
+    def relieve(self) -> None:
+        """Have those read again who were held for having too much under way, as far as there is room."""
+        self.gate.lane.relieve(self.pending_bytes)
 
     @property
     def is_full(self) -> bool:

@@ -55,12 +55,12 @@ class Client:
         "meter",
         "peer",
         "pending_bytes",
-        "retained_bytes",
         "rights",
         "sends_once",
         "since",
         "socket",
         "tenant",
+        "turn",
     )
 
     def __init__(self, door: Door, socket: Socket, limits: Limits, listener: str, certificate: bytes | None) -> None:
@@ -82,10 +82,10 @@ class Client:
         self.meter: Meter | None = None
         self.is_held = False
         """It is left unread: more than its share is under way."""
+        self.turn = 0
+        """Number of its last turn in the backlog lane."""
         self.pending_bytes = 0
         """Of its messages that wait for their commit."""
-        self.retained_bytes = 0
-        """What it has laid down as retained since it connected."""
         self.is_counted = False
         self.last_place: DeviceTopic | None = None
         self._devices: set[str] | None = None

@@ -9,11 +9,15 @@ import msgspec
 from godwit.contract.ids import DEFAULT_TENANT
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
+from godwit.mqtt.server_message import Message
 from godwit.server.broker.client import Client
-from godwit.server.broker.limits import Meters, Quotas
-from godwit.server.broker.retained import Retained
+from godwit.server.broker.lane import Lane
+from godwit.server.broker.limits import Bucket, Meters, Quotas, Turns
+from godwit.server.broker.refusals import Refusal
+from godwit.server.broker.retained_room import SERVER, Limit, RetainedRoom
 
 COME_BACK_S: Final = 30
+BUSY_S: Final = 5
 ROOM_TO_REFUSE: Final = 1_000
 """Connections beyond the limit that are let in, only to hear why they cannot stay."""
 
@@ -22,6 +26,8 @@ class Limited(msgspec.Struct):
     """How often which limit was hit, since start."""
 
     connections: int = 0
+    connects: int = 0
+    """Refused for the rate of connects, or because too much was waiting."""
     messages: int = 0
     """Refused at QoS 1 and 2 of MQTT 5: the client knows."""
     held: int = 0
@@ -36,30 +42,67 @@ class Gate:
     def __init__(self, quotas: Quotas, tenant_of: Callable[[str], str] | None, now: int) -> None:
         self.quotas = quotas
         self.limited = Limited()
+        self.retained = RetainedRoom(
+            Limit(quotas.retained_bytes, quotas.retained_bytes_per_tenant, quotas.retained_bytes_per_client)
+        )
+        self.lane = Lane(quotas.lane_bytes)
         self._meters = Meters(quotas, now)
         self._tenant_of = tenant_of or (lambda _client_id: DEFAULT_TENANT)
         self._connected: Counter[str] = Counter()
+        self._connects = Bucket(quotas.connects_per_s, now) if quotas.connects_per_s else None
+        self._turns = Turns(quotas.connects_per_s or 1)
 
     def has_room(self, connections: int) -> bool:
         """Whether one more connection may be looked at, be it only to refuse it politely."""
-        if connections < self.quotas.connections + ROOM_TO_REFUSE:
+        if self.is_open(connections):
             return True
         self.limited.connections += 1
         return False
 
-    def refusal(self, client_id: str, connections: int, *, is_return: bool) -> tuple[int, str] | None:
-        """Return why a client cannot stay, and when it may try again. Who takes over its own session always can."""
-        if is_return:
-            return None
+    def is_open(self, connections: int) -> bool:
+        """Answer as `has_room`, and count nothing."""
+        return connections < self.quotas.connections + ROOM_TO_REFUSE
+
+    def refusal(self, client_id: str, connections: int, now: int, *, is_return: bool) -> Refusal | None:
+        """Return why a client cannot stay, and when it may try again.
+
+        Who takes over its own session is not one more, but it is one more connect.
+        """
+        return (None if is_return else self._too_many(client_id, connections)) or self._too_fast(now)
+
+    def _too_many(self, client_id: str, connections: int) -> Refusal | None:
         quotas, tenant = self.quotas, self._tenant_of(client_id)
-        hint = f"; try again in {COME_BACK_S} s or more"
         if connections > quotas.connections:
-            self.limited.connections += 1
-            return reasons.QUOTA_EXCEEDED, f"at most {quotas.connections} connections{hint}"
-        if quotas.connections_per_tenant and self._connected[tenant] >= quotas.connections_per_tenant:
-            self.limited.connections += 1
-            return reasons.QUOTA_EXCEEDED, f"at most {quotas.connections_per_tenant} connections of a tenant{hint}"
-        return None
+            sentence = f"at most {quotas.connections} connections"
+        elif quotas.connections_per_tenant and self._connected[tenant] >= quotas.connections_per_tenant:
+            sentence = f"at most {quotas.connections_per_tenant} connections of a tenant"
+        else:
+            return None
+        self.limited.connections += 1
+        return Refusal(reasons.QUOTA_EXCEEDED, f"{sentence}; {_hint(COME_BACK_S)}")
+
+    def _too_fast(self, now: int) -> Refusal | None:
+        bucket = self._connects
+        if bucket is None:
+            return None
+        bucket.fill(now)
+        if bucket.has(1):
+            bucket.take(1)
+            return None
+        self.limited.connects += 1
+        sentence = f"at most {self.quotas.connects_per_s} connects/s of all clients together"
+        return Refusal(reasons.CONNECTION_RATE_EXCEEDED, f"{sentence}; {_hint(self._turns.wait_s(now))}")
+
+    def busy(self, stalled: str, pending_bytes: int, pending_bytes_max: int) -> Refusal | None:
+        """Return why nobody new can be served now: nothing can be stored, or too much waits for it."""
+        if stalled:
+            sentence, wait_s = f"nothing can be stored now: {stalled}", COME_BACK_S
+        elif pending_bytes > pending_bytes_max:
+            sentence, wait_s = f"at most {pending_bytes_max} bytes may wait to be stored", BUSY_S
+        else:
+            return None
+        self.limited.connects += 1
+        return Refusal(reasons.SERVER_BUSY, f"{sentence}; {_hint(wait_s)}")
 
     def accepted(self, client: Client, now: int) -> None:
         """Count a client in."""
@@ -90,32 +133,19 @@ class Gate:
         client.socket.hold(meter.overdraw(len(publish.payload)) / 1e9)
         return ""
 
-    def note_share(self, client: Client) -> None:
-        """Leave a client unread that has more under way than its share: a week of backlog must not delay the others."""
-        if not client.is_held:
-            client.is_held = True
+    def hold(self, client: Client) -> None:
+        """Leave a client unread that has more under way than its share, until its turn comes."""
+        if self.lane.hold(client):
             self.limited.held += 1
-            client.socket.choke(is_choked=True)
 
-    def note_settled(self, client: Client) -> None:
-        """Have a client read again that was held, once half of its share is free."""
-        if client.pending_bytes <= self.quotas.unacknowledged_bytes // 2:
-            client.is_held = False
-            client.socket.choke(is_choked=False)
-
-    def may_retain(self, client: Client, publish: Publish, retained: Retained) -> str:
-        """Return an empty string, or the sentence of the limit that a retained document exceeds."""
-        size, quotas = len(publish.payload), self.quotas
-        if not size:
-            return ""
-        if quotas.retained_bytes and retained.bytes + size > quotas.retained_bytes:
-            sentence = f"at most {quotas.retained_bytes} bytes are retained"
-        elif quotas.retained_bytes_per_client and client.retained_bytes + size > quotas.retained_bytes_per_client:
-            sentence = f"at most {quotas.retained_bytes_per_client} bytes are retained for one connection"
+    def may_retain(self, message: Message, owner: str) -> str:
+        """Return an empty string, or the sentence of the limit that a retained document exceeds; else it is counted."""
+        tenant = self._tenant_of(owner) if owner != SERVER else SERVER
+        sentence = self.retained.exceeded(message, owner, tenant) if owner != SERVER else ""
+        if sentence:
+            self.limited.retained += 1
         else:
-            client.retained_bytes += size
-            return ""
-        self.limited.retained += 1
+            self.retained.put(message, owner, tenant)
         return sentence
 
     def may_subscribe(self, held: int, total: int) -> bool:
@@ -124,3 +154,7 @@ class Gate:
             return True
         self.limited.subscriptions += 1
         return False
+
+
+def _hint(wait_s: int) -> str:
+    return f"try again in {wait_s} s or more"

@@ -11,6 +11,8 @@ import msgspec
 NS: Final = 1_000_000_000
 BURST_S: Final = 5
 """A bucket holds what a rate gives in this time."""
+TURN_S_MAX: Final = 300
+"""Nobody is told to stay away for longer."""
 
 
 class Quotas(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +20,8 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
 
     connections: int = 100_000
     connections_per_tenant: int = 0
+    connects_per_s: int = 0
+    """Clients accepted, of all together."""
     messages_per_s: int = 0
     """Of one client, as are the next two."""
     bytes_per_s: int = 0
@@ -28,10 +32,13 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes_per_s: int = 0
     total_subscriptions: int = 1_000_000
     retained_bytes: int = 268_435_456
+    retained_bytes_per_tenant: int = 0
     retained_bytes_per_client: int = 67_108_864
-    """What one client may have laid down and not cleared, since it connected."""
-    unacknowledged_bytes: int = 4_194_304
-    """Of one client, waiting for their commit: beyond it others come first."""
+    """What one client may have laid down that was not cleared or replaced, since the server was started."""
+    lane_bytes: int = 2_097_152
+    """Waiting for their commit, of all together: beyond it those with more than a share take turns (`lane`)."""
+    share_bytes: int = 32_768
+    """Of one client, waiting for their commit."""
 
 
 class Bucket:
@@ -61,6 +68,26 @@ class Bucket:
     def wait_ns(self) -> int:
         """Return how long it takes until there is something again."""
         return 0 if self._level >= 0 else int(-self._level / self._per_ns)
+
+
+class Turns:
+    """When those who are refused for a rate may come again: one after the other, at the pace of the rate.
+
+    Told the same time, they would all be back in the same moment.
+    """
+
+    __slots__ = ("_next", "_period_ns")
+
+    def __init__(self, per_s: int) -> None:
+        self._period_ns = NS // per_s
+        self._next = 0
+
+    def wait_s(self, now: int) -> int:
+        """Return how many seconds the next one is to wait; at least one, at most `TURN_S_MAX`."""
+        turn = self._next = max(self._next, now) + self._period_ns
+        wait_s = min(-((now - turn) // NS), TURN_S_MAX)
+        self._next = min(turn, now + TURN_S_MAX * NS)
+        return wait_s
 
 
 class Meter:

@@ -1,9 +1,18 @@
-"""What MQTT 5 is told of a message that is refused."""
+"""What MQTT 5 is told of a message, or a client, that is refused."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from godwit.contract import codes
 from godwit.mqtt import reasons
+
+
+class Refusal(NamedTuple):
+    """Why a client cannot come in; what it is told."""
+
+    reason_code: int
+    text: str
+    server_reference: str | None = None
+
 
 NOT_AUTHORISED: Final = "not-authorised"
 REASONS: Final = {

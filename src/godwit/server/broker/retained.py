@@ -1,5 +1,6 @@
 """Retained documents (3.3.1.3): the last of each topic, found by filter without looking at all of them."""
 
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,9 @@ class Retained:
         self._root: dict[str | None, Any] = {}
         self._deep: dict[str, Message] = {}
         self._count = 0
-        self.bytes = 0
-        """Size of all payloads."""
+        self._ends: list[tuple[int, str]] = []
+        self._due: dict[str, int] = {}
+        """When a topic is looked at for its document's expiry."""
 
     def __len__(self) -> int:
         return self._count
@@ -39,9 +41,8 @@ class Retained:
             node[None] = message
         if before is None:
             self._count += 1
-        else:
-            self.bytes -= len(before.payload)
-        self.bytes += len(message.payload)
+        if message.expires:
+            self._watch(message)
 
     def drop(self, topic: str) -> None:
         """Clear a topic."""
@@ -66,7 +67,6 @@ class Retained:
     def _forget(self, message: Message | None) -> None:
         if message is not None:
             self._count -= 1
-            self.bytes -= len(message.payload)
 
     def get(self, topic: str) -> Message | None:
         """Return the document of one topic."""
@@ -95,11 +95,29 @@ class Retained:
             found.extend(each for topic, each in self._deep.items() if matches(topic_filter, topic))
         return [message for message in found if not message.expires or message.expires > now]
 
-    def expired(self, now: int) -> list[str]:
-        """Return the topics whose document has expired."""
-        return [
-            each.topic for each in (*_below(self._root), *self._deep.values()) if each.expires and each.expires <= now
-        ]
+    def expired(self, now: int) -> list[Message]:
+        """Return documents that have expired, each once, to be dropped."""
+        found = []
+        while self._ends and self._ends[0][0] <= now:
+            due, topic = heapq.heappop(self._ends)
+            if self._due.get(topic) != due:
+                continue
+            del self._due[topic]
+            message = self.get(topic)
+            if message is None or not message.expires:
+                continue
+            if message.expires <= now:
+                found.append(message)
+            else:
+                self._watch(message)
+        return found
+
+    def _watch(self, message: Message) -> None:
+        """Have a document looked at when it expires; one that is replaced often stands in the heap once."""
+        due = self._due.get(message.topic)
+        if due is None or message.expires < due:
+            self._due[message.topic] = message.expires
+            heapq.heappush(self._ends, (message.expires, message.topic))
 
 
 def _is_deep(topic: str) -> bool:

@@ -117,6 +117,11 @@ class Routes:
         self.count = 0
         """Subscriptions."""
 
+    @property
+    def shared_count(self) -> int:
+        """How many shared subscriptions there are, however many members each has."""
+        return len(self._groups)
+
     def route(self, topic: str) -> Route:
         """Return the route of a topic, with its subscribers as they are now."""
         route = self._routes.get(topic)

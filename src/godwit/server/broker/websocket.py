@@ -11,7 +11,7 @@ any other origin is refused in the handshake.
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from websockets.exceptions import NegotiationError
 from websockets.frames import Frame, Opcode
@@ -89,10 +89,34 @@ class FramedTransport(asyncio.Transport):
         return self._transport.get_write_buffer_size()
 
 
+class Inner(Protocol):
+    """The connection that the frames are for."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio, as for the others."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        ...
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        ...
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        ...
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio."""
+        ...
+
+
 class WebSocket(asyncio.Protocol):
     """One accepted connection. `inner` gets what the frames hold; its deadline for CONNECT covers the handshake."""
 
-    def __init__(self, inner: asyncio.Protocol, frame_bytes_max: int, origins: Origins = LOCAL_ORIGINS) -> None:
+    def __init__(self, inner: Inner, frame_bytes_max: int, origins: Origins = LOCAL_ORIGINS) -> None:
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()

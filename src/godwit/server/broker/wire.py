@@ -97,11 +97,15 @@ class Taker(Protocol):
         ...
 
     def sent(self, client: Any, data: bytes, now: int) -> None:
-        """Note that bytes leave for a client."""
+        """Note that bytes leave for a client: what still stands in its `outgoing`."""
         ...
 
     def disconnect(self, client: Any, now: int, reason: str = ...) -> None:
         """Part from a connection that is gone."""
+        ...
+
+    def relieve(self) -> None:
+        """Have those read again who were held, as far as there is room; called often while anybody is unread."""
         ...
 
     def tick(self, now: int) -> None:

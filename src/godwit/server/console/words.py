@@ -46,6 +46,14 @@ def span(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def about(seconds: float) -> str:
+    """Return a length of time at a glance: 6 d, 2 h 40 min, 9 s, under 1 s."""
+    if seconds < 1:
+        return "under 1 s"
+    number, unit_of, *rest = span(seconds).split()
+    return f"{number} {unit_of}" if int(number) > 2 else " ".join((number, unit_of, *rest))
+
+
 def unit(code: str) -> str:
     """Return a unit as people write it."""
     return _UNITS.get(code, code)

@@ -22,6 +22,7 @@ from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.supervise import OnFailure, supervise
 from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.listener import Server as MqttServer
+from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.routes import SHARE_PREFIX, UP
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.foreign.link import Link
@@ -293,4 +294,19 @@ class ForeignDoor:
     async def kick(self, client_id: str) -> bool:
         """Refuse: connections are the foreign broker's to end."""
         del client_id
+        raise RejectedError(_ELSEWHERE, code="foreign-broker")
+
+    @property
+    def redirect(self) -> Redirect | None:
+        """Refuse: where clients are sent is the foreign broker's to say."""
+        raise RejectedError(_ELSEWHERE, code="foreign-broker")
+
+    async def set_redirect(self, redirect: Redirect | None) -> int:
+        """Refuse, too."""
+        del redirect
+        raise RejectedError(_ELSEWHERE, code="foreign-broker")
+
+    async def redirect_client(self, client_id: str, redirect: Redirect) -> bool:
+        """Refuse, too."""
+        del client_id, redirect
         raise RejectedError(_ELSEWHERE, code="foreign-broker")

@@ -7,7 +7,6 @@ key is readable by its owner only.
 import datetime as dt
 import os
 import socket
-import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -51,14 +50,6 @@ def ensure_server_certificate(
     if not _is_good(own, now):
         _make(own, now)
     return own
-
-
-def server_context(files: ServerCertificate) -> ssl.SSLContext:
-    """Return the TLS context of a listener: TLS 1.2 or later."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(files.certificate, files.key)
-    return context
 
 
 def fingerprint(files: ServerCertificate) -> str:

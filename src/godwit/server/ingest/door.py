@@ -102,6 +102,19 @@ class IngestStats(msgspec.Struct, frozen=True):
     """CPU microseconds per message and station of the pipeline."""
 
 
+class Freshness(msgspec.Struct, frozen=True, rename="camel"):
+    """The fleet at one moment. Ages are of newest samples, behind is how old they were when they came; seconds."""
+
+    live: int = 0
+    """Devices whose telemetry was stored in the last five minutes."""
+    age_p50_s: float = 0.0
+    age_p95_s: float = 0.0
+    catching_up: int = 0
+    """Of the live ones."""
+    behind_p50_s: float = 0.0
+    behind_max_s: float = 0.0
+
+
 class IngestDoor(Protocol):
     """Safe to call from any thread or loop."""
 
@@ -161,6 +174,10 @@ class IngestDoor(Protocol):
 
     def device_of(self, device_no: int) -> tuple[str, str] | None:
         """Return (device id, tenant) of the store's number of a device, None when it was erased."""
+        ...
+
+    def freshness(self) -> Freshness:
+        """Return how fresh the data of the live devices are, at most a second old."""
         ...
 
     def stats(self) -> IngestStats:

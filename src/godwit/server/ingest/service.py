@@ -28,7 +28,8 @@ from godwit.server.ingest.batch import MESSAGE_WIDTH, Batch
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.contents import KEPT
 from godwit.server.ingest.directory import Directory, Entry
-from godwit.server.ingest.door import DeviceLedger, Gap, IngestStats, Latest, Outcome, RawMessage
+from godwit.server.ingest.door import DeviceLedger, Freshness, Gap, IngestStats, Latest, Outcome, RawMessage
+from godwit.server.ingest.freshness import FleetFreshness
 from godwit.server.ingest.late import recover_newest
 from godwit.server.ingest.news import readings_of
 from godwit.server.ingest.pipeline import Pipeline
@@ -95,6 +96,7 @@ class Ingest:
         self.pipeline = Pipeline(directory)
         self.ledger_book = Ledger()
         self.latest_values = LatestValues()
+        self._freshness = FleetFreshness(directory, self.latest_values)
         self.group: GroupCommit | None = None
         self.forward: Callable[[Publish], None] | None = None
         """Hands messages that did not come by MQTT to the broker's subscribers."""
@@ -462,6 +464,10 @@ class Ingest:
         self.stored.flush(now)
         self._tell(now)
         self._history.append((self._clock.monotonic_s(), self._messages, self._readings))
+
+    def freshness(self) -> Freshness:
+        """Return how fresh the data of the live devices are, at most a second old."""
+        return self._freshness.look()
 
     def stats(self) -> IngestStats:
         """Return counters, rates and the state of the road."""

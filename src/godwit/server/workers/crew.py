@@ -100,7 +100,7 @@ class Worker(asyncio.Protocol):
         """Say what to do: the pipe is there."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=PIPE_BYTES)
-        self.tell([self._crew.begin()])
+        self.tell([self._crew.begin(), self._crew.pressure])
 
     def tell(self, events: list[FromOwner]) -> None:
         """Send events to the process."""
@@ -118,6 +118,9 @@ class Worker(asyncio.Protocol):
     def _take(self, event: FromWorker, now: int) -> None:
         if type(event) is frames.Opened:
             self._opened(event)
+            return
+        if isinstance(event, frames.TurnedAway):
+            self._broker.gate.limited.connections += event.count
             return
         relayed = self._sockets.get(event.number)
         if relayed is not None and relayed.client is not None:
@@ -184,8 +187,8 @@ class Worker(asyncio.Protocol):
         outgoing = core.outgoing
         if outgoing:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
-            outgoing.clear()
             self._broker.sent(client, data, now)
+            outgoing.clear()
             events.append(frames.Answer(relayed.number, data))
             core.flushed(now)
         if core.session is not None and not relayed.is_accepted:
@@ -247,7 +250,8 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         self._ticking = self._loop.call_later(TICK_S, self._tick)
         self._easing: asyncio.TimerHandle | None = None
-        self._pressure = (False, False)
+        self.pressure = frames.Pressure(is_full=False, is_congested=False)
+        """What the workers were told last."""
         self._is_closing = False
         self._backoff = Backoff(0.1, s_max=5.0)
         self._starting: set[asyncio.Task[None]] = set()
@@ -332,16 +336,19 @@ class Crew:
 
     def note_pressure(self) -> None:
         """Tell the workers whom to read when that has changed."""
-        now = (self.broker.is_full, self.broker.group.is_congested)
-        if now != self._pressure:
-            self._pressure = now
+        broker = self.broker
+        now = frames.Pressure(broker.is_full, broker.group.is_congested, broker.gate.is_open(broker.connections))
+        if now != self.pressure:
+            self.pressure = now
             for worker in self.workers:
-                worker.tell([frames.Pressure(*now)])
-        if any(now) and self._easing is None:
+                worker.tell([now])
+        is_calm = now == frames.Pressure(is_full=False, is_congested=False) and not broker.gate.lane.is_waited_for
+        if not is_calm and self._easing is None:
             self._easing = self._loop.call_later(PRESSURE_S, self._ease)
 
     def _ease(self) -> None:
         self._easing = None
+        self.broker.relieve()
         self.note_pressure()
 
     async def close(self) -> None:

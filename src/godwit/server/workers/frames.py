@@ -65,6 +65,12 @@ class Expired(msgspec.Struct, array_like=True, tag=5):
     text: str
 
 
+class TurnedAway(msgspec.Struct, array_like=True, tag=6):
+    """So many connections were closed before anything was spent on them: there was no room."""
+
+    count: int
+
+
 class Answer(msgspec.Struct, array_like=True, tag=1, gc=False):
     """Bytes for the client."""
 
@@ -86,10 +92,11 @@ class HangUp(msgspec.Struct, array_like=True, tag=3):
 
 
 class Pressure(msgspec.Struct, array_like=True, tag=4):
-    """Whom to leave unread: everybody, or those whom nothing else slows."""
+    """Whom to leave unread: everybody, or those whom nothing else slows; and whether one more may come in."""
 
     is_full: bool
     is_congested: bool
+    has_room: bool = True
 
 
 class Hold(msgspec.Struct, array_like=True, tag=6):
@@ -127,7 +134,7 @@ class Begin(msgspec.Struct, array_like=True, tag=5):
     topic_layout: str
 
 
-FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired
+FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired | TurnedAway
 FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])

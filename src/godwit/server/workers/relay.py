@@ -113,6 +113,8 @@ class Relay:
         self.is_pipe_full = False
         """The owner does not read as fast as we: nobody is read until it does."""
         self._is_full = False
+        self._has_room = True
+        self._turned_away = 0
         self._packet_bytes_max = packet_bytes_max
         self._topics = topics
         self._tell_soon = tell_soon
@@ -130,8 +132,10 @@ class Relay:
         return self._is_full or self.is_pipe_full or self._gathered > GATHERED_BYTES_MAX
 
     def has_room(self) -> bool:
-        """Leave it to the owner, who knows all connections."""
-        return True
+        """Whether one more connection may come in: the owner, who knows all of them, said so last; counted if not."""
+        if not self._has_room:
+            self._turned_away += 1
+        return self._has_room
 
     def admit(self, shell: Shell, listener: str, certificate: bytes | None) -> RelayedClient:
         """Take in a connection; the owner may hang up."""
@@ -167,8 +171,15 @@ class Relay:
             self._by_number.pop(client.number, None)
             self.tell(frames.Parted(client.number, reason))
 
+    def relieve(self) -> None:
+        """Do nothing: the owner says who is read again."""
+
     def tick(self, now: int) -> None:
-        """Do nothing: time passes in the owner."""
+        """Tell the owner how many found no room. Time passes there."""
+        del now
+        if self._turned_away:
+            self.tell(frames.TurnedAway(self._turned_away))
+            self._turned_away = 0
 
     def _read(self, publish: Publish) -> Telemetry | None:
         """Return the telemetry of a JSON message without flaws, None for anything else: the owner looks itself."""
@@ -209,6 +220,7 @@ class Relay:
         """Do what the owner says."""
         if isinstance(event, frames.Pressure):
             self._is_full, self.group.is_congested = event.is_full, event.is_congested
+            self._has_room = event.has_room
             return
         if isinstance(event, frames.Begin):
             return

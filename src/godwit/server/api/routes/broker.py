@@ -4,12 +4,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import ConfigDict, Field
 
 from godwit.contract.errors import RejectedError
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
-from godwit.server.api.strict import StrictRoute
+from godwit.server.api.strict import Body, StrictRoute
+from godwit.server.broker.redirect import REFERENCE_CHARACTERS_MAX, Redirect, redirect_to
 from godwit.server.registry.model import Principal
 
 router = APIRouter(prefix="/api/v1/broker", tags=["broker"], route_class=StrictRoute)
@@ -73,6 +75,70 @@ async def disconnect(
     if not await rooms.broker.kick(clientId):
         raise RejectedError(f"no client {clientId[:64]!r} is connected", code="not-found")
     return Response(status_code=204)
+
+
+class RedirectBody(Body):
+    """Where clients are sent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"serverReference": "mqtt2.example.com:8883"}]})
+    serverReference: str = Field(min_length=1, max_length=REFERENCE_CHARACTERS_MAX)  # noqa: N815 - camelCase on the wire
+    permanent: bool = False
+
+    def redirect(self) -> Redirect:
+        """Return what it says. Raises RejectedError where clients could not read it."""
+        return redirect_to(self.serverReference, is_permanent=self.permanent)
+
+
+@router.post(
+    "/connections/{clientId:path}/redirect",
+    status_code=204,
+    responses=documented(403, 404, 409, 413),
+    summary="Send one client to another server",
+)
+async def redirect_client(
+    clientId: Annotated[str, Path(max_length=65_535)],  # noqa: N803
+    body: RedirectBody,
+    who: Who,
+    rooms: Rooms,
+) -> Response:
+    """Disconnect a client: MQTT 5 is told 0x9C, or 0x9D when it is for good, and the server reference."""
+    _require_all(who)
+    if not await rooms.broker.redirect_client(clientId, body.redirect()):
+        raise RejectedError(f"no client {clientId[:64]!r} is connected", code="not-found")
+    return Response(status_code=204)
+
+
+@router.get("/redirect", responses=documented(403, 409), summary="Where are clients sent?")
+def redirect(who: Who, rooms: Rooms) -> Response:
+    """Return the redirect in force; its reference is null where there is none."""
+    _require_all(who)
+    return answer(_redirect_document(rooms.broker.redirect))
+
+
+@router.post("/redirect", responses=documented(403, 409, 413), summary="Send all clients to another server")
+async def set_redirect(body: RedirectBody, who: Who, rooms: Rooms) -> Response:
+    """Tell everybody who is connected, or connects from now on, to use another server.
+
+    In force until it is taken back, or the platform starts anew: then `SERVER_REFERENCE` counts.
+    """
+    _require_all(who)
+    wanted = body.redirect()
+    leaving = await rooms.broker.set_redirect(wanted)
+    return answer(_redirect_document(wanted) | {"disconnected": leaving})
+
+
+@router.delete("/redirect", status_code=204, responses=documented(403, 409), summary="Let clients in again")
+async def end_redirect(who: Who, rooms: Rooms) -> Response:
+    """Take the redirect back."""
+    _require_all(who)
+    await rooms.broker.set_redirect(None)
+    return Response(status_code=204)
+
+
+def _redirect_document(redirect: Redirect | None) -> dict[str, Any]:
+    if redirect is None:
+        return {"serverReference": None, "permanent": False}
+    return {"serverReference": redirect.server_reference, "permanent": redirect.is_permanent}
 
 
 @router.get("/sessions", responses=documented(403, 409), summary="List sessions")

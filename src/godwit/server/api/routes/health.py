@@ -40,6 +40,7 @@ def stats(who: Who, rooms: Rooms) -> Response:
             "version": __version__,
             "started": time_or_none(rooms.started),
             "ingest": rooms.ingest.stats(),
+            "freshness": rooms.ingest.freshness(),
             "broker": rooms.broker.stats(),
             "store": rooms.store.stats(),
             "fleet": rooms.registry.counts(who),
@@ -51,12 +52,18 @@ def _metric(name: str, kind: str, text: str, value: float, labels: str = "") -> 
     return f"# HELP godwit_{name} {text}\n# TYPE godwit_{name} {kind}\ngodwit_{name}{labels} {value:g}\n"
 
 
+def _quantiles(name: str, text: str, values: dict[float, float]) -> str:
+    lines = "".join(f'godwit_{name}{{quantile="{of:g}"}} {value:g}\n' for of, value in values.items())
+    return f"# HELP godwit_{name} {text}\n# TYPE godwit_{name} gauge\n{lines}"
+
+
 @router.get("/metrics", tags=["health"], response_class=PlainTextResponse, responses=documented(), summary="Prometheus")
 def metrics(who: Who, rooms: Rooms) -> Response:
     """Return the platform's numbers in Prometheus' text format."""
     ingest, broker, store, fleet = (
         rooms.ingest.stats(), rooms.broker.stats(), rooms.store.stats(), rooms.registry.counts(who)
     )  # fmt: skip
+    fresh = rooms.ingest.freshness()
     lines = [
         _metric("uptime_seconds", "gauge", "Time since start.", (time_ns() - rooms.started) / 1e9),
         _metric("ready", "gauge", "1 while messages are stored.", 0 if rooms.trouble() else 1),
@@ -84,6 +91,18 @@ def metrics(who: Who, rooms: Rooms) -> Response:
         _metric("store_bytes", "gauge", "Bytes on disk.", store.bytes_hot + store.bytes_sealed),
         _metric("devices", "gauge", "Devices registered.", fleet["total"]),
         _metric("devices_online", "gauge", "Devices online.", fleet["online"]),
+        _metric("devices_live", "gauge", "Devices whose telemetry was stored in the last 5 minutes.", fresh.live),
+        _metric("devices_catching_up", "gauge", "Live devices that deliver a backlog.", fresh.catching_up),
+        _quantiles(
+            "sample_age_seconds",
+            "Age of the newest sample of a live device.",
+            {0.5: fresh.age_p50_s, 0.95: fresh.age_p95_s},
+        ),
+        _quantiles(
+            "behind_seconds",
+            "How old the newest sample of a device that catches up was when it came.",
+            {0.5: fresh.behind_p50_s, 1: fresh.behind_max_s},
+        ),
     ]
     lines.append("# HELP godwit_station_seconds CPU per message and station.\n# TYPE godwit_station_seconds gauge\n")
     for name, microseconds in ingest.stations_us.items():

@@ -256,10 +256,12 @@ def _chart_card() -> str:
 def render_numbers(stats: BrokerStats, rates: tuple[float, float]) -> dict[str, str]:
     """Return the parts that are drawn from numbers, by their id."""
     away = max(0, stats.sessions - stats.connections)
+    people = f"{_counted(stats.subscriptions, 'subscription')} · {_counted(away, 'session')} of clients away"
+    if stats.redirect:
+        people = parts.badge(f"clients are sent to {stats.redirect}", "warn")
     hit = sum(number for _, number in limits_of(stats))
     return {
-        "connected": f'<span class="value">{words.count(stats.connections)}</span><span class="note">'
-        f"{_counted(stats.subscriptions, 'subscription')} · {_counted(away, 'session')} of clients away</span>",
+        "connected": f'<span class="value">{words.count(stats.connections)}</span><span class="note">{people}</span>',
         "in": f'<span class="value">{words.rate(rates[0])}</span><span class="note">{words.count(stats.messages_in)} '
         "since start</span>",
         "out": f'<span class="value">{words.rate(rates[1])}</span><span class="note">{words.count(stats.messages_out)} '
@@ -278,7 +280,7 @@ def _counted(number: int, noun: str) -> str:
 def limits_of(stats: BrokerStats) -> list[tuple[str, int]]:
     """Return what the broker refused or dropped since start, by reason: a new counter has its line here."""
     return [
-        ("Dropped: the subscriber's queue was full", stats.dropped),
+        ("Dropped: queue full, or not read", stats.dropped),
         ("Refused: no right to the topic", stats.forbidden),
         *((_LIMITS[name], number) for name, number in stats.limited.items()),
     ]
@@ -286,6 +288,7 @@ def limits_of(stats: BrokerStats) -> list[tuple[str, int]]:
 
 _LIMITS: Final = {
     "connections": "Refused: too many connections",
+    "connects": "Refused: connect rate, or busy",
     "messages": "Refused: more than the rate allows",
     "held": "Read later: rate or share exceeded",
     "subscriptions": "Refused: too many subscriptions",
@@ -350,13 +353,15 @@ def _connection_row(row: ConnectionRow) -> str:
         device = f"{words.count(row.devices)} devices" if row.devices else f'<span class="faint">{parts.NONE}</span>'
     sure = f"Disconnect {row.client_id}? It may connect again at once; its session goes on."
     waits = words.count(row.queued) + (f" · {words.size(row.queued_bytes)}" if row.queued else "")
+    if row.dropped:
+        waits += f" {parts.badge(words.count(row.dropped) + ' dropped', 'warn')}"
     traffic = f"{words.size(row.bytes_in)} · {words.size(row.bytes_out)}"
     return (
         f"<tr>{_client(row.client_id, f'MQTT {row.version} · {parts.text(row.listener)}')}"
         f'<td class="hide">{device}</td><td class="hide faint num">{parts.age(row.since)}</td>'
         f"{_number(words.rate(row.messages_per_s), is_zero=not row.messages_per_s)}"
         f"{_number(traffic, is_zero=False)}{_number(words.count(row.inflight), is_zero=not row.inflight)}"
-        f"{_number(waits, is_zero=not row.queued)}"
+        f"{_number(waits, is_zero=not (row.queued or row.dropped))}"
         f'<td class="right">{parts.button("Disconnect", "kick", row.client_id, classes="danger", sure=sure)}</td></tr>'
     )
 

@@ -16,7 +16,7 @@ from godwit.server.console.cached import Cached
 from godwit.server.console.charts import Places
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.reasons import reason
-from godwit.server.ingest.door import IngestStats
+from godwit.server.ingest.door import Freshness, IngestStats
 from godwit.server.platform import BrokerStats, Platform
 from godwit.server.registry.model import Device, Lifecycle, Presence
 from godwit.server.telemetry.model import Document, Quarantined
@@ -41,6 +41,7 @@ class Numbers(NamedTuple):
     ingest: IngestStats
     broker: BrokerStats
     store: StoreStats
+    fresh: Freshness
 
 
 class Lists(NamedTuple):
@@ -73,7 +74,13 @@ class Overview:
         if self._rates and now - self._rates[-1][0] > 3 * TICK_S:
             self._rates.clear()  # nobody was looking meanwhile: a curve across the gap would be made up
         self._rates.append((now, round(ingest.messages_per_s, 2), round(ingest.readings_per_s, 2)))
-        return Numbers(platform.registry.counts(who), ingest, platform.broker.stats(), platform.store.stats())
+        return Numbers(
+            platform.registry.counts(who),
+            ingest,
+            platform.broker.stats(),
+            platform.store.stats(),
+            platform.ingest.freshness(),
+        )
 
     def rates(self) -> tuple[list[float], list[float]]:
         """Return messages and readings per second of the last ticks."""
@@ -139,7 +146,7 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
     drawn = render_numbers(platform, numbers) | render_lists(lists)
     part = {name: screen.sent(name, html) for name, html in drawn.items()}
     with frame.main():
-        markup(_heading() + f'<div class="stats">{_tiles(part)}</div>')
+        markup(_heading() + f'<div class="stats five">{_tiles(part)}</div>')
         with ui.element("div").classes("grid"):
             with ui.element("section").classes("card w8"):
                 markup(_map_head(part["placed"]))
@@ -212,6 +219,7 @@ def _tiles(part: dict[str, str]) -> str:
         tile("Devices online", "online", href="/devices?online=yes")
         + tile("Messages per second", "messages", spark="spark-messages")
         + tile("Readings per second", "readings", spark="spark-readings")
+        + tile("Freshness", "fresh")
         + tile("Quarantined since start", "quarantine", href="/quarantine")
     )
 
@@ -230,7 +238,7 @@ def _no_places() -> str:
 
 def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
     """Return the parts that are drawn from numbers, by their id."""
-    counts, ingest, broker, store = numbers
+    counts, ingest, broker, store, fresh = numbers
     total, online = counts.get("total", 0), counts.get("online", 0)
     trouble = platform.trouble()
     pending = f"{words.count(ingest.pending_messages)} · {words.size(ingest.pending_bytes)}"
@@ -240,6 +248,7 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
         f'{parts.meter_plain(online / total if total else 0)}<span class="note">{_states(counts)}</span>',
         "messages": f'<span class="value">{words.rate(ingest.messages_per_s)}</span>',
         "readings": f'<span class="value">{words.rate(ingest.readings_per_s)}</span>',
+        "fresh": _freshness(fresh),
         "quarantine": f'<span class="value">{words.count(ingest.quarantined)}</span>'
         f'<span class="note">of {words.count(ingest.messages)} messages</span>',
         "ready": parts.badge("not ready", "bad") if trouble else parts.badge("ready", "good"),
@@ -262,6 +271,23 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
             )
         ),
     }
+
+
+def _freshness(fresh: Freshness) -> str:
+    """Say how old the newest sample of a live device is, and who delivers what it kept while it was away."""
+    if not fresh.live:
+        return f'<span class="value">{parts.NONE}</span><span class="note">nothing stored in the last 5 min</span>'
+    behind = (
+        f"<br>{words.count(fresh.catching_up)} catching up, {words.about(fresh.behind_max_s)} behind"
+        if fresh.catching_up
+        else " · nobody catching up"
+    )
+    return (
+        f'<span class="value" title="Age of the newest stored sample, over the {words.count(fresh.live)} devices that '
+        f'delivered any in the last 5 minutes">{words.about(fresh.age_p50_s)}<small>typical</small></span>'
+        f"{parts.meter_plain(1 - fresh.catching_up / fresh.live)}"
+        f'<span class="note">95 % within {words.about(fresh.age_p95_s)}{behind}</span>'
+    )
 
 
 def _states(counts: dict[str, int]) -> str:
