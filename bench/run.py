@@ -107,9 +107,10 @@ def _rooms(directory: Path, *, quick: bool, messages: int) -> dict[str, Callable
         return room.run(directory, quick=quick)
 
     def device() -> object:
+        from bench import device as room  # noqa: PLC0415
         from bench import spool  # noqa: PLC0415
 
-        return {"spool": spool.run(directory, quick=quick)}
+        return {"spool": spool.run(directory, quick=quick), **room.run(directory, quick=quick)}
 
     return {"start": start, "store": store, "ingest": ingest, "latency": latency, "device": device}
 

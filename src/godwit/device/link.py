@@ -103,7 +103,8 @@ class Link:
         """Packet ids of a subscription and a status that are not answered yet."""
         self._status_due = 0.0
         self._news = asyncio.Event()
-        self._last_word = self._off_since = self._now()
+        self._last_word = self._now()
+        self._off_since = float("-inf")
         self._is_leaving = self._is_asleep = False
 
     @property

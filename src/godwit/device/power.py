@@ -32,6 +32,10 @@ class Window(NamedTuple):
             return self.begin_s <= at < self.end_s
         return at >= self.begin_s or at < self.end_s
 
+    def lasted(self, time_s: float) -> float:
+        """Return the seconds since it began, of a window that holds the time."""
+        return (time_s % DAY_S - self.begin_s) % DAY_S
+
     def begins_in(self, time_s: float) -> float:
         """Return the seconds until it begins next; 0 inside."""
         return 0.0 if self.holds(time_s) else (self.begin_s - time_s % DAY_S) % DAY_S
@@ -54,7 +58,7 @@ class Waiting(NamedTuple):
     quiet_s: float
     """How long nothing was sent or heard, nor anything under way; 0 while something is."""
     off_s: float
-    """How long the radio has been off; 0 while it is on."""
+    """How long the radio has been off; 0 while it is on, infinite before the first time."""
 
 
 class Decision(NamedTuple):
@@ -67,10 +71,10 @@ class Decision(NamedTuple):
 class PowerPolicy(NamedTuple):
     """When to be connected. Without arguments: always.
 
-    `samples` and `every_s`: connect when so many wait, or when the oldest has waited so long. `windows`: only then, but
-    for what is urgent. `urgent_priority`: streams of this priority and more urgent ones wake the radio at once (None:
-    none does). `listen_s`: connect at least so often, to hear commands. `linger_s`: stay so long after the last word.
-    `session_s`: how long the server keeps the session meanwhile.
+    `samples` and `every_s`: connect when so many wait, or when the oldest has waited so long. `windows`: only then, once
+    in each, but for what is urgent. `urgent_priority`: streams of this priority and more urgent ones wake the radio at
+    once (None: none does). `listen_s`: connect at least so often, to hear commands. `linger_s`: stay so long after the
+    last word. `session_s`: how long the server keeps the session meanwhile.
     """
 
     samples: int | None = None
@@ -92,21 +96,22 @@ class PowerPolicy(NamedTuple):
             return Decision(is_on=True, again_s=DAY_S)
         if waiting.off_s == 0.0 and waiting.quiet_s < self.linger_s:
             return Decision(is_on=True, again_s=max(0.01, self.linger_s - waiting.quiet_s))
-        if self.windows and not any(each.holds(time_s) for each in self.windows):
+        inside = [each for each in self.windows if each.holds(time_s)]
+        if self.windows and not inside:
             return Decision(is_on=False, again_s=min(each.begins_in(time_s) for each in self.windows))
-        due = self._due_in(waiting)
+        due = self._due_in(waiting, min((each.lasted(time_s) for each in inside), default=DAY_S))
         return Decision(is_on=due <= 0.0, again_s=DAY_S if due <= 0.0 else due)
 
-    def _due_in(self, waiting: Waiting) -> float:
-        """Return the seconds until there is a reason to connect."""
+    def _due_in(self, waiting: Waiting, window_s: float) -> float:
+        """Return the seconds until there is a reason to connect; a window has been open for `window_s`."""
         due = DAY_S
         if waiting.samples:
             if self.samples is not None and waiting.samples >= self.samples:
                 return 0.0
             if self.every_s is not None:
                 due = min(due, self.every_s - waiting.oldest_s)
-            elif self.samples is None:
-                return 0.0  # the window is the only condition
+            elif self.samples is None and waiting.off_s >= window_s:
+                return 0.0  # the window is the only condition: once in each
         if self.listen_s is not None:
             due = min(due, self.listen_s - waiting.off_s)
         return due

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 START_S_MAX: Final = 20.0
 STOP_S_MAX: Final = 1
+WS_BYTES_MAX: Final = 1_048_576
 
 
 def is_loopback(host: str) -> bool:
@@ -46,6 +47,8 @@ class Front:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=STOP_S_MAX,
+            ws_max_size=WS_BYTES_MAX,
+            ws_per_message_deflate=False,  # a small frame could swell to a large one before anybody has signed in
             **tls,  # type: ignore[arg-type]
         )
         self._server = uvicorn.Server(config)

@@ -27,6 +27,8 @@ def test_only_in_the_window_but_for_what_is_urgent() -> None:
     policy = PowerPolicy(windows=(Window.of("22:00-06:00"),))
     waiting = OFF._replace(samples=5)
     assert policy.decide(waiting, NOON) == (False, 10 * 3_600)
+    assert not policy.decide(waiting, 23 * 3_600.0).is_on, "it was on in this window"
+    waiting = waiting._replace(off_s=9 * 3_600)
     assert policy.decide(waiting, 23 * 3_600.0).is_on
     assert policy.decide(waiting, 3 * 3_600.0).is_on
     assert not policy.decide(OFF, 3 * 3_600.0).is_on
