@@ -1,14 +1,8 @@
-"""A real Mosquitto in a process of its own, and certificates for it."""
+"""Certificates for a real Mosquitto."""
 
-import contextlib
 import datetime as dt
 import ipaddress
-import shutil
-import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,66 +10,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-START_S_MAX = 10
-
-
-def find(command: str) -> str:
-    """Return the path of a program that Debian keeps out of a user's PATH."""
-    found = shutil.which(command) or shutil.which(command, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.fail(f"{command} is not installed: tests/install_services.sh does it")
-    return found
-
-
-class Mosquitto:
-    """`mosquitto -c` on a configuration, with persistence. The same directory and port serve every start."""
-
-    def __init__(self, directory: Path, lines: str = "allow_anonymous true") -> None:
-        directory.mkdir(exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self.log = directory / "mosquitto.log"
-        self.configuration = directory / "mosquitto.conf"
-        self.configuration.write_text(
-            f"listener {self.port} 127.0.0.1\n{lines}\nmax_queued_messages 0\n"
-            f"persistence true\npersistence_location {directory}/\nuser root\n"
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> "Mosquitto":
-        """Start; returns when it listens."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [find("mosquitto"), "-v", "-c", str(self.configuration)], stdout=log, stderr=log
-            )
-        end = time.monotonic() + START_S_MAX
-        while time.monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return self
-            time.sleep(0.02)
-        pytest.fail(f"mosquitto does not start: {self.log.read_text()}")
-
-    def stop(self) -> None:
-        """Stop in order: it writes down sessions and retained messages."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(10)
-            self.process = None
-
-
-@pytest.fixture
-def mosquitto_in(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    """Make brokers that are not started yet; all are stopped at the end."""
-    made: list[Mosquitto] = []
-
-    def make(name: str = "mosquitto", **options: str) -> Mosquitto:
-        made.append(Mosquitto(tmp_path / name, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.stop()
 
 
 class Certificates:
@@ -134,5 +68,5 @@ def password_file(tmp_path: Path) -> Path:
     path = tmp_path / "passwords"
     path.touch(0o600)
     for name in ("godwit", "device"):
-        subprocess.run([find("mosquitto_passwd"), "-b", str(path), name, "secret"], check=True, capture_output=True)
+        subprocess.run(["mosquitto_passwd", "-b", str(path), name, "secret"], check=True, capture_output=True)
     return path

@@ -63,7 +63,7 @@ def test_readings_events_and_health_arrive(platform: Any, tmp_path: Path, eventu
             with pytest.raises(RejectedError):
                 await device.send(n=1, stream="nobody-named-it")
 
-    asyncio.run(live())
+    asyncio.run(asyncio.wait_for(live(), 90))
     latest = platform.json("/api/v1/devices/press-7/telemetry/latest")["readings"]
     assert (latest["temperature"]["value"], latest["temperature"]["unit"]) == (21.5, "Cel")
     assert latest["n"]["value"] == 8
@@ -147,7 +147,9 @@ def test_nothing_is_lost_at_qos_0_behind_a_broker_that_dies(
     platform_in: Callable[..., Any], mosquitto_in: Callable[..., Any], tmp_path: Path
 ) -> None:
     broker = mosquitto_in().start()
-    platform = platform_in(MQTT_BROKER="external", MQTT_HOST="127.0.0.1", MQTT_PORT=str(broker.port)).start()
+    platform = platform_in(
+        MQTT_BROKER="external", MQTT_HOST="127.0.0.1", MQTT_PORT=str(broker.port), MQTT_REGISTER_DEVICES="true"
+    ).start()
 
     async def live() -> None:
         async with Device(
@@ -164,7 +166,7 @@ def test_nothing_is_lost_at_qos_0_behind_a_broker_that_dies(
                 await asyncio.sleep(0.002)
             await device.flush(60)
 
-    asyncio.run(live())
+    asyncio.run(asyncio.wait_for(live(), 90))
     found = values_of(platform, "far-1")
     assert sorted(found) == sorted(set(range(600)) | {-1})
     assert values_of(platform, "far-1", "m") == list(range(600))
@@ -182,7 +184,7 @@ def test_a_full_spool_says_what_it_lost(platform: Any, tmp_path: Path, eventuall
             await device.flush(10)
             await asyncio.to_thread(eventually, lambda: not device.gaps)
 
-    asyncio.run(live())
+    asyncio.run(asyncio.wait_for(live(), 90))
     ledger = ledger_of(platform, "small-1")
     assert sum(ledger["lost"].values()) + ledger["accepted"] == 2_000
     assert ledger["gaps"] == 0

@@ -71,10 +71,10 @@ class Decision(NamedTuple):
 class PowerPolicy(NamedTuple):
     """When to be connected. Without arguments: always.
 
-    `samples` and `every_s`: connect when so many wait, or when the oldest has waited so long. `windows`: only then, once
-    in each, but for what is urgent. `urgent_priority`: streams of this priority and more urgent ones wake the radio at
-    once (None: none does). `listen_s`: connect at least so often, to hear commands. `linger_s`: stay so long after the
-    last word. `session_s`: how long the server keeps the session meanwhile.
+    `samples` and `every_s`: connect when so many wait, or when the oldest has waited so long. `windows`: only then,
+    and once in each, but for what is urgent. `urgent_priority`: streams of this priority and more urgent ones wake
+    the radio at once (None: none does). `listen_s`: connect at least so often, to hear commands. `linger_s`: stay so
+    long after the last word. `session_s`: how long the server keeps the session meanwhile.
     """
 
     samples: int | None = None
