@@ -8,7 +8,7 @@ from godwit.server.ingest.contents import ABOUT_NS, KEPT, Verdict
 
 NS = 1_000_000_000
 T0 = 1_700_000_000 * NS
-SAME, OTHER, UNKNOWN = Verdict.SAME, Verdict.OTHER, Verdict.UNKNOWN
+NEW, SAME, OTHER, UNKNOWN = Verdict.NEW, Verdict.SAME, Verdict.OTHER, Verdict.UNKNOWN
 
 
 def judge(road, number, time, values, **how):
@@ -34,8 +34,8 @@ def test_number_time_and_every_reading_count(road):
         assert judge(each, 7, T0, said) is SAME
         assert judge(each, 7, T0, dict(reversed(said.items()))) is SAME
         assert judge(each, 7, T0 + 1, said) is OTHER
-        assert judge(each, 8, T0, said) is UNKNOWN
-        assert judge(each, 6, T0, said) is UNKNOWN
+        assert judge(each, 8, T0, said) is NEW
+        assert judge(each, 6, T0, said) is NEW
         for name, value in {"a": 1.5, "b": 3, "c": "other", "d": False, "new": 1.0}.items():
             assert judge(each, 7, T0, said | {name: value}) is OTHER, name
         assert judge(each, 7, T0, {"a": 1.0, "b": 2, "c": "text"}) is OTHER

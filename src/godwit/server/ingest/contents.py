@@ -43,9 +43,12 @@ Words = NDArray[np.uint64]
 class Verdict(IntEnum):
     """What a number's content is, beside what came under it before."""
 
-    UNKNOWN = 0
-    SAME = 1
-    OTHER = 2
+    NEW = 0
+    """Nothing came under it."""
+    UNKNOWN = 1
+    """Something came, and is no longer known."""
+    SAME = 2
+    OTHER = 3
 
 
 class Contents:
@@ -97,11 +100,11 @@ class Contents:
     ) -> list[Verdict]:
         """Compare samples `first` and following of one message with what came under their numbers before.
 
-        Of a number that has not come, or long ago, nothing is known. But what is later than all that the track ever
-        had was never there. With `is_about` times need only be about the same.
+        Of what came long ago nothing is known. But what is later than all that the track ever had was never there. With
+        `is_about` times need only be about the same.
         """
         if track.track_no >= len(self._kept):
-            return [Verdict.UNKNOWN] * len(samples)
+            return [Verdict.UNKNOWN if track.has_arrived(first + at) else Verdict.NEW for at in range(len(samples))]
         numbers = np.arange(first, first + len(samples), dtype=np.int64)
         known = self._kept[track.track_no, numbers % KEPT]
         timed, timeless = _words_of(numbers, samples, series)
@@ -112,7 +115,7 @@ class Contents:
             is_same |= (known >> _READINGS == timed >> _READINGS) & ((apart + np.uint64(1)) & np.uint64(0xFFFF) <= 2)
         latest = track.newest + (ABOUT_NS if is_about else 0)
         return [
-            _verdict(sample, latest, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.UNKNOWN
+            _verdict(sample, latest, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.NEW
             for number, sample, has, same in zip(
                 numbers.tolist(), samples, has_content.tolist(), is_same.tolist(), strict=True
             )

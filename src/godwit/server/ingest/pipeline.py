@@ -256,6 +256,7 @@ class Pipeline:
         if first != track.high or track.forks is not None:
             return self._sift_disordered(admitted, track, first)
         numbers = track.take(first, len(samples))
+        track.voice = arrival.peer
         track.newest = _latest(samples, track.newest)
         self.batch.taken.extend((track.track_no, first, len(samples), track.newest))
         return Fresh(arrival, message, entry, samples, numbers, track.track_no)
