@@ -59,7 +59,7 @@ def test_a_clock_that_was_put_right_tells_about_the_same_time(number, moved):
 
     road = Road(now=T0 + NS)
     road.send({"stream": "s", "epoch": "e", "seq": number, "timestamp": T0, "readings": {"v": 1.0}})
-    for by, wanted in ((8 * NS, SAME), (-8 * NS, SAME), (0, SAME), (60 * NS, OTHER), (-60 * NS, OTHER)):
+    for by, wanted in ((34 * NS, SAME), (-34 * NS, SAME), (0, SAME), (110 * NS, OTHER), (-110 * NS, OTHER)):
         assert judge(road, number, T0 + by, {"v": 1.0}, is_about=True) is wanted, by
     assert judge(road, number, T0, {"v": 2.0}, is_about=True) is OTHER
     assert judge(road, number, T0 + moved, {"v": 2.0}, is_about=True) is OTHER

@@ -1,8 +1,8 @@
 """What the last samples of each track said, as checksums: a number that comes again is either the same sample or not.
 
 A sample is its number, its time by the device's clock, and its readings; how samples are cut into messages may change
-between two attempts, and so may when they are sent. A device that has its clock compared with ours may know its own
-times better at the second attempt, so its times need only be about the same. Checksums are made of whole groups at
+between two attempts, and so may when they are sent. A device that counts from boot, and has that compared with our
+clock, may know its times better at the second attempt, so they need only be about the same. Checksums are made of whole groups at
 once, from the columns that are stored, so that they can be made again from the store after a restart. Pure.
 """
 
@@ -22,8 +22,8 @@ from godwit.server.telemetry.model import Kind, Points
 KEPT: Final = 64
 """Samples of a track whose content is known, by the last bits of their number."""
 CHUNK: Final = 1_024
-ABOUT_NS: Final = 16 * 1_000_000_000
-"""By so much a device that compares clocks may correct its own times."""
+ABOUT_NS: Final = 64 * 1_000_000_000
+"""By so much a device without a clock may know better at the second attempt: 100 ppm over a week."""
 SET_APART_NS: Final = 366 * 86_400 * 1_000_000_000
 """A correction this large is of a clock that counts from boot, or from 1970: then our time is the one to compare."""
 # A word is, from the top: 18 bits of the number, 20 of the readings, 10 and 16 of the time.
@@ -31,8 +31,8 @@ _NOTHING: Final = np.uint64(2**64 - 1)
 _NUMBER: Final = np.uint64(46)
 _READINGS: Final = np.uint64(26)
 _TIME: Final = np.uint64(16)
-_COARSE_BITS: Final = 33
-"""The time's last 16 bits are of units of 8.6 s."""
+_COARSE_BITS: Final = 35
+"""The time's last 16 bits are of units of 34 s."""
 # Odd constants with bits all over: multiplying by them spreads differences upwards (Knuth, 6.4).
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -111,7 +111,7 @@ class Contents:
         has_content = (known >> _NUMBER == timed >> _NUMBER) & (known != _NOTHING)
         is_same = (known == timed) | (known == timeless)
         if is_about:
-            apart = (known - timed) & np.uint64(0xFFFF)  # in units of 8.6 s, around the clock
+            apart = (known - timed) & np.uint64(0xFFFF)  # in units of 34 s
             is_same |= (known >> _READINGS == timed >> _READINGS) & ((apart + np.uint64(1)) & np.uint64(0xFFFF) <= 2)
         latest = track.newest + (ABOUT_NS if is_about else 0)
         return [
