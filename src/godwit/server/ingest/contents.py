@@ -2,8 +2,8 @@
 
 A sample is its number, its time by the device's clock, and its readings; how samples are cut into messages may change
 between two attempts, and so may when they are sent. A device that counts from boot, and has that compared with our
-clock, may know its times better at the second attempt, so they need only be about the same. Checksums are made of whole groups at
-once, from the columns that are stored, so that they can be made again from the store after a restart. Pure.
+clock, may know its times better at the second attempt, so they need only be about the same. Checksums are made of whole
+groups at once, from the columns that are stored, so that they can be made again from the store after a restart. Pure.
 """
 
 from collections.abc import Sequence
