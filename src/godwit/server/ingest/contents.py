@@ -1,9 +1,8 @@
 """What the last samples of each track said, as checksums: a number that comes again is either the same sample or not.
 
-A sample is its number, its time by the device's clock, and its readings; how samples are cut into messages may change
-between two attempts, and so may when they are sent. A device that counts from boot, and has that compared with our
-clock, may know its times better at the second attempt, so they need only be about the same. Checksums are made of whole
-groups at once, from the columns that are stored, so that they can be made again from the store after a restart. Pure.
+A sample is its number, its device's time and its readings; how samples are cut into messages may change between two
+attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that are stored,
+so that they can be made again from the store after a restart. Pure.
 """
 
 from collections.abc import Sequence
@@ -22,20 +21,13 @@ from godwit.server.telemetry.model import Kind, Points
 KEPT: Final = 64
 """Samples of a track whose content is known, by the last bits of their number."""
 CHUNK: Final = 1_024
-ABOUT_NS: Final = 64 * 1_000_000_000
-"""By so much a device without a clock may know better at the second attempt: 100 ppm over a week."""
-SET_APART_NS: Final = 366 * 86_400 * 1_000_000_000
-"""A correction this large is of a clock that counts from boot, or from 1970: then our time is the one to compare."""
-# A word is, from the top: 18 bits of the number, 20 of the readings, 10 and 16 of the time.
 _NOTHING: Final = np.uint64(2**64 - 1)
-_NUMBER: Final = np.uint64(46)
-_READINGS: Final = np.uint64(26)
-_TIME: Final = np.uint64(16)
-_COARSE_BITS: Final = 35
-"""The time's last 16 bits are of units of 34 s."""
+_LOW: Final = np.uint64(2**32 - 1)
+_HALF: Final = np.uint64(32)
 # Odd constants with bits all over: multiplying by them spreads differences upwards (Knuth, 6.4).
-_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
-_MIX: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_SERIES: Final = np.uint64(0x9E3779B97F4A7C15)
+_VALUE: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_TIME: Final = np.uint64(0x165667B19E3779F9)
 
 Words = NDArray[np.uint64]
 
@@ -68,14 +60,13 @@ class Contents:
             bits = bits.copy()
             for at in np.flatnonzero(points.kind == Kind.TEXT).tolist():
                 bits[at] = crc32((points.text[at] or "").encode())
-        time = _said(points.time[starts], points.offset[starts], points.received[starts])
-        numbers = points.seq[starts]
-        self._put(points.track[starts], numbers, _words(numbers, points.series.astype(np.int64), bits, starts, time))
+        time = np.where(points.time == points.received, 0, points.time + points.offset)[starts]
+        checks = _checks(points.series.astype(np.int64), bits, starts, time)
+        self._put(points.track[starts], points.seq[starts], checks)
 
     def enter_open(self, batch: Batch) -> None:
         """Take up what the open group has got since the last time."""
-        done = batch.entered_samples
-        rows = np.array(batch.samples[done * SAMPLE_WIDTH :], np.int64).reshape(-1, SAMPLE_WIDTH)
+        rows = np.array(batch.samples[batch.entered_samples * SAMPLE_WIDTH :], np.int64).reshape(-1, SAMPLE_WIDTH)
         if not len(rows):
             return
         at = batch.entered_readings
@@ -84,100 +75,70 @@ class Contents:
             if index >= at and isinstance(text, str):
                 bits[index - at] = crc32(text.encode())
         starts = np.append(0, np.cumsum(rows[:-1, 4]))
-        time = _said(rows[:, 0], np.zeros(len(rows), np.int64), rows[:, 3])
-        words = _words(rows[:, 1], np.array(batch.series[at:], np.int64), bits, starts, time)
-        self._put(rows[:, 2].astype(np.int32), rows[:, 1], words)
+        time = np.where(rows[:, 0] == rows[:, 3], 0, rows[:, 0])
+        checks = _checks(np.array(batch.series[at:], np.int64), bits, starts, time)
+        self._put(rows[:, 2].astype(np.int32), rows[:, 1], checks)
         batch.entered_samples += len(rows)
         batch.entered_readings = len(batch.series)
 
-    def _put(self, tracks: NDArray[np.int32], numbers: NDArray[np.int64], words: Words) -> None:
+    def _put(self, tracks: NDArray[np.int32], numbers: NDArray[np.int64], checks: Words) -> None:
         while int(tracks.max()) >= len(self._kept):
             self._kept = np.concatenate([self._kept, np.full_like(self._kept, _NOTHING)])
-        self._kept[tracks, numbers % KEPT] = words
+        self._kept[tracks, numbers % KEPT] = (numbers.view(np.uint64) & _LOW) << _HALF | checks
 
-    def judge(
-        self, track: Track, first: int, samples: Sequence[Sample], series: dict[str, int], *, is_about: bool = False
-    ) -> list[Verdict]:
+    def judge(self, track: Track, first: int, samples: Sequence[Sample], series: dict[str, int]) -> list[Verdict]:
         """Compare samples `first` and following of one message with what came under their numbers before.
 
-        Of what came long ago nothing is known. But what is later than all that the track ever had was never there. With
-        `is_about` times need only be about the same.
+        Of what came long ago nothing is known. But what is later than all that the track ever had was never there.
         """
         if track.track_no >= len(self._kept):
             return [Verdict.UNKNOWN if track.has_arrived(first + at) else Verdict.NEW for at in range(len(samples))]
         numbers = np.arange(first, first + len(samples), dtype=np.int64)
         known = self._kept[track.track_no, numbers % KEPT]
-        timed, timeless = _words_of(numbers, samples, series)
-        has_content = (known >> _NUMBER == timed >> _NUMBER) & (known != _NOTHING)
-        is_same = (known == timed) | (known == timeless)
-        if is_about:
-            apart = (known - timed) & np.uint64(0xFFFF)  # in units of 34 s
-            is_same |= (known >> _READINGS == timed >> _READINGS) & ((apart + np.uint64(1)) & np.uint64(0xFFFF) <= 2)
-        latest = track.newest + (ABOUT_NS if is_about else 0)
+        has_content = (known != _NOTHING) & (known >> _HALF == numbers.view(np.uint64) & _LOW)
+        timed, timeless = _checks_of(samples, series)
+        is_same = ((known & _LOW) == timed) | ((known & _LOW) == timeless)
         return [
-            _verdict(sample, latest, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.NEW
+            _verdict(track, sample, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.NEW
             for number, sample, has, same in zip(
                 numbers.tolist(), samples, has_content.tolist(), is_same.tolist(), strict=True
             )
         ]
 
 
-def _verdict(sample: Sample, latest: int, *, has_content: bool, is_same: bool) -> Verdict:
+def _verdict(track: Track, sample: Sample, *, has_content: bool, is_same: bool) -> Verdict:
     if has_content:
         return Verdict.SAME if is_same else Verdict.OTHER
-    time = time_said(sample)
-    return Verdict.OTHER if time is not None and time > latest else Verdict.UNKNOWN
+    return Verdict.OTHER if sample.time is not None and sample.time > track.newest else Verdict.UNKNOWN
 
 
-def time_said(sample: Sample) -> int | None:
-    """Return the time of a sample by the device's clock, None where it has none."""
-    return sample.time
-
-
-def _said(time: NDArray[np.int64], offset: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return times as the devices said them; 0 where ours stands for it."""
-    return np.where(time == received, 0, np.where(np.abs(offset) < SET_APART_NS, time + offset, time))
-
-
-def _words_of(numbers: NDArray[np.int64], samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:
-    """Return the words that samples have in the store: with their time, and where the server's stands for it."""
-    named: list[int] = []
+def _checks_of(samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:
+    """Return the checksums that samples have in the store: with their time, and where the server's stands for it."""
+    numbers: list[int] = []
     values: list[float] = []
     texts: list[tuple[int, int]] = []
     starts: list[int] = []
     for sample in samples:
-        starts.append(len(named))
+        starts.append(len(numbers))
         for name, value in sample.values.items() or (("", 0.0),):
             if isinstance(value, str):
                 texts.append((len(values), crc32(value.encode())))
-            named.append(series.get(name, -1))
+            numbers.append(series.get(name, -1))
             values.append(float("nan") if isinstance(value, str) else float(value))
     bits = np.array(values, np.float64).view(np.uint64)
     for at, check in texts:
         bits[at] = check
-    time = np.array([time_said(sample) or 0 for sample in samples], np.int64)
-    columns = (numbers, np.array(named, np.int64), bits, np.array(starts))
-    return _words(*columns, time), _words(*columns, time * 0)
+    time = np.array([0 if sample.time is None else sample.time for sample in samples], np.int64)
+    named = np.array(numbers, np.int64)
+    return _checks(named, bits, np.array(starts), time), _checks(named, bits, np.array(starts), time * 0)
 
 
-def _words(
-    numbers: NDArray[np.int64],
-    series: NDArray[np.int64],
-    bits: Words,
-    starts: NDArray[np.intp],
-    time: NDArray[np.int64],
-) -> Words:
-    """Return a word for each sample; the order of its readings does not matter."""
-    readings = _mixed(np.add.reduceat(_mixed(series.view(np.uint64) * _SPREAD + bits), starts))
-    exact = _mixed(time.view(np.uint64))
-    coarse = (time >> _COARSE_BITS).view(np.uint64) & np.uint64(0xFFFF)
-    words: Words = (numbers // KEPT).view(np.uint64) << _NUMBER
-    words |= readings >> np.uint64(44) << _READINGS
-    words |= exact >> np.uint64(54) << _TIME
-    words |= coarse
-    return words
+def _checks(series: NDArray[np.int64], bits: Words, starts: NDArray[np.intp], time: NDArray[np.int64]) -> Words:
+    """Return 32 bits a sample; the order of its readings does not matter."""
+    readings = _mixed(series.view(np.uint64) * _SERIES + bits)
+    return _mixed(np.add.reduceat(readings, starts) + time.view(np.uint64) * _TIME) >> _HALF
 
 
 def _mixed(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(32))) * _MIX
-    return (words ^ (words >> np.uint64(29))) * _SPREAD
+    words = (words ^ (words >> _HALF)) * _VALUE
+    return (words ^ (words >> np.uint64(29))) * _SERIES
