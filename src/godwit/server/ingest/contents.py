@@ -1,8 +1,8 @@
 """What the last samples of each track said, as checksums: a number that comes again is either the same sample or not.
 
-A sample is its number, its device's time and its readings; how samples are cut into messages may change between two
-attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that are stored,
-so that they can be made again from the store after a restart. Pure.
+A sample is its number, its time by the device's clock, and its readings; how samples are cut into messages may change
+between two attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that are
+stored, so that they can be made again from the store after a restart. Pure.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,12 @@ from godwit.server.telemetry.model import Kind, Points
 KEPT: Final = 64
 """Samples of a track whose content is known, by the last bits of their number."""
 CHUNK: Final = 1_024
+# A word is the last 32 bits of the number, and 32 of its content.
 _NOTHING: Final = np.uint64(2**64 - 1)
-_LOW: Final = np.uint64(2**32 - 1)
 _HALF: Final = np.uint64(32)
 # Odd constants with bits all over: multiplying by them spreads differences upwards (Knuth, 6.4).
-_SERIES: Final = np.uint64(0x9E3779B97F4A7C15)
-_VALUE: Final = np.uint64(0xC2B2AE3D27D4EB4F)
-_TIME: Final = np.uint64(0x165667B19E3779F9)
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 
 Words = NDArray[np.uint64]
 
@@ -60,13 +59,14 @@ class Contents:
             bits = bits.copy()
             for at in np.flatnonzero(points.kind == Kind.TEXT).tolist():
                 bits[at] = crc32((points.text[at] or "").encode())
-        time = np.where(points.time == points.received, 0, points.time + points.offset)[starts]
-        checks = _checks(points.series.astype(np.int64), bits, starts, time)
-        self._put(points.track[starts], points.seq[starts], checks)
+        time = _said(points.time[starts], points.offset[starts], points.received[starts])
+        numbers = points.seq[starts]
+        self._put(points.track[starts], numbers, _words(numbers, points.series.astype(np.int64), bits, starts, time))
 
     def enter_open(self, batch: Batch) -> None:
         """Take up what the open group has got since the last time."""
-        rows = np.array(batch.samples[batch.entered_samples * SAMPLE_WIDTH :], np.int64).reshape(-1, SAMPLE_WIDTH)
+        done = batch.entered_samples
+        rows = np.array(batch.samples[done * SAMPLE_WIDTH :], np.int64).reshape(-1, SAMPLE_WIDTH)
         if not len(rows):
             return
         at = batch.entered_readings
@@ -75,16 +75,16 @@ class Contents:
             if index >= at and isinstance(text, str):
                 bits[index - at] = crc32(text.encode())
         starts = np.append(0, np.cumsum(rows[:-1, 4]))
-        time = np.where(rows[:, 0] == rows[:, 3], 0, rows[:, 0])
-        checks = _checks(np.array(batch.series[at:], np.int64), bits, starts, time)
-        self._put(rows[:, 2].astype(np.int32), rows[:, 1], checks)
+        time = _said(rows[:, 0], np.zeros(len(rows), np.int64), rows[:, 3])
+        words = _words(rows[:, 1], np.array(batch.series[at:], np.int64), bits, starts, time)
+        self._put(rows[:, 2].astype(np.int32), rows[:, 1], words)
         batch.entered_samples += len(rows)
         batch.entered_readings = len(batch.series)
 
-    def _put(self, tracks: NDArray[np.int32], numbers: NDArray[np.int64], checks: Words) -> None:
+    def _put(self, tracks: NDArray[np.int32], numbers: NDArray[np.int64], words: Words) -> None:
         while int(tracks.max()) >= len(self._kept):
             self._kept = np.concatenate([self._kept, np.full_like(self._kept, _NOTHING)])
-        self._kept[tracks, numbers % KEPT] = (numbers.view(np.uint64) & _LOW) << _HALF | checks
+        self._kept[tracks, numbers % KEPT] = words
 
     def judge(self, track: Track, first: int, samples: Sequence[Sample], series: dict[str, int]) -> list[Verdict]:
         """Compare samples `first` and following of one message with what came under their numbers before.
@@ -95,9 +95,9 @@ class Contents:
             return [Verdict.UNKNOWN if track.has_arrived(first + at) else Verdict.NEW for at in range(len(samples))]
         numbers = np.arange(first, first + len(samples), dtype=np.int64)
         known = self._kept[track.track_no, numbers % KEPT]
-        has_content = (known != _NOTHING) & (known >> _HALF == numbers.view(np.uint64) & _LOW)
-        timed, timeless = _checks_of(samples, series)
-        is_same = ((known & _LOW) == timed) | ((known & _LOW) == timeless)
+        timed, timeless = _words_of(numbers, samples, series)
+        has_content = (known >> _HALF == timed >> _HALF) & (known != _NOTHING)
+        is_same = (known == timed) | (known == timeless)
         return [
             _verdict(track, sample, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.NEW
             for number, sample, has, same in zip(
@@ -109,36 +109,56 @@ class Contents:
 def _verdict(track: Track, sample: Sample, *, has_content: bool, is_same: bool) -> Verdict:
     if has_content:
         return Verdict.SAME if is_same else Verdict.OTHER
-    return Verdict.OTHER if sample.time is not None and sample.time > track.newest else Verdict.UNKNOWN
+    time = time_said(sample)
+    return Verdict.OTHER if time is not None and time > track.newest else Verdict.UNKNOWN
 
 
-def _checks_of(samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:
-    """Return the checksums that samples have in the store: with their time, and where the server's stands for it."""
-    numbers: list[int] = []
+def time_said(sample: Sample) -> int | None:
+    """Return the time of a sample by the device's clock, None where it has none."""
+    return sample.time
+
+
+def _said(time: NDArray[np.int64], offset: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return times as the devices said them; 0 where ours stands for it."""
+    said: NDArray[np.int64] = time + offset
+    return np.where(said == received, 0, said)
+
+
+def _words_of(numbers: NDArray[np.int64], samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:
+    """Return the words that samples have in the store: with their time, and where the server's stands for it."""
+    named: list[int] = []
     values: list[float] = []
     texts: list[tuple[int, int]] = []
     starts: list[int] = []
     for sample in samples:
-        starts.append(len(numbers))
+        starts.append(len(named))
         for name, value in sample.values.items() or (("", 0.0),):
             if isinstance(value, str):
                 texts.append((len(values), crc32(value.encode())))
-            numbers.append(series.get(name, -1))
+            named.append(series.get(name, -1))
             values.append(float("nan") if isinstance(value, str) else float(value))
     bits = np.array(values, np.float64).view(np.uint64)
     for at, check in texts:
         bits[at] = check
-    time = np.array([0 if sample.time is None else sample.time for sample in samples], np.int64)
-    named = np.array(numbers, np.int64)
-    return _checks(named, bits, np.array(starts), time), _checks(named, bits, np.array(starts), time * 0)
+    time = np.array([time_said(sample) or 0 for sample in samples], np.int64)
+    columns = (numbers, np.array(named, np.int64), bits, np.array(starts))
+    return _words(*columns, time), _words(*columns, time * 0)
 
 
-def _checks(series: NDArray[np.int64], bits: Words, starts: NDArray[np.intp], time: NDArray[np.int64]) -> Words:
-    """Return 32 bits a sample; the order of its readings does not matter."""
-    readings = _mixed(series.view(np.uint64) * _SERIES + bits)
-    return _mixed(np.add.reduceat(readings, starts) + time.view(np.uint64) * _TIME) >> _HALF
+def _words(
+    numbers: NDArray[np.int64],
+    series: NDArray[np.int64],
+    bits: Words,
+    starts: NDArray[np.intp],
+    time: NDArray[np.int64],
+) -> Words:
+    """Return a word for each sample; the order of its readings does not matter."""
+    content = np.add.reduceat(_mixed(series.view(np.uint64) * _SPREAD + bits), starts) + time.view(np.uint64) * _MIX
+    words: Words = numbers.view(np.uint64) << _HALF
+    words |= _mixed(content) >> _HALF
+    return words
 
 
 def _mixed(words: Words) -> Words:
-    words = (words ^ (words >> _HALF)) * _VALUE
-    return (words ^ (words >> np.uint64(29))) * _SERIES
+    words = (words ^ (words >> np.uint64(32))) * _MIX
+    return (words ^ (words >> np.uint64(29))) * _SPREAD
