@@ -1,5 +1,6 @@
 """Whatever is found at the path, is there a spool afterwards, with what could be read, and a word about the rest?"""
 
+import gc
 import os
 import random
 import shutil
@@ -11,7 +12,9 @@ from spools import BIG, Opener, everything, numbers
 
 from godwit.contract.errors import RejectedError
 from godwit.spool import Durability, Gap, Spool, Track
+from godwit.spool.salvage import salvage
 from godwit.spool.schema import STEPS, VERSION
+from godwit.spool.store import Store
 
 PAYLOADS = [os.urandom(60) + b"%d" % n for n in range(2_000)]
 
@@ -61,6 +64,17 @@ def test_truncated(opener: Opener, path: Path, share: float) -> None:
     assert check(spool, old) >= (len(PAYLOADS) * 2 - 200) * (share - 0.1) / 2
     is_usable(spool, old)
     assert len(list(path.parent.glob("*.damaged-*[0-9]"))) == 1
+
+
+def test_truncated_and_read_only(opener: Opener, path: Path) -> None:
+    """Where nothing can be written, nothing can be mended in a copy either."""
+    filled(opener)
+    os.truncate(path, path.stat().st_size // 2)
+    store = Store(None)
+    found = salvage(path, store, is_writable=False)
+    assert found.items > 500
+    assert found.items + found.lost == 3_800
+    store.close()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -173,6 +187,13 @@ def test_damage_that_shows_while_running(opener: Opener, path: Path) -> None:
     assert 0 < len(left) < len(PAYLOADS)
     assert len(PAYLOADS) in left, "the log held it"
     is_usable(spool, old)
+    gc.collect()  # whoever closes a database last deletes the log of that name: that must not be the new one's
+    copy = path.with_name("copy")
+    for suffix in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
+    again = opener({"a": 1}, path=copy)
+    assert [item.payload for item in everything(again, "a")] == [b"new"]
+    assert numbers(again, old) == left
 
 
 # ---------------------------------------------------------------------- versions
