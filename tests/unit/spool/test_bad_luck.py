@@ -5,13 +5,14 @@ import os
 import random
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 from spools import BIG, Opener, everything, numbers
 
 from godwit.contract.errors import RejectedError
-from godwit.spool import Durability, Gap, Spool, Track
+from godwit.spool import Bounds, Durability, Gap, Spool, Track
 from godwit.spool.salvage import salvage
 from godwit.spool.schema import STEPS, VERSION
 from godwit.spool.store import Store
@@ -194,6 +195,29 @@ def test_damage_that_shows_while_running(opener: Opener, path: Path) -> None:
     again = opener({"a": 1}, path=copy)
     assert [item.payload for item in everything(again, "a")] == [b"new"]
     assert numbers(again, old) == left
+
+
+def test_damage_that_only_the_pacer_meets(opener: Opener, path: Path) -> None:
+    """The page of the tracks, which no append reads."""
+    old = filled(opener)
+    spool = opener({"a": 1, "b": 0}, sync_every_ms=1, bounds=Bounds(bytes_max=2**20))
+    data = path.read_bytes()
+    page = data.index(old.epoch.encode(), 4096 * 2) // 4096
+    with path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(os.urandom(4096))
+    spool._store.db.execute("PRAGMA shrink_memory")
+    ready = threading.Event()
+    for n in range(3_000):
+        spool.append("a", n, b"x")
+        if n % 30 == 0:
+            ready.wait(0.005)
+        if spool._pacer is None or spool._pacer.damage is not None:
+            break
+    spool.next_streams()
+    assert spool.epoch != old.epoch
+    assert "was damaged" in spool.trouble
+    assert spool.append("a", 1, b"") == 0
 
 
 # ---------------------------------------------------------------------- versions
