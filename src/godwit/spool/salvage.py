@@ -80,12 +80,14 @@ def _replace_first_page(path: Path) -> None:
 
 def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
     items = lost = 0
-    for number, track, priority, low, high in source.tracks:
-        if track in into.lanes:
-            continue
-        with into.transaction():
-            lane = into.add_lane(track, priority)
-        for batch in _batches(source.items(number)):
+    for number, track, priority, lowest, high in source.tracks:
+        lane, low = into.lanes.get(track), lowest
+        if lane is None:
+            with into.transaction():
+                lane = into.add_lane(track, priority)
+        else:  # there was no room for all of it the last time
+            low = lane.next
+        for batch in _batches(source.items(number, lane.next)):
             size = sum(len(payload) + ITEM_BYTES for _, _, payload in batch)
             if into.bytes + size > bytes_max:
                 return Salvaged(items, lost, is_readable=True)
@@ -159,10 +161,10 @@ class _Source:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
 
-    def items(self, number: int) -> Iterator[Row]:
-        """Iterate over the items of a track that can be read."""
+    def items(self, number: int, first: int) -> Iterator[Row]:
+        """Iterate over the items of a track, from a number on, that can be read."""
         base = number << SEQ_BITS
-        after, end = base - 1, base | SEQ_MASK
+        after, end = base + first - 1, base | SEQ_MASK
         while True:
             try:
                 for place, time, payload in self._rows(after, end):

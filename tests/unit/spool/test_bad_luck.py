@@ -78,6 +78,22 @@ def test_truncated_and_read_only(opener: Opener, path: Path) -> None:
     store.close()
 
 
+def test_no_room_for_all_at_once(opener: Opener, path: Path) -> None:
+    """What is carried over in two goes is all there, once, and what was delivered in between is no gap."""
+    old = filled(opener)
+    store = Store(None)
+    first = salvage(path, store, bytes_max=150_000)
+    assert 1_000 < first.items < 1_900
+    lane = store.lanes[old]
+    with store.transaction():
+        store.delete(lane, [(0, 500)])
+    second = salvage(path, store)
+    assert (first.items + second.items, second.lost) == (3_800, 0)
+    assert store.runs(lane, 0, BIG) == [(501, 1_999)]
+    assert store.gaps() == []
+    store.close()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_bytes(opener: Opener, path: Path, seed: int) -> None:
     """Anywhere but in the first page. What is read is right, or it is a gap."""
