@@ -94,13 +94,7 @@ def log_of(path: Path) -> Path:
 
 
 def set_aside(path: Path, mark: str) -> Path:
-    """Rename a spool and its log, so that a new one can be made; returns the new path. Raises OSError.
-
-    Of earlier ones that were set aside under such a mark none is kept: a disk that rots must not fill up as well.
-    """
-    kind = mark.partition("-")[0]
-    for old in path.parent.glob(f"{path.name}.{kind}-*"):
-        old.unlink()
+    """Rename a spool and its log, so that a new one can be made; returns the new path. Raises OSError."""
     to = path.with_name(f"{path.name}.{mark}")
     for suffix in ("-wal", ""):  # the database last: until it is renamed, nothing has happened
         source = path.with_name(path.name + suffix)
@@ -112,7 +106,12 @@ def set_aside(path: Path, mark: str) -> Path:
 
 
 def set_aside_damaged(path: Path) -> Path:
-    """Rename a damaged spool; returns the new path. Raises OSError."""
+    """Rename a damaged spool; returns the new path. Raises OSError.
+
+    Of earlier ones none is kept: a disk that rots must not fill up as well.
+    """
+    for old in path.parent.glob(f"{path.name}.damaged-*"):
+        old.unlink()
     return set_aside(path, f"damaged-{time.time_ns() // 10**9}")
 
 

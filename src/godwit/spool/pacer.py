@@ -41,6 +41,8 @@ class Pacer:
         self._thread: threading.Thread | None = None
         self.trouble = ""
         """Why the last sync or move failed."""
+        self.damage: sqlite3.Error | None = None
+        """The file is damaged: whoever owns it has to replace it, and this with it."""
 
     def wrote(self, pages: int) -> None:
         """Take note of a write (the caller holds the lock)."""
@@ -74,6 +76,9 @@ class Pacer:
                 if not self.trouble:
                     log.warning("the spool %s cannot be made durable: %s", self._path, error)
                 self.trouble = f"cannot be made durable: {error}"
+                if isinstance(error, sqlite3.Error) and fault_of(error, self._path) is Fault.DAMAGED:
+                    self.damage = error
+                    return
                 self._wake.set()
             else:
                 self.trouble = ""

@@ -390,6 +390,7 @@ class Spool:
         """Read, the lock held; a damaged file is replaced on the way."""
         with self._lock:
             self._check_open()
+            self._heed()
             try:
                 return work()
             except sqlite3.Error as error:
@@ -404,6 +405,7 @@ class Spool:
 
         with self._lock:
             self._check_open()
+            self._heed()
             changes = self._store.changes
             try:
                 result = attempt()
@@ -419,6 +421,11 @@ class Spool:
     def _check_open(self) -> None:
         if self._is_closed:
             raise UnavailableError("the spool is closed", code="spool-closed")
+
+    def _heed(self) -> None:
+        """Replace the file if the pacer found it damaged."""
+        if self._pacer is not None and self._pacer.damage is not None:
+            self._heal(self._pacer.damage)
 
     def _again(self, error: sqlite3.Error, work: Callable[[], T], *, frees: bool = False) -> T:
         """Do something about an error, and try once more. With `frees` work may use a full disk's reserve itself."""

@@ -22,6 +22,7 @@ from godwit.spool.store import PAGE_BYTES, Lane, Store, decode_text, is_whole
 _BATCH: Final = 500
 _TRACKS: Final = "SELECT number, stream, epoch, next_seq, low, items, bytes, crc, priority FROM track ORDER BY number"
 _TRACKS_1: Final = "SELECT number, stream, epoch, next_seq, next_seq, 0, 0, NULL, priority FROM track ORDER BY number"
+_NAMES: Final = "SELECT number, stream, epoch FROM track INDEXED BY sqlite_autoindex_track_1 ORDER BY stream"
 _PAST: Final = "SELECT place, time, crc, payload FROM item WHERE place > ? AND place <= ? ORDER BY place"
 
 Row = tuple[int, int, bytes]
@@ -79,12 +80,14 @@ def _replace_first_page(path: Path) -> None:
 
 def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
     items = lost = 0
-    for number, track, priority, low, high in source.tracks:
-        if track in into.lanes:
-            continue
-        with into.transaction():
-            lane = into.add_lane(track, priority)
-        for batch in _batches(source.items(number)):
+    for number, track, priority, lowest, high in source.tracks:
+        lane, low = into.lanes.get(track), lowest
+        if lane is None:
+            with into.transaction():
+                lane = into.add_lane(track, priority)
+        else:  # there was no room for all of it the last time
+            low = lane.next
+        for batch in _batches(source.items(number, lane.next)):
             size = sum(len(payload) + ITEM_BYTES for _, _, payload in batch)
             if into.bytes + size > bytes_max:
                 return Salvaged(items, lost, is_readable=True)
@@ -98,11 +101,11 @@ def _copy(source: "_Source", into: Store, bytes_max: int) -> Salvaged:
     return Salvaged(items, lost, is_readable=True)
 
 
-def _count_gaps(into: Store, lane: Lane, low: int, high: int) -> int:
+def _count_gaps(into: Store, lane: Lane, low: int | None, high: int) -> int:
     lane.next = max(lane.next, high)
     lost, at = 0, low
-    for first, last in [*into.runs(lane, low, SEQ_MASK), (lane.next, lane.next)]:
-        if first > at:
+    for first, last in [*into.runs(lane, low or 0, SEQ_MASK), (lane.next, lane.next)]:
+        if at is not None and first > at:
             into.add_gap(lane, at, first - 1, DAMAGED)
             lost += first - at
         at = last + 1
@@ -126,28 +129,42 @@ class _Source:
 
     def __init__(self, path: Path, way: str) -> None:
         self._db: sqlite3.Connection | None = None
-        self.tracks: list[tuple[int, Track, int, int, int]] = []
+        self.tracks: list[tuple[int, Track, int, int | None, int]] = []
+        """Number, stream and epoch, priority, first and next sequence number (None, 0: not known)."""
         self._has_sums = False
         with contextlib.suppress(sqlite3.Error, ValueError, TypeError):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, isolation_level=None)
             self._db.text_factory = decode_text
             self._db.execute("PRAGMA writable_schema = ON")  # or a truncated file could not be read at all
             self._has_sums = schema.version_of(self._db) > 1
-            for *fields, crc, priority in self._db.execute(_TRACKS if self._has_sums else _TRACKS_1):
-                if crc == track_checksum(*fields) or not self._has_sums:
-                    number, stream, epoch, next_seq, low, _, _ = fields
-                    rank = priority if isinstance(priority, int) else 0
-                    self.tracks.append((number, Track(stream, epoch), rank, low, next_seq))
+            with contextlib.suppress(sqlite3.Error):
+                self._read_tracks(self._db)
+            self._read_names(self._db)
+        self.tracks.sort()
+
+    def _read_tracks(self, db: sqlite3.Connection) -> None:
+        for *fields, crc, priority in db.execute(_TRACKS if self._has_sums else _TRACKS_1):
+            if crc == track_checksum(*fields) or not self._has_sums:
+                number, stream, epoch, next_seq, low, _, _ = fields
+                rank = priority if isinstance(priority, int) else 0
+                self.tracks.append((number, Track(stream, epoch), rank, low, next_seq))
+
+    def _read_names(self, db: sqlite3.Connection) -> None:
+        """Read what the table does not show from its index, which stands on another page."""
+        known = {track[0] for track in self.tracks}
+        for number, stream, epoch in db.execute(_NAMES):
+            if number not in known and "\ufffd" not in stream + epoch:
+                self.tracks.append((number, Track(stream, epoch), 0, None, 0))
 
     def close(self) -> None:
         if self._db is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
 
-    def items(self, number: int) -> Iterator[Row]:
-        """Iterate over the items of a track that can be read."""
+    def items(self, number: int, first: int) -> Iterator[Row]:
+        """Iterate over the items of a track, from a number on, that can be read."""
         base = number << SEQ_BITS
-        after, end = base - 1, base | SEQ_MASK
+        after, end = base + first - 1, base | SEQ_MASK
         while True:
             try:
                 for place, time, payload in self._rows(after, end):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from godwit.contract import codes, limits
+from godwit.contract import codes, limits, notices, telemetry
 from godwit.contract.topics import Channel
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "contract.md").read_text()
@@ -32,3 +32,11 @@ def test_the_limits_are_those_of_the_code() -> None:
     lengths = (limits.STREAM_CHARACTERS_MAX, limits.MESSAGE_ID_CHARACTERS_MAX, limits.FIRMWARE_VERSION_CHARACTERS_MAX)
     assert "{}; {}; {}".format(*lengths) in table
     assert limits.EPOCH_CHARACTERS_MAX == limits.STREAM_CHARACTERS_MAX
+
+
+def test_gap_records_and_notices_that_are_shown_can_be_read() -> None:
+    shown = [each.encode() for each in re.findall(r"```\n(\{.*?\})\n```", PAGE, re.DOTALL)]
+    said = [each for each in shown if b'"code"' in each]
+    assert {notices.decode(each).code for each in said} == {notices.GAP_WANTED, notices.CLONE_DETECTED}
+    assert all(notices.details_of(notices.decode(each)) for each in said)
+    assert any(telemetry.decode(each).gaps for each in shown if each not in said)

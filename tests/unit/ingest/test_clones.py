@@ -141,6 +141,33 @@ def test_after_a_restart_it_is_still_known_who_is_who(road, samples):
     assert len(after.values()["s", "e~3"]) == 50
 
 
+def test_two_connections_that_speak_by_turns_are_two_devices(road, samples):
+    """The copy's clock is a day slow, and its numbers are far behind: nothing but the two connections tells."""
+    road.send(samples(0, 1_000))
+    first, copy = road.peer(), road.peer()
+    for n in range(50):
+        road.send(samples(1_000 + n, 1), peer=first)
+        road.send(samples(100 + n, 1, at=T0 - 86_400 * NS, value=lambda n: -n), peer=copy)
+    road.commit()
+    (clone,) = road.ledger().clones
+    assert clone.first == 102
+    assert road.values()["s", "e~2"] == [(n, -n) for n in range(102, 150)]
+    assert road.values()["s", "e"] == [(n, n) for n in range(1_050)]
+    assert (road.ledger().cloned, road.ledger().duplicate) == (48, 2)
+
+
+def test_a_device_that_comes_by_a_new_connection_and_repeats_much_is_no_clone(road, samples):
+    for n in range(1_000):
+        road.send(samples(n, 1))
+    for _ in range(5):
+        peer = road.peer()
+        for n in range(0, 1_000, 10):
+            road.send(samples(n, 10), peer=peer)
+        road.send(samples(road.track().high, 1), peer=peer)
+    road.commit()
+    assert road.ledger().cloned == 0
+
+
 def test_too_many_clones_wait_in_quarantine(road, samples):
     for life in range(40):
         road.send(samples(0, 2, value=lambda n, life=life: life + n / 2))

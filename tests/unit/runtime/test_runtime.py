@@ -1,9 +1,6 @@
-"""Clocks, backoff, files, logs, supervision."""
+"""Clocks, backoff, files, supervision."""
 
 import asyncio
-import io
-import logging
-import re
 import stat
 import time
 
@@ -12,7 +9,6 @@ import pytest
 from godwit.runtime.backoff import Backoff
 from godwit.runtime.clock import Clock, SystemClock, VirtualClock
 from godwit.runtime.files import write_whole
-from godwit.runtime.logs import log_to
 from godwit.runtime.supervise import supervise
 
 
@@ -58,23 +54,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match=r"kept\.new"):
         write_whole(path, b"new")
     assert path.read_text() == "old"
-
-
-def test_logs_are_lines_with_utc_times_and_setting_them_again_does_not_double_them():
-    before = logging.getLogger().level
-    first, stream = io.StringIO(), io.StringIO()
-    log_to(first)
-    handler = log_to(stream, "warning")
-    try:
-        logging.getLogger("room").info("quiet")
-        logging.getLogger("room").warning("said %d", 1)
-    finally:
-        logging.getLogger().removeHandler(handler)
-        logging.getLogger().setLevel(before)
-    assert first.getvalue() == ""
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING room: said 1\n", stream.getvalue())
-    with pytest.raises(ValueError, match="LOUD"):
-        log_to(stream, "loud")
 
 
 def test_a_supervised_task_ends_loudly(caplog):

@@ -1,17 +1,21 @@
 """Whatever is found at the path, is there a spool afterwards, with what could be read, and a word about the rest?"""
 
+import gc
 import os
 import random
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 from spools import BIG, Opener, everything, numbers
 
 from godwit.contract.errors import RejectedError
-from godwit.spool import Durability, Gap, Spool, Track
+from godwit.spool import Bounds, Durability, Gap, Spool, Track
+from godwit.spool.salvage import salvage
 from godwit.spool.schema import STEPS, VERSION
+from godwit.spool.store import Store
 
 PAYLOADS = [os.urandom(60) + b"%d" % n for n in range(2_000)]
 
@@ -61,6 +65,33 @@ def test_truncated(opener: Opener, path: Path, share: float) -> None:
     assert check(spool, old) >= (len(PAYLOADS) * 2 - 200) * (share - 0.1) / 2
     is_usable(spool, old)
     assert len(list(path.parent.glob("*.damaged-*[0-9]"))) == 1
+
+
+def test_truncated_and_read_only(opener: Opener, path: Path) -> None:
+    """Where nothing can be written, nothing can be mended in a copy either."""
+    filled(opener)
+    os.truncate(path, path.stat().st_size // 2)
+    store = Store(None)
+    found = salvage(path, store, is_writable=False)
+    assert found.items > 500
+    assert found.items + found.lost == 3_800
+    store.close()
+
+
+def test_no_room_for_all_at_once(opener: Opener, path: Path) -> None:
+    """What is carried over in two goes is all there, once, and what was delivered in between is no gap."""
+    old = filled(opener)
+    store = Store(None)
+    first = salvage(path, store, bytes_max=150_000)
+    assert 1_000 < first.items < 1_900
+    lane = store.lanes[old]
+    with store.transaction():
+        store.delete(lane, [(0, 500)])
+    second = salvage(path, store)
+    assert (first.items + second.items, second.lost) == (3_800, 0)
+    assert store.runs(lane, 0, BIG) == [(501, 1_999)]
+    assert store.gaps() == []
+    store.close()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -173,6 +204,37 @@ def test_damage_that_shows_while_running(opener: Opener, path: Path) -> None:
     assert 0 < len(left) < len(PAYLOADS)
     assert len(PAYLOADS) in left, "the log held it"
     is_usable(spool, old)
+    gc.collect()  # whoever closes a database last deletes the log of that name: that must not be the new one's
+    copy = path.with_name("copy")
+    for suffix in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
+    again = opener({"a": 1}, path=copy)
+    assert [item.payload for item in everything(again, "a")] == [b"new"]
+    assert numbers(again, old) == left
+
+
+def test_damage_that_only_the_pacer_meets(opener: Opener, path: Path) -> None:
+    """The page of the tracks, which no append reads."""
+    old = filled(opener)
+    spool = opener({"a": 1, "b": 0}, sync_every_ms=1, bounds=Bounds(bytes_max=2**20))
+    [(page,)] = spool._store.db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'track'").fetchall()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+    spool._store.db.execute("PRAGMA shrink_memory")
+    ready = threading.Event()
+    for n in range(3_000):
+        spool.append("a", n, b"x")
+        if n % 30 == 0:
+            ready.wait(0.005)
+        if spool._pacer is None or spool._pacer.damage is not None:
+            break
+    spool.next_streams()
+    assert spool.epoch != old.epoch
+    assert "was damaged" in spool.trouble
+    assert spool.append("a", 1, b"") == 0
+    assert numbers(spool, old)[: len(PAYLOADS) - 100] == list(range(100, len(PAYLOADS)))  # an index had the tracks, too
+    assert spool.gaps() == []
 
 
 # ---------------------------------------------------------------------- versions

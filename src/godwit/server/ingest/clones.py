@@ -24,6 +24,10 @@ FORKS_MAX: Final = 32
 """Tracks derived from one. A device that counts anew at each start, without a new epoch, makes one each time."""
 
 
+RIVAL_TURNS: Final = 3
+"""So often one connection speaks between messages of another, and they are two devices."""
+
+
 class Place(NamedTuple):
     """Where samples of a message belong."""
 
@@ -56,9 +60,8 @@ class Clones:
 
         `voice` is the connection, None where devices share one. Raises RejectedError (`too-many-clones`).
         """
-        if track.forks is None and (
-            first >= track.high or Verdict.OTHER not in self.contents.judge(track, first, samples, entry.series)
-        ):
+        if track.forks is None and not self._is_clones(entry, track, first, samples, voice):
+            track.voice = voice
             return [Place(track, first, len(samples))]
         places: list[Place] = []
         while samples:
@@ -68,11 +71,23 @@ class Clones:
             first, samples = first + done, samples[done:]
         return places
 
+    def _is_clones(self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object) -> bool:
+        """Whether not all of the samples fit a track that has no clones yet."""
+        if first >= track.high:
+            return False
+        verdicts = self.contents.judge(track, first, samples, entry.series)
+        if Verdict.UNKNOWN in verdicts and voice is not None and track.voice is not voice:
+            track.turns = track.turns + 1 if track.rival is voice else 1
+            track.rival = voice
+        return Verdict.OTHER in verdicts or (Verdict.UNKNOWN in verdicts and _is_rival(track, voice))
+
     def _place_some(
         self, entry: Entry, track: Track, first: int, samples: Sequence[Sample], voice: object
     ) -> list[Place]:
         """Return where the first of the samples belong, as many as belong together."""
         judged = self._judge(entry, track, first, samples)
+        if _is_rival(track, voice):
+            judged[track] = [Verdict.OTHER if each is Verdict.UNKNOWN else each for each in judged[track]]
         best, count = _choose(judged, first, len(samples), voice)
         if best is None:
             return [self._derive(entry, track, first, len(samples), voice)]
@@ -106,6 +121,11 @@ class Clones:
         fork.voice = voice
         self.found.append(Found(entry, track, fork, first, is_new=True))
         return Place(fork, first, length)
+
+
+def _is_rival(track: Track, voice: object) -> bool:
+    """Whether two connections speak by turns, and this one repeats what is long known: no device does so."""
+    return voice is not None and track.rival is voice and track.turns >= RIVAL_TURNS
 
 
 def _choose(judged: dict[Track, list[Verdict]], first: int, count: int, voice: object) -> tuple[Track | None, int]:

@@ -1,9 +1,8 @@
 """What the last samples of each track said, as checksums: a number that comes again is either the same sample or not.
 
 A sample is its number, its time by the device's clock, and its readings; how samples are cut into messages may change
-between two attempts, and so may when they are sent. A device that has its clock compared with ours may know its own
-times better at the second attempt, so its times need only be about the same. Checksums are made of whole groups at
-once, from the columns that are stored, so that they can be made again from the store after a restart. Pure.
+between two attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that are
+stored, so that they can be made again from the store after a restart. Pure.
 """
 
 from collections.abc import Sequence
@@ -22,17 +21,9 @@ from godwit.server.telemetry.model import Kind, Points
 KEPT: Final = 64
 """Samples of a track whose content is known, by the last bits of their number."""
 CHUNK: Final = 1_024
-ABOUT_NS: Final = 16 * 1_000_000_000
-"""By so much a device that compares clocks may correct its own times."""
-SET_APART_NS: Final = 366 * 86_400 * 1_000_000_000
-"""A correction this large is of a clock that counts from boot, or from 1970: then our time is the one to compare."""
-# A word is, from the top: 18 bits of the number, 20 of the readings, 10 and 16 of the time.
+# A word is the last 32 bits of the number, and 32 of its content.
 _NOTHING: Final = np.uint64(2**64 - 1)
-_NUMBER: Final = np.uint64(46)
-_READINGS: Final = np.uint64(26)
-_TIME: Final = np.uint64(16)
-_COARSE_BITS: Final = 33
-"""The time's last 16 bits are of units of 8.6 s."""
+_HALF: Final = np.uint64(32)
 # Odd constants with bits all over: multiplying by them spreads differences upwards (Knuth, 6.4).
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -43,9 +34,12 @@ Words = NDArray[np.uint64]
 class Verdict(IntEnum):
     """What a number's content is, beside what came under it before."""
 
-    UNKNOWN = 0
-    SAME = 1
-    OTHER = 2
+    NEW = 0
+    """Nothing came under it."""
+    UNKNOWN = 1
+    """Something came, and is no longer known."""
+    SAME = 2
+    OTHER = 3
 
 
 class Contents:
@@ -92,38 +86,31 @@ class Contents:
             self._kept = np.concatenate([self._kept, np.full_like(self._kept, _NOTHING)])
         self._kept[tracks, numbers % KEPT] = words
 
-    def judge(
-        self, track: Track, first: int, samples: Sequence[Sample], series: dict[str, int], *, is_about: bool = False
-    ) -> list[Verdict]:
+    def judge(self, track: Track, first: int, samples: Sequence[Sample], series: dict[str, int]) -> list[Verdict]:
         """Compare samples `first` and following of one message with what came under their numbers before.
 
-        Of a number that has not come, or long ago, nothing is known. But what is later than all that the track ever
-        had was never there. With `is_about` times need only be about the same.
+        Of what came long ago nothing is known. But what is later than all that the track ever had was never there.
         """
         if track.track_no >= len(self._kept):
-            return [Verdict.UNKNOWN] * len(samples)
+            return [Verdict.UNKNOWN if track.has_arrived(first + at) else Verdict.NEW for at in range(len(samples))]
         numbers = np.arange(first, first + len(samples), dtype=np.int64)
         known = self._kept[track.track_no, numbers % KEPT]
         timed, timeless = _words_of(numbers, samples, series)
-        has_content = (known >> _NUMBER == timed >> _NUMBER) & (known != _NOTHING)
+        has_content = (known >> _HALF == timed >> _HALF) & (known != _NOTHING)
         is_same = (known == timed) | (known == timeless)
-        if is_about:
-            apart = (known - timed) & np.uint64(0xFFFF)  # in units of 8.6 s, around the clock
-            is_same |= (known >> _READINGS == timed >> _READINGS) & ((apart + np.uint64(1)) & np.uint64(0xFFFF) <= 2)
-        latest = track.newest + (ABOUT_NS if is_about else 0)
         return [
-            _verdict(sample, latest, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.UNKNOWN
+            _verdict(track, sample, has_content=has, is_same=same) if track.has_arrived(number) else Verdict.NEW
             for number, sample, has, same in zip(
                 numbers.tolist(), samples, has_content.tolist(), is_same.tolist(), strict=True
             )
         ]
 
 
-def _verdict(sample: Sample, latest: int, *, has_content: bool, is_same: bool) -> Verdict:
+def _verdict(track: Track, sample: Sample, *, has_content: bool, is_same: bool) -> Verdict:
     if has_content:
         return Verdict.SAME if is_same else Verdict.OTHER
     time = time_said(sample)
-    return Verdict.OTHER if time is not None and time > latest else Verdict.UNKNOWN
+    return Verdict.OTHER if time is not None and time > track.newest else Verdict.UNKNOWN
 
 
 def time_said(sample: Sample) -> int | None:
@@ -133,7 +120,8 @@ def time_said(sample: Sample) -> int | None:
 
 def _said(time: NDArray[np.int64], offset: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return times as the devices said them; 0 where ours stands for it."""
-    return np.where(time == received, 0, np.where(np.abs(offset) < SET_APART_NS, time + offset, time))
+    said: NDArray[np.int64] = time + offset
+    return np.where(said == received, 0, said)
 
 
 def _words_of(numbers: NDArray[np.int64], samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:
@@ -165,13 +153,9 @@ def _words(
     time: NDArray[np.int64],
 ) -> Words:
     """Return a word for each sample; the order of its readings does not matter."""
-    readings = _mixed(np.add.reduceat(_mixed(series.view(np.uint64) * _SPREAD + bits), starts))
-    exact = _mixed(time.view(np.uint64))
-    coarse = (time >> _COARSE_BITS).view(np.uint64) & np.uint64(0xFFFF)
-    words: Words = (numbers // KEPT).view(np.uint64) << _NUMBER
-    words |= readings >> np.uint64(44) << _READINGS
-    words |= exact >> np.uint64(54) << _TIME
-    words |= coarse
+    content = np.add.reduceat(_mixed(series.view(np.uint64) * _SPREAD + bits), starts) + time.view(np.uint64) * _MIX
+    words: Words = numbers.view(np.uint64) << _HALF
+    words |= _mixed(content) >> _HALF
     return words
 
 

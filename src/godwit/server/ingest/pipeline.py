@@ -20,8 +20,8 @@ from godwit.contract.topics import Channel
 from godwit.server.ingest.arrival import Arrival
 from godwit.server.ingest.batch import Batch
 from godwit.server.ingest.clones import Clones, event_of_clone
+from godwit.server.ingest.device_notices import DeviceNotices
 from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
-from godwit.server.ingest.gap_requests import GapRequests
 from godwit.server.ingest.late import LATE_NS
 from godwit.server.ingest.quarantine_room import STRANGERS, QuarantineRoom
 from godwit.server.ingest.trace import TracedMessage
@@ -71,9 +71,7 @@ class Pipeline:
         self.directory = directory
         self.room = QuarantineRoom()
         self.clones = Clones(directory)
-        self.gap_requests = GapRequests()
-        self.notices: list[tuple[str, bytes]] = []
-        """(device id, payload) of what devices are to be told once the group is durable."""
+        self.notices = DeviceNotices()
         self.batch = Batch()
         self._stations: tuple[tuple[str, Callable[[Any], Any]], ...] = (
             ("decode", self.decode),
@@ -256,6 +254,7 @@ class Pipeline:
         if first != track.high or track.forks is not None:
             return self._sift_disordered(admitted, track, first)
         numbers = track.take(first, len(samples))
+        track.voice = arrival.peer
         track.newest = _latest(samples, track.newest)
         self.batch.taken.extend((track.track_no, first, len(samples), track.newest))
         return Fresh(arrival, message, entry, samples, numbers, track.track_no)
@@ -282,7 +281,7 @@ class Pipeline:
             samples += [message.samples[number - first] for number in fresh]
             numbers += fresh
             tracks += [branch.track_no] * len(fresh)
-        self.gap_requests.note(entry, track, arrival.received)
+        self.notices.gap_requests.note(entry, track, arrival.received)
         return Fresh(arrival, message, entry, samples, numbers, track.track_no, tracks)
 
     def _make_room(self, track: Track, first: int, count: int) -> None:
@@ -308,13 +307,13 @@ class Pipeline:
             if track.lose(first, stop, gap.reason):
                 self.batch.lost.append((track.track_no, first, stop, gap.reason))
             track.received = arrival.received
-            self.gap_requests.note(entry, track, arrival.received)
+            self.notices.gap_requests.note(entry, track, arrival.received)
 
     def _tell_clones(self, arrival: Arrival) -> None:
         """Tell device and owner of clones, and where their tracks begin."""
         for entry, track, fork, first, is_new in self.clones.found:
             detected = CloneDetected(track.stream, track.epoch, first, fork.epoch)
-            self.notices.append((entry.device_id, encode_clone_detected(detected)))
+            self.notices.note(entry.device_id, encode_clone_detected(detected))
             if is_new:
                 self.batch.lost.append((fork.track_no, fork.start, fork.start, ""))
                 self.batch.documents.append(

@@ -16,7 +16,6 @@ import msgspec
 from godwit.contract import codes, events, status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import DEFAULT_TENANT
-from godwit.contract.notices import encode_gap_wanted
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt.packets import Publish, PublishProperties
@@ -113,8 +112,6 @@ class Ingest:
         self._commits_since_fold = 0
         self._folded_at = self._clock.monotonic_s()
         self._is_fold_wanted = False
-        self._sealed_notices: list[tuple[str, bytes]] = []
-        self._durable_notices: list[tuple[str, bytes]] = []
         self._messages = self._readings = self._duplicates = self._quarantined = self._late = 0
         self._history: deque[tuple[float, int, int]] = deque(maxlen=11)
 
@@ -134,7 +131,7 @@ class Ingest:
         self.latest_values.advance(self.store.newest())
         self.pipeline.clones.contents.enter(self.store.last_samples(KEPT))
         recover_newest(self.directory, self.latest_values)
-        self.pipeline.gap_requests.recover(self.directory, self._clock.now_ns())
+        self.pipeline.notices.gap_requests.recover(self.directory, self._clock.now_ns())
         self._number = recovered.number
         self.pipeline.quarantine_number = recovered.quarantine_number
         self.measure_quarantine()
@@ -202,7 +199,7 @@ class Ingest:
             self._presence.status(entry.device_id, msgspec.to_builtins(document), arrival.received)
             if document.status != "offline":
                 self.stored.note(entry, is_all=True)
-                self.pipeline.gap_requests.online(entry, arrival.received)
+                self.pipeline.notices.gap_requests.online(entry, arrival.received)
         elif topic.channel is Channel.EVENTS:
             events.decode(payload, content_type)
         self.pipeline.batch.documents.append(
@@ -221,7 +218,7 @@ class Ingest:
         if batch.is_empty and not directory.new_devices and not self._is_fold_wanted:
             return None
         self.pipeline.batch = Batch()
-        self._sealed_notices, self.pipeline.notices = self.pipeline.notices, []
+        self.pipeline.notices.seal()
         data, devices, amounts = delta.encode(batch)
         self.ledger_book.add(devices, amounts)
         for device_no, code in batch.refusals:
@@ -283,24 +280,16 @@ class Ingest:
 
     def _after_commit(self) -> None:
         batch, self._sealed = self._sealed, None
-        self._durable_notices += self._sealed_notices
-        self._sealed_notices = []
         if batch is not None and self._live.has_listeners:
             self._live.publish(readings_of(batch, self.directory, self._live))
         now = self._clock.now_ns()
         self.stored.committed(now)
-        if self._durable_notices or self.pipeline.gap_requests.is_urgent:
-            self._tell(now)
+        self.pipeline.notices.committed(now, self._notify)
 
-    def _tell(self, now: int) -> None:
-        """Ask devices for what is missing, and tell them what they have to know."""
-        for device_id, wanted in self.pipeline.gap_requests.due(now):
-            self._durable_notices.append((device_id, encode_gap_wanted(wanted)))
-        notices, self._durable_notices = self._durable_notices, []
-        for device_id, payload in notices:
-            topic = self._topics.build(DeviceTopic(device_id, Channel.NOTICES))  # type: ignore[arg-type]
-            if self.stored.send is not None:
-                self.stored.send(topic, payload)  # what is not told now is told at the next occasion
+    def _notify(self, device_id: str, payload: bytes) -> None:
+        topic = self._topics.build(DeviceTopic(device_id, Channel.NOTICES))  # type: ignore[arg-type]
+        if self.stored.send is not None:
+            self.stored.send(topic, payload)
 
     # --- door: in -------------------------------------------------------------------------------------------------
 
@@ -462,7 +451,7 @@ class Ingest:
         """Note the counters once a second, for the rates; tell what is stored where no further message came."""
         now = self._clock.now_ns()
         self.stored.flush(now)
-        self._tell(now)
+        self.pipeline.notices.ask(now, self._notify)
         self._history.append((self._clock.monotonic_s(), self._messages, self._readings))
 
     def freshness(self) -> Freshness:

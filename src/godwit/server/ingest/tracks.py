@@ -39,8 +39,8 @@ class Track:
     """
 
     __slots__ = (
-        "_closed", "_edges", "_lost", "device_sent", "epoch", "forks", "low", "newest", "received", "start", "stream",
-        "told", "track_no", "unanswered_below", "voice",
+        "_closed", "_edges", "_lost", "device_sent", "epoch", "forks", "low", "newest", "received", "rival", "start",
+        "stream", "told", "track_no", "turns", "unanswered_below", "voice",
     )  # fmt: skip
 
     def __init__(self, track_no: int, stream: str, epoch: str) -> None:
@@ -57,7 +57,10 @@ class Track:
         self.forks: list[Track] | None = None
         """What came under the same numbers with other content, apart."""
         self.voice: object = None
-        """The connection that spoke last, where there are forks."""
+        """The connection that spoke last."""
+        self.rival: object = None
+        """Another one, that repeated what is long known; and how often it spoke in between."""
+        self.turns = 0
         self.unanswered_below = 0
         """Holes below were asked for several times, in vain."""
         self.device_sent: int | None = None
