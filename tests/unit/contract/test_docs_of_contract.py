@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from godwit.contract import codes, limits
+from godwit.contract.telemetry import decode
 from godwit.contract.topics import Channel
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "contract.md").read_text()
@@ -32,3 +33,12 @@ def test_the_limits_are_those_of_the_code() -> None:
     lengths = (limits.STREAM_CHARACTERS_MAX, limits.MESSAGE_ID_CHARACTERS_MAX, limits.FIRMWARE_VERSION_CHARACTERS_MAX)
     assert "{}; {}; {}".format(*lengths) in table
     assert limits.EPOCH_CHARACTERS_MAX == limits.STREAM_CHARACTERS_MAX
+
+
+def test_messages_that_are_shown_can_be_read() -> None:
+    shown = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    assert len(shown) >= 2
+    for each in shown:
+        message = decode(each.encode())
+        assert message.timing is not None
+        assert not any(sample.code for sample in message.samples)
