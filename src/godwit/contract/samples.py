@@ -74,6 +74,11 @@ class Sample(msgspec.Struct, array_like=True, gc=False):
     """What was taken from the device's own time to get `time`, ns."""
 
     @property
+    def own_time(self) -> int | None:
+        """What the device said."""
+        return None if self.time is None else self.time + self.offset
+
+    @property
     def is_clock_wrong(self) -> bool:
         """Whether nothing is wrong with it but its time, which who knows the device's clock may put right."""
         return self.code == codes.TIME_IMPLAUSIBLE and self.time is not None

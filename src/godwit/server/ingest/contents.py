@@ -24,8 +24,6 @@ KEPT: Final = 64
 CHUNK: Final = 1_024
 ABOUT_NS: Final = 16 * 1_000_000_000
 """By so much a device that compares clocks may correct its own times."""
-SET_APART_NS: Final = 366 * 86_400 * 1_000_000_000
-"""A correction this large is of a clock that counts from boot, or from 1970: then our time is the one to compare."""
 # A word is, from the top: 18 bits of the number, 20 of the readings, 10 and 16 of the time.
 _NOTHING: Final = np.uint64(2**64 - 1)
 _NUMBER: Final = np.uint64(46)
@@ -81,7 +79,11 @@ class Contents:
             if index >= at and isinstance(text, str):
                 bits[index - at] = crc32(text.encode())
         starts = np.append(0, np.cumsum(rows[:-1, 4]))
-        time = _said(rows[:, 0], np.zeros(len(rows), np.int64), rows[:, 3])
+        offsets = np.zeros(len(rows), np.int64)
+        for row, offset in batch.offsets:
+            if row >= done:
+                offsets[row - done] = offset
+        time = _said(rows[:, 0], offsets, rows[:, 3])
         words = _words(rows[:, 1], np.array(batch.series[at:], np.int64), bits, starts, time)
         self._put(rows[:, 2].astype(np.int32), rows[:, 1], words)
         batch.entered_samples += len(rows)
@@ -128,12 +130,13 @@ def _verdict(sample: Sample, latest: int, *, has_content: bool, is_same: bool) -
 
 def time_said(sample: Sample) -> int | None:
     """Return the time of a sample by the device's clock, None where it has none."""
-    return sample.time
+    return sample.own_time
 
 
 def _said(time: NDArray[np.int64], offset: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return times as the devices said them; 0 where ours stands for it."""
-    return np.where(time == received, 0, np.where(np.abs(offset) < SET_APART_NS, time + offset, time))
+    said: NDArray[np.int64] = time + offset
+    return np.where(said == received, 0, said)
 
 
 def _words_of(numbers: NDArray[np.int64], samples: Sequence[Sample], series: dict[str, int]) -> tuple[Words, Words]:

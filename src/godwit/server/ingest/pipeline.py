@@ -348,7 +348,7 @@ class Pipeline:
         device_no = entry.device_no if entry.device_no >= 0 else self.directory.number(entry)
         numbers, track_no, tracks, received = fresh.numbers, fresh.track_no, fresh.tracks, arrival.received
         message = fresh.telemetry
-        before = newest = entry.newest.get(message.stream, 0)
+        before = newest = min(entry.newest.get(message.stream, 0), received)
         accepted = late = readings = 0
         for index, sample in enumerate(samples):
             if len(entry.series) + len(sample.values) > SERIES_PER_DEVICE_MAX:
@@ -453,11 +453,11 @@ class Pipeline:
 
 
 def _latest(samples: list[Sample], newest: int) -> int:
-    """Return the latest time of all that is not refused: a clock that is days ahead would be the newest for ever."""
+    """Return the latest time of all, by the device's clock, whatever becomes of the samples."""
     for sample in samples:
         time = sample.time
-        if time is not None and time > newest and not sample.code:
-            newest = time
+        if time is not None and time + sample.offset > newest:
+            newest = time + sample.offset
     return newest
 
 
