@@ -132,6 +132,7 @@ def test_a_clock_is_left_alone_while_its_offset_may_be_nothing_but_delay():
     assert rig.entry().clocks.filters[""].estimate.uncertainty > 4 * NS
     rig.send()
     assert {each for _, each, _ in rig.points()} == {0}
+    assert not rig.entry().clocks.report("a", rig.now).is_corrected
     rig.compare()
     rig.send()
     assert rig.points()[-1][1] == pytest.approx(-4 * NS, abs=DELAY)

@@ -19,7 +19,7 @@ class Device:
     def now(self):
         return self.road.now + self.offset
 
-    def send(self, seq, times, **more):
+    def send(self, seq, times, *, commit=True, **more):
         document = {
             "stream": "s", "epoch": "e", "seq": seq, "sentAt": self.now(),
             "samples": [{"timestamp": each, "readings": {"v": float(seq + at)}} for at, each in enumerate(times)],
@@ -27,8 +27,9 @@ class Device:
         if self.boot is not None:
             document |= {"clock": "uptime", "bootId": self.boot}
         arrival = self.road.send(document | more, peer=self.peer)
-        self.road.commit()
-        self.road.later(1)
+        if commit:
+            self.road.commit()
+            self.road.later(1)
         return arrival
 
     def compare(self, seq):
@@ -69,8 +70,10 @@ def test_what_is_corrected_twice_differently_is_the_same(road):
     device.offset += 20 * MS
     device.compare(3)
     device.send(2, times)
+    device.send(5, [device.now()], commit=False)
+    device.send(5, [device.now()])
     assert road.ledger().cloned == 0
-    assert road.ledger().duplicate == 1
+    assert road.ledger().duplicate == 2
 
 
 def test_a_clock_that_was_days_ahead_makes_nothing_late_once_it_is_corrected(road):
