@@ -70,8 +70,9 @@ def test_what_is_corrected_twice_differently_is_the_same(road):
     device.offset += 20 * MS
     device.compare(3)
     device.send(2, times)
-    device.send(5, [device.now()], commit=False)
-    device.send(5, [device.now()])
+    times = [device.now() - NS // 2]
+    device.send(5, times, commit=False)
+    device.send(5, times)
     assert road.ledger().cloned == 0
     assert road.ledger().duplicate == 2
 
