@@ -1,9 +1,11 @@
 """Does a person at a browser see what the devices say, as they say it, and nobody else see anything?"""
 
+import asyncio
 import http.client
 import json
 import re
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +14,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from godwit.device import Device
+from godwit.runtime.clock import SystemClock
 
 pytestmark = pytest.mark.real
 
@@ -128,6 +133,36 @@ def test_the_overview_tells_how_fresh_the_fleet_is_and_who_catches_up(visit: Vis
     # What it kept has been delivered: its newest sample is fresh.
     say(platform, "devices/was-away/telemetry", telemetry(level=2))
     expect(page.locator("#fresh")).to_contain_text("nobody catching up", timeout=4_000)
+
+
+def test_a_clock_that_is_wrong_stands_on_the_clocks_page(visit: Visit, platform: Any, tmp_path: Path) -> None:
+    page = visit.show("/clocks")
+    expect(page.locator("#rows")).to_contain_text("No clock was compared yet")
+    page.evaluate("window.notReloaded = true")
+
+    class Slow(SystemClock):
+        def now_ns(self) -> int:
+            return super().now_ns() - 90 * 10**9
+
+    async def live() -> None:
+        async with Device("slow-clock", port=platform.mqtt, spool=tmp_path / "spool", clock=Slow()) as device:
+            for _ in range(3):
+                await device.send(temperature=20.5)
+                await device.flush(10)
+                await asyncio.sleep(0.8)
+
+    thread = threading.Thread(target=asyncio.run, args=(live(),))  # Playwright has this one's loop
+    thread.start()
+    thread.join()
+    row = page.locator("#rows tr", has_text="slow-clock")
+    expect(row).to_contain_text("1 min 30 s behind", timeout=10_000)
+    expect(row).to_contain_text("corrected")
+    expect(page.locator("#charts .off")).to_have_count(1)
+    page.get_by_placeholder("Device id").fill("nothing")
+    expect(page.locator("#rows")).to_contain_text("Nothing matches")
+    assert page.evaluate("window.notReloaded") is True
+    page = visit.show("/devices/slow-clock")
+    expect(page.locator("#clock")).to_contain_text("1 min 30 s behind")
 
 
 def test_ranges_and_readings_are_chosen(visit: Visit, platform: Any) -> None:

@@ -14,6 +14,9 @@ class DeviceEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     device_id: str | None = None
     event_id: str | None = None
     timestamp: Time | None = None
+    uptime: int | None = None
+    """Instead of a timestamp, of a device that has none: ns since the boot `boot_id`."""
+    boot_id: str | None = None
     severity: str | None = None
     message: str | None = None
     details: dict[str, Any] | None = None

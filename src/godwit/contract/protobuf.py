@@ -4,6 +4,7 @@ The compiled descriptor stands beside the source as `telemetry.binpb`
 (`protoc --descriptor_set_out=telemetry.binpb telemetry.proto`), so that no generated code ties us to one release.
 """
 
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -24,11 +25,13 @@ from godwit.contract.samples import (
     check_identity,
     require_something,
     sift,
+    timing_of,
 )
-from godwit.contract.times import parse_time
+from godwit.contract.times import ImplausibleTimeError, parse_time, parse_uptime
 from godwit.contract.versions import check_version
 
 Extra = TypeVar("Extra", Location, Metadata)
+Reader = Callable[[object], tuple[int, bool]]
 _QUALITIES: Final = ("good", "uncertain", "bad")
 
 
@@ -57,7 +60,8 @@ def decode_protobuf(payload: bytes) -> Telemetry:
     check_version(said.schema_version)
     if len(said.samples) > SAMPLES_PER_MESSAGE_MAX:
         raise MalformedError(f"{len(said.samples)} samples", code=codes.TOO_MANY_READINGS)
-    samples = [_sample(each) for each in said.samples]
+    read = parse_uptime if said.clock == "uptime" else parse_time
+    samples = [_sample(each, read) for each in said.samples]
     gaps = [_gap(each) for each in said.gaps]
     if samples or not gaps:
         require_something(samples)
@@ -72,16 +76,26 @@ def decode_protobuf(payload: bytes) -> Telemetry:
         said.epoch or None,
         seq,
         said.message_id or None,
-        parse_time(said.sent_at)[0] if said.sent_at else None,
+        _sent_at(said, read) if said.sent_at else None,
         location,
         metadata,
         gaps=records_of(gaps, said.stream, said.epoch or None) if gaps else None,
+        timing=timing_of(said.clock, said.boot_id, list(said.sync) or None),
     )
 
 
 def _gap(said: Any) -> WireGap:
     stream = said.stream if said.HasField("stream") else None
     return WireGap(said.first, said.last, said.reason or UNKNOWN, stream, said.epoch or None)
+
+
+def _sent_at(said: Any, read: Reader) -> int:
+    try:
+        return read(said.sent_at)[0]
+    except ImplausibleTimeError as error:
+        if not said.HasField("seq"):
+            raise
+        return error.time
 
 
 def _location(said: Any) -> Location | None:
@@ -113,7 +127,7 @@ def _built(kind: type[Extra], fields: dict[str, Any]) -> Extra:
         raise MalformedError(str(error)[:200], code=codes.WRONG_TYPE) from None
 
 
-def _sample(said: Any) -> Sample:
+def _sample(said: Any, read: Reader) -> Sample:
     readings: dict[str, Reading] = {}
     for name, reading in said.readings.items():
         which, quality = reading.WhichOneof("value"), reading.quality
@@ -123,7 +137,12 @@ def _sample(said: Any) -> Sample:
             (_QUALITIES[quality] if 0 <= quality < 3 else str(quality)) if quality else None,
         )
     try:
-        time = parse_time(said.time)[0] if said.time else None
+        time = read(said.time)[0] if said.time else None
+    except ImplausibleTimeError as error:
+        sample = sift(error.time, readings)
+        if not sample.code:
+            sample.code, sample.detail = error.code, str(error)
+        return sample
     except MalformedError as error:
         return Sample(None, {}, code=error.code, detail=str(error))
     return sift(time, readings)

@@ -13,6 +13,7 @@ from godwit.contract import codes
 from godwit.contract.errors import MalformedError
 from godwit.contract.gaps import GapRecord
 from godwit.contract.limits import (
+    BOOT_ID_CHARACTERS_MAX,
     EPOCH_CHARACTERS_MAX,
     FIRMWARE_VERSION_CHARACTERS_MAX,
     INTEGER_MAX,
@@ -69,6 +70,30 @@ class Sample(msgspec.Struct, array_like=True, gc=False):
     detail: str = ""
     is_floats: bool = False
     """Whether all values are known to be floats, and finite."""
+    offset: int = 0
+    """What was taken from the device's own time to get `time`, ns."""
+
+    @property
+    def own_time(self) -> int | None:
+        """What the device said."""
+        return None if self.time is None else self.time + self.offset
+
+    @property
+    def is_clock_wrong(self) -> bool:
+        """Whether nothing is wrong with it but its time, which who knows the device's clock may put right."""
+        return self.code == codes.TIME_IMPLAUSIBLE and self.time is not None
+
+
+class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a message says of the clock that its times are of, where that is not simply UTC, or was compared."""
+
+    is_uptime: bool = False
+    """Times of samples and `sent_at` are ns since the boot `boot_id`."""
+    boot_id: str = ""
+    sync: tuple[int, ...] | None = None
+    """The four timestamps of an exchange; empty: only an answer is asked for."""
+    is_set: bool = False
+    """The clock was set, or may have been, since it was compared last."""
 
 
 class Telemetry(msgspec.Struct, array_like=True, gc=False):
@@ -86,6 +111,22 @@ class Telemetry(msgspec.Struct, array_like=True, gc=False):
     is_zoneless: bool = False
     gaps: list[GapRecord] | None = None
     """What the device has lost, of this or another stream."""
+    timing: Timing | None = None
+
+
+def timing_of(clock: object, boot_id: object, sync: object) -> Timing | None:
+    """Return what a message says of its clock, None where that is nothing we know. What is odd is passed over."""
+    is_uptime, is_set = clock == "uptime", clock == "set"
+    boot = str(boot_id) if is_uptime and isinstance(boot_id, str | int) else ""
+    if len(boot) > BOOT_ID_CHARACTERS_MAX or not boot.isprintable():
+        raise MalformedError(
+            f"bootId has at most {BOOT_ID_CHARACTERS_MAX} printable characters", code=codes.INVALID_NAME
+        )
+    told: tuple[int, ...] | None = None
+    if isinstance(sync, list):
+        is_four = len(sync) == 4 and all(INTEGER_MIN <= each <= INTEGER_MAX for each in sync)
+        told = tuple(sync) if is_four else ()
+    return Timing(is_uptime, boot, told, is_set) if is_uptime or is_set or told is not None else None
 
 
 def sample_of(time: int | None, readings: Mapping[str, object]) -> Sample:
@@ -144,7 +185,7 @@ def require_something(samples: list[Sample]) -> None:
     if not samples:
         raise MalformedError("the message holds no sample", code=codes.NO_READINGS)
     only = samples[0]
-    if len(samples) == 1 and only.code:
+    if len(samples) == 1 and only.code and not only.is_clock_wrong:
         raise MalformedError(only.detail, code=only.code)
 
 

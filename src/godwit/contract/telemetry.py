@@ -22,14 +22,16 @@ from godwit.contract.samples import (
     Reading,
     Sample,
     Telemetry,
+    Timing,
     Value,
     check_extras,
     check_identity,
     require_something,
     sample_of,
+    timing_of,
 )
 from godwit.contract.senml import decode_senml
-from godwit.contract.times import parse_time
+from godwit.contract.times import ImplausibleTimeError, parse_time, parse_uptime
 from godwit.contract.versions import SCHEMA_VERSION, check_version
 
 __all__ = ["Location", "Metadata", "Reading", "Sample", "Telemetry", "TelemetryData", "Value", "WireSample", "decode"]
@@ -48,6 +50,8 @@ class TelemetryData(msgspec.Struct, gc=False, rename="camel"):
     Native are `readings` (one instant) and `samples` (many); `sensors`, `data` and flat numbers beside an id are those
     of older devices. `seq` numbers samples within `(stream, epoch)`; a message carries the number of its first. `gaps`
     are samples that the device had to give up; they may come without any others.
+    With `clock` "uptime" all times are nanoseconds since the boot `bootId`; with "set" they are UTC of a clock that was
+    set since it was compared. `sync` echoes the four timestamps of a `telemetry/stored`, an empty one asks for it.
     """
 
     device_id: str | None = None
@@ -65,13 +69,23 @@ class TelemetryData(msgspec.Struct, gc=False, rename="camel"):
     location: Location | None = None
     metadata: Metadata | None = None
     gaps: list[WireGap] | None = None
+    # Numbers under these names are readings in the flat shape, as they were before the names had a meaning.
+    clock: str | float | int | bool | None = None
+    boot_id: str | float | int | bool | None = None
+    sync: list[int] | str | float | int | bool | None = None
     older_device_id: str | None = msgspec.field(name="device_id", default=None)
     sensor_id: str | None = msgspec.field(name="sensor_id", default=None)
 
 
 _decoder = msgspec.json.Decoder(TelemetryData)
 _BODY: Final = frozenset(("readings", "samples", "sensors", "data", "gaps"))
-_NOT_READINGS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(TelemetryData))
+_CLOCK: Final = ("clock", "bootId", "sync")
+_NOT_READINGS: Final = frozenset(
+    field.encode_name for field in msgspec.structs.fields(TelemetryData) if field.encode_name not in _CLOCK
+)
+Reader = Callable[[object], tuple[int, bool]]
+_READERS: Final[dict[object, Reader]] = {"uptime": parse_uptime}
+"""What reads the times of a message, by its `clock`; else they are UTC."""
 
 
 def decode(payload: bytes, content_type: str | None = None, codec: str | None = None, *, now: int = 0) -> Telemetry:
@@ -155,8 +169,12 @@ def _from_wire(wire: TelemetryData, listed: Sequence[WireSample | Sample] | None
     is_zoneless = False
     samples: list[Sample] = []
     time: int | None = None
+    read = _READERS.get(wire.clock, parse_time)
     if wire.timestamp is not None:
-        time, is_zoneless = parse_time(wire.timestamp)
+        try:
+            time, is_zoneless = read(wire.timestamp)
+        except ImplausibleTimeError as error:
+            return _from_wrong_clock(wire, listed, error)
     if wire.sensors is not None:
         samples.append(sample_of(time, wire.sensors))
     if wire.readings is not None:
@@ -165,13 +183,26 @@ def _from_wire(wire: TelemetryData, listed: Sequence[WireSample | Sample] | None
         samples.append(sample_of(time, wire.data))
     listed = wire.samples if listed is None else listed
     if listed is not None:
-        is_zoneless |= _take_listed(listed, time, samples)
+        is_zoneless |= _take_listed(listed, time, samples, read)
     if (len(samples) != 1 or samples[0].code) and (samples or not wire.gaps):
         require_something(samples)
     return _telemetry(wire, samples, is_zoneless)
 
 
-def _take_listed(listed: Sequence[WireSample | Sample], time: int | None, samples: list[Sample]) -> bool:
+def _from_wrong_clock(
+    wire: TelemetryData, listed: Sequence[WireSample | Sample] | None, fault: ImplausibleTimeError
+) -> Telemetry:
+    """Take a numbered message with an impossible time: who knows the device's clock may put it right."""
+    if wire.seq is None:
+        raise fault
+    message = _from_wire(msgspec.structs.replace(wire, timestamp=None), listed)
+    for each in message.samples:
+        if each.time is None and not each.code:
+            each.time, each.code, each.detail = fault.time, fault.code, str(fault)
+    return message
+
+
+def _take_listed(listed: Sequence[WireSample | Sample], time: int | None, samples: list[Sample], read: Reader) -> bool:
     """Append to `samples`; a sample without a time has the message's. Returns whether a time had no zone."""
     if len(listed) > SAMPLES_PER_MESSAGE_MAX:
         raise MalformedError(
@@ -180,7 +211,7 @@ def _take_listed(listed: Sequence[WireSample | Sample], time: int | None, sample
     has_zoneless = False
     for each in listed:
         if type(each) is WireSample:
-            sample, is_zoneless = _wire_sample(each, time)
+            sample, is_zoneless = _wire_sample(each, time, read)
             has_zoneless |= is_zoneless
             samples.append(sample)
         elif type(each) is Sample:  # a bad one already
@@ -188,11 +219,16 @@ def _take_listed(listed: Sequence[WireSample | Sample], time: int | None, sample
     return has_zoneless
 
 
-def _wire_sample(wire: WireSample, time: int | None) -> tuple[Sample, bool]:
+def _wire_sample(wire: WireSample, time: int | None, read: Reader) -> tuple[Sample, bool]:
     is_zoneless = False
     if wire.timestamp is not None:
         try:
-            time, is_zoneless = parse_time(wire.timestamp)
+            time, is_zoneless = read(wire.timestamp)
+        except ImplausibleTimeError as error:
+            sample = sample_of(error.time, wire.readings or {})
+            if not sample.code:
+                sample.code, sample.detail = error.code, str(error)
+            return sample, False
         except MalformedError as error:
             return Sample(None, {}, code=error.code, detail=str(error)), False
     return sample_of(time, wire.readings or {}), is_zoneless
@@ -207,7 +243,8 @@ def _from_flat(wire: TelemetryData, tree: dict[str, Any]) -> Telemetry:
     }
     if not readings:
         raise MalformedError("no readings, samples, sensors, data or numbers were found", code=codes.UNKNOWN_SHAPE)
-    time, is_zoneless = parse_time(wire.timestamp) if wire.timestamp is not None else (None, False)
+    read = _READERS.get(wire.clock, parse_time)
+    time, is_zoneless = read(wire.timestamp) if wire.timestamp is not None else (None, False)
     sample = sample_of(time, readings)
     if sample.code:
         raise MalformedError(sample.detail, code=sample.code)
@@ -217,10 +254,13 @@ def _from_flat(wire: TelemetryData, tree: dict[str, Any]) -> Telemetry:
 def _telemetry(wire: TelemetryData, samples: list[Sample], is_zoneless: bool) -> Telemetry:  # noqa: FBT001
     device_id = wire.device_id or wire.older_device_id or wire.sensor_id
     is_plain = wire.seq is None and wire.message_id is None and wire.stream is None and wire.epoch is None
+    timing: Timing | None = None
+    if wire.clock is not None or wire.sync is not None:
+        timing = timing_of(wire.clock, wire.boot_id, wire.sync)
+    sent_at = _sent_at(wire, timing) if wire.sent_at is not None else None
     if is_plain and wire.gaps is None:
-        sent_at = parse_time(wire.sent_at)[0] if wire.sent_at is not None else None
         return Telemetry(
-            device_id, samples, "", None, None, None, sent_at, wire.location, wire.metadata, is_zoneless
+            device_id, samples, "", None, None, None, sent_at, wire.location, wire.metadata, is_zoneless, None, timing
         )  # fmt: skip
     epoch = wire.epoch
     if epoch is not None and not isinstance(epoch, str):
@@ -235,12 +275,22 @@ def _telemetry(wire: TelemetryData, samples: list[Sample], is_zoneless: bool) ->
         epoch,
         wire.seq,
         wire.message_id,
-        parse_time(wire.sent_at)[0] if wire.sent_at is not None else None,
+        sent_at,
         wire.location,
         wire.metadata,
         is_zoneless,
         records_of(wire.gaps, wire.stream, epoch) if wire.gaps else None,
+        timing,
     )
+
+
+def _sent_at(wire: TelemetryData, timing: Timing | None) -> int:
+    try:
+        return (parse_uptime if timing is not None and timing.is_uptime else parse_time)(wire.sent_at)[0]
+    except ImplausibleTimeError as error:
+        if wire.seq is None:
+            raise
+        return error.time  # how wrong the clock is will be told by the answer
 
 
 def _name_device(wire: TelemetryData) -> TelemetryData:

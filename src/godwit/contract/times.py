@@ -18,6 +18,12 @@ EARLIEST_NS: Final = 946_684_800 * NS
 LATEST_NS: Final = 4_102_444_800 * NS
 """2100-01-01."""
 
+UPTIME_NS_MAX: Final = 2**62
+CLOCK_NS_MIN: Final = -(2**61)
+"""1896. What a clock says that is further off, on either side, is no time; differences of the others fit 64 bits."""
+CLOCK_NS_MAX: Final = 2**63 - 2**60
+"""2225."""
+
 _RFC_3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,18}))?(?:([Zz])|([+-])(\d\d):?(\d\d))?", re.ASCII
 )
@@ -27,6 +33,16 @@ _known: dict[str, tuple[int, bool]] = {}
 """What whole seconds mean, as they were written: the devices of a fleet send the same ones."""
 _seconds: dict[str, int] = {}
 """Nanoseconds of `YYYY-MM-DDTHH:MM:SS`, for times with a fraction."""
+
+
+class ImplausibleTimeError(MalformedError):
+    """A time can be read, and is none of this century; `time` is what it says, ns since 1970."""
+
+    code = codes.TIME_IMPLAUSIBLE
+
+    def __init__(self, message: str, time: int) -> None:
+        super().__init__(message)
+        self.time = time
 
 
 def parse_time(value: object) -> tuple[int, bool]:
@@ -41,6 +57,13 @@ def parse_time(value: object) -> tuple[int, bool]:
     if type(value) is float:
         return _plausible(_scale_float(value), value), False
     raise MalformedError("a time is a text (RFC 3339) or a number", code=codes.TIME_MALFORMED)
+
+
+def parse_uptime(value: object) -> tuple[int, bool]:
+    """Return (nanoseconds since boot, False). Raises MalformedError with `time-malformed`."""
+    if type(value) is int and 0 <= value < UPTIME_NS_MAX:
+        return value, False
+    raise MalformedError("an uptime is a whole number of nanoseconds since boot", code=codes.TIME_MALFORMED)
 
 
 def nanoseconds(seconds: float) -> int:
@@ -60,7 +83,9 @@ def nanoseconds(seconds: float) -> int:
 def _plausible(time: int, said: object) -> int:
     if not EARLIEST_NS <= time < LATEST_NS:
         text = "the number" if isinstance(said, int) and said.bit_length() > 128 else repr(said)
-        raise MalformedError(f"{text[:64]} is not between 2000 and 2100", code=codes.TIME_IMPLAUSIBLE)
+        if not CLOCK_NS_MIN <= time < CLOCK_NS_MAX:
+            raise MalformedError(f"{text[:64]} is not between 2000 and 2100", code=codes.TIME_IMPLAUSIBLE)
+        raise ImplausibleTimeError(f"{text[:64]} is not between 2000 and 2100", time)
     return time
 
 

@@ -23,11 +23,13 @@ from godwit.contract.notices import Notice
 from godwit.contract.samples import Location, Metadata, Reading, Value
 from godwit.contract.status import DeviceError, DeviceStatus
 from godwit.contract.times import parse_time
+from godwit.device.clock import is_believable
 from godwit.device.health import Machine
 from godwit.device.link import Address, Link
 from godwit.device.power import ALWAYS_ON, PowerPolicy
 from godwit.device.streams import EVENTS, MAIN, STREAM_EVENTS, STREAM_MAIN, Sent, Stream
 from godwit.device.telemetry import encode_event, encode_readings
+from godwit.device.timekeeper import Timekeeper
 from godwit.device.uplink import Uplink
 from godwit.device.watchdog import Watchdog
 from godwit.runtime.clock import Clock, SystemClock
@@ -119,12 +121,14 @@ class Device:
         if self._spool.trouble:
             log.warning("%s", self._spool.trouble)
             self.report("spool", self._spool.trouble)
+        self._times = Timekeeper(self._clock, self._spool)
         self._uplink = Uplink(
-            self._spool, self._streams.values(), compression=self._compression, fields=self._message_fields
-        )
+            self._spool, self._streams.values(), compression=self._compression, run=self._times.run,
+            place=self._times.place, fields=self._message_fields,
+        )  # fmt: skip
         self._link = Link(
             self.device_id, self._address, self, self._spool, self._uplink, power=self._power,
-            status_every_s=self._health_every_s, clock=self._clock, chance=self._chance,
+            status_every_s=self._health_every_s, clock=self._clock, times=self._times, chance=self._chance,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(each) for each in (self._link.run(), self._watchdog.run())]
@@ -156,6 +160,7 @@ class Device:
                 if not waiter[2].done():
                     waiter[2].set_exception(UnavailableError("the device was closed; the sample is in its spool"))
                     waiter[2].exception()
+        self._times.keep()
         await asyncio.to_thread(self._spool.close)
 
     # ------------------------------------------------------------------ what the application does
@@ -231,7 +236,8 @@ class Device:
     def report(self, code: str, message: str = "", severity: str | None = None) -> None:
         """Say that something is wrong: it is in the status until `clear`. At most 20 are kept, the newest."""
         self.errors.pop(code, None)
-        self.errors[code] = DeviceError(code, message, timestamp=self._clock.now_ns(), severity=severity)
+        now = self._clock.now_ns()
+        self.errors[code] = DeviceError(code, message, timestamp=now if is_believable(now) else None, severity=severity)
         while len(self.errors) > ERRORS_MAX:
             del self.errors[next(iter(self.errors))]
 
@@ -260,10 +266,8 @@ class Device:
         return self._spool.gaps()
 
     def _stamp(self, at: Time) -> int:
-        """Return the time of a sample, ns UTC."""
-        if at is None:
-            return self._clock.now_ns()
-        return parse_time(at)[0]
+        """Return the stamp of a sample."""
+        return self._times.stamp() if at is None else parse_time(at)[0]
 
     # ------------------------------------------------------------------ what the link asks of it
 
@@ -296,16 +300,18 @@ class Device:
         """Return a status message."""
         said = DeviceStatus(
             state,
-            timestamp=None if reason == "lost" else self._clock.now_ns(),  # a will does not know when
-            health=self._machine.look(spool_depth=self._spool.depth.items, clock_offset=None) if with_health else None,
+            timestamp=None if reason == "lost" else self._times.utc(),  # a will does not know when
+            health=self._machine.look(spool_depth=self._spool.depth.items, clock_offset=self._times.offset_s)
+            if with_health
+            else None,
             errors=list(self.errors.values()) or None,
             firmware_version=self.metadata.firmware_version,
             reason=reason,
         )
         return msgspec.json.encode(said)
 
-    def _message_fields(self) -> dict[str, object]:
-        fields: dict[str, object] = {"sentAt": self._clock.now_ns()}
+    def _message_fields(self, boot_id: str) -> dict[str, object]:
+        fields = self._times.fields(boot_id)
         metadata = {key: value for key, value in msgspec.to_builtins(self.metadata).items() if value is not None}
         if metadata:
             fields["metadata"] = metadata

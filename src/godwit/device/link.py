@@ -18,6 +18,7 @@ from godwit.contract.notices import GapWanted, Notice
 from godwit.contract.topics import Channel, DeviceTopic, topics_for
 from godwit.device.power import PowerPolicy, Waiting
 from godwit.device.reconnect import Plan, Reconnect
+from godwit.device.timekeeper import Timekeeper
 from godwit.device.uplink import REFUSED_FROM, Uplink
 from godwit.mqtt import packets as p
 from godwit.mqtt.client import MqttClient
@@ -82,13 +83,14 @@ class Link:
         power: PowerPolicy,
         status_every_s: float | None,
         clock: Clock,
+        times: Timekeeper,
         chance: Callable[[], float],
     ) -> None:
         self.device_id = device_id
         self._address, self._owner = address, owner
         self._spool, self._uplink, self._power = spool, uplink, power
         self._status_every_s = status_every_s
-        self._clock, self._chance = clock, chance
+        self._clock, self._times, self._chance = clock, times, chance
         self._topics = topics_for("native")
         self.trouble = "not connected yet"
         """Empty while we are connected, else why not."""
@@ -178,7 +180,7 @@ class Link:
         urgent = self._power.urgent_priority
         return Waiting(
             samples=depth.items,
-            oldest_s=0.0 if depth.oldest is None else max(0.0, self._clock.now_ns() / 1e9 - depth.oldest / 1e9),
+            oldest_s=0.0 if depth.oldest is None else self._times.age_s(depth.oldest),
             has_urgent=urgent is not None and self._uplink.has_urgent(urgent),
             quiet_s=0.0 if self._uplink.under_way else now - self._last_word,
             off_s=0.0 if self._client is not None else max(1e-9, now - self._off_since),
@@ -341,7 +343,9 @@ class Link:
         if topic is None:
             return
         if topic.channel is Channel.TELEMETRY_STORED:
-            self._uplink.stored(stored.decode(publish.payload))
+            told = stored.decode(publish.payload)
+            self._times.told(told)
+            self._uplink.stored(told)
             self._owner.settled()
         elif topic.channel is Channel.NOTICES:
             notice = notices.decode(publish.payload)

@@ -96,9 +96,13 @@ def encode_event(
         raise MalformedError(f"the event cannot be sent: {error}", code="wrong-type") from None
 
 
-def number_event(item: bytes, epoch: str, seq: int) -> bytes:
-    """Return an event with the id under which the server knows it again."""
-    return cbor2.dumps({"eventId": f"{epoch}-{seq}", **cbor2.loads(item)})
+def number_event(item: bytes, epoch: str, seq: int, time: int, boot_id: str = "") -> bytes:
+    """Return an event with the id under which the server knows it again; `time` is UTC, or of a boot."""
+    said = {"eventId": f"{epoch}-{seq}", **cbor2.loads(item)}
+    if boot_id:
+        del said["timestamp"]
+        return cbor2.dumps({**said, "uptime": time, "bootId": boot_id})
+    return cbor2.dumps({**said, "timestamp": time})
 
 
 def follow_each_other(numbers: Sequence[int]) -> int:

@@ -6,13 +6,14 @@ numbers tell the server what it has already. Time is in seconds of any clock tha
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from godwit.contract.compression import Compression, compress
 from godwit.contract.gaps import DELETED
 from godwit.contract.stored import StoredUpTo
 from godwit.contract.topics import Channel
+from godwit.device.clock import Placed, Run
 from godwit.device.streams import Stream
 from godwit.device.telemetry import encode_gaps, encode_message, follow_each_other, number_event
 from godwit.mqtt import reasons
@@ -87,7 +88,11 @@ class _Lane:
 
 
 class Uplink:
-    """See the module. `fields` gives more fields of a telemetry message, like `sentAt`, when one is made."""
+    """See the module. `run`, `place` and `fields` know what time it is: see `DeviceClock`.
+
+    `run` makes times of the first stamps, `place` of one, as well as it can; `fields` gives more fields of a message
+    that is made now, like `sentAt`.
+    """
 
     def __init__(
         self,
@@ -95,7 +100,9 @@ class Uplink:
         streams: Iterable[Stream],
         *,
         compression: Compression = Compression.DEFLATE,
-        fields: Callable[[], Mapping[str, object]] = dict,
+        run: Callable[[Sequence[int]], Run] = lambda stamps: Run("", list(stamps)),
+        place: Callable[[int], Placed] = lambda stamp: Placed("", stamp),
+        fields: Callable[[str], Mapping[str, object]] = lambda _boot_id: {},
         window: int = WINDOW,
     ) -> None:
         self._spool = spool
@@ -104,7 +111,7 @@ class Uplink:
         self._by_number: dict[int, tuple[_Lane, _Batch]] = {}
         self._number = 0
         self._compression = compression
-        self._fields = fields
+        self._run, self._place, self._fields = run, place, fields
         self._window = window
         self._is_open = False
         self._is_promised = False
@@ -261,12 +268,15 @@ class Uplink:
     def _message(self, lane: _Lane, items: list[Item], now: float, *, again: bool) -> Message:
         stream = lane.stream
         items = items[: follow_each_other([each.seq for each in items])]
+        run = self._run([each.time for each in items])
+        items = items[: len(run.times)]
         first, last = items[0].seq, items[-1].seq
         if stream.channel is Channel.EVENTS:
-            payload = number_event(items[0].payload, lane.track.epoch, first)
+            placed = self._place(items[0].time)
+            payload = number_event(items[0].payload, lane.track.epoch, first, placed.time, placed.boot_id)
         else:
-            samples = ((each.time, each.payload) for each in items)
-            payload = encode_message(stream.name, lane.track.epoch, first, samples, self._fields())
+            samples = zip(run.times, (each.payload for each in items), strict=True)
+            payload = encode_message(stream.name, lane.track.epoch, first, samples, self._fields(run.boot_id))
         if len(payload) >= COMPRESSED_FROM:
             payload = compress(payload, self._compression)
         self._number += 1

@@ -3,6 +3,7 @@
 Cores take `now` as an argument and need none of this; shells and rooms take a `Clock`.
 """
 
+import sys
 import time
 from typing import Final, Protocol
 
@@ -10,7 +11,7 @@ NS: Final = 1_000_000_000
 
 
 class Clock(Protocol):
-    """Two clocks: the time of day, which may be set, and one that only goes on."""
+    """The time of day, which may be set, and two clocks that only go on."""
 
     def now_ns(self) -> int:
         """Return the time of day, ns UTC since 1970."""
@@ -18,6 +19,10 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Return seconds since some moment, never going back."""
+        ...
+
+    def uptime_ns(self) -> int:
+        """Return ns since the machine was started, those included that it slept through."""
         ...
 
 
@@ -31,6 +36,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Return seconds since some moment, never going back."""
         return time.monotonic()
+
+    def uptime_ns(self) -> int:
+        """Return ns since the machine was started, those included that it slept through (on Linux)."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic_ns()
 
 
 class VirtualClock:
@@ -47,6 +56,10 @@ class VirtualClock:
     def monotonic_s(self) -> float:
         """Return seconds since the clock was made."""
         return self._elapsed_ns / NS
+
+    def uptime_ns(self) -> int:
+        """Return ns since the clock was made."""
+        return self._elapsed_ns
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

@@ -140,8 +140,9 @@ class Server:
             settings, self._topics, self._board, self._certificate, self._trace
         )
         self._ingest = Ingest(
-            self._store, self._directory, self._topics, self._road.presence, self._live, trace=self._trace
-        )
+            self._store, self._directory, self._topics, self._road.presence, self._live, trace=self._trace,
+            clock_threshold_ns=settings.clock_error_ms_max * 1_000_000,
+        )  # fmt: skip
         self._ingest.pipeline.room = QuarantineRoom(
             total=settings.quarantine_bytes_max,
             tenant=settings.quarantine_bytes_max // 2,

@@ -80,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_retained_bytes_max: int = 0
     quarantine_bytes_max: int = 1_073_741_824
     quarantine_device_bytes_max: int = 16_777_216
+    clock_error_ms_max: int = 1_000
 
 
 class Loaded(msgspec.Struct, frozen=True):

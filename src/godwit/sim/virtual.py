@@ -129,6 +129,10 @@ class LoopClock:
         """Return seconds since the world began, as this machine counts them."""
         return self._loop.time() * (1 + self.drift_ppm / 1e6)
 
+    def uptime_ns(self) -> int:
+        """Return ns since the world began: its machines are started with it."""
+        return round(self.monotonic_s() * NS)
+
 
 def run(loop: VirtualLoop, work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end, then end what is left, as `asyncio.run` does."""

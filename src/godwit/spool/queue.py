@@ -338,6 +338,17 @@ class Spool:
             lane = self._lane(stream)
             return lane.next - 1 if lane is not None else -1
 
+    # ------------------------------------------------------------------ notes
+
+    def noted(self, name: str) -> str:
+        """Return what was noted under a name, or the empty string."""
+        with self._lock:
+            return self._store.get(f"note-{name}")
+
+    def note(self, name: str, text: str) -> None:
+        """Keep a text beside the items; raises as `append` does."""
+        self._change(lambda: self._store.put(f"note-{name}", text))
+
     # ------------------------------------------------------------------ durability
 
     def sync(self) -> None:

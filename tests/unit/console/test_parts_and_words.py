@@ -8,12 +8,13 @@ import pytest
 
 from godwit.contract import codes
 from godwit.contract.telemetry import Metadata
-from godwit.server.console import parts, theme, words
+from godwit.server.console import clock_parts, parts, theme, words
 from godwit.server.console.curves import PUSHED_MAX, batch, custom_window, window_of
 from godwit.server.console.device_parts import CLONE_NS, Facts, clone_banner, gaps_table, render
 from godwit.server.console.pages.devices import Wanted, wanted_from
 from godwit.server.console.pages.quarantine import render_sheet
 from godwit.server.console.reasons import REASONS
+from godwit.server.ingest.clock_report import ClockReport
 from godwit.server.ingest.door import Clone, DeviceLedger, Gap, Latest, RawMessage
 from godwit.server.registry.model import Device, Location, Presence
 from godwit.server.telemetry.live import Reading
@@ -45,8 +46,12 @@ def test_nothing_that_a_device_says_becomes_markup() -> None:
         raw=[RawMessage(1, EVIL, EVIL.encode(), EVIL)],
         events=[Document(1, "events", 1, 1, b'{"event": "<script>", "message": "<script>"}')],
         said=Metadata(firmware_version=EVIL, battery_level=9.4, signal_strength=-61.0, uptime=90.0),
+        clock=ClockReport(EVIL, "uptime", EVIL, 1, None, 1, 1.0, 1.0, 9, 1, 1, -7_000_000_000, is_corrected=False),
     )
-    shown = "".join(render(facts).values())
+    assert facts.clock is not None
+    shown = clock_parts.row(facts.clock)
+    shown += "".join(render(facts).values())
+    assert "7.0 s back" in shown
     shown += render_sheet(Quarantined(1, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, 1, EVIL.encode(), 0))
     assert "9 %" in shown
     assert "-61 dBm" in shown

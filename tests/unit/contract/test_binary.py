@@ -11,7 +11,7 @@ import pytest
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
 from godwit.contract.protobuf import message_class
-from godwit.contract.samples import Location, Metadata
+from godwit.contract.samples import Location, Metadata, Timing
 from godwit.contract.telemetry import decode
 
 SECOND = 1_000_000_000
@@ -122,6 +122,20 @@ def test_protobuf() -> None:
     assert (first.time, first.values, first.units, first.qualities) == (T, {"t": 23.5}, {"t": "Cel"}, {"t": 1})
     assert (second.time, second.values) == (None, {"n": -(2**63), "b": False, "x": "on"})
     assert [sample.code for sample in bad] == [codes.TIME_IMPLAUSIBLE, codes.NOT_FINITE, codes.WRONG_TYPE]
+
+
+def test_protobuf_that_counts_from_boot() -> None:
+    said = message_class()(
+        seq=0, epoch="e", clock="uptime", boot_id="b", sent_at=9, sync=[1, 2, 3, 4], samples=[{"time": 7}]
+    )
+    said.samples[0].readings["t"].number = 1
+    message = decode(said.SerializeToString(), PROTOBUF)
+    assert message.timing == Timing(is_uptime=True, boot_id="b", sync=(1, 2, 3, 4))
+    assert (message.sent_at, message.samples[0].time, message.samples[0].code) == (9, 7, "")
+    said.clock = ""
+    message = decode(said.SerializeToString(), PROTOBUF)
+    assert message.samples[0].is_clock_wrong
+    assert message.sent_at == 9 * 10**9
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from godwit.contract import codes, limits, notices, telemetry
+from godwit.contract.telemetry import decode
 from godwit.contract.topics import Channel
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "contract.md").read_text()
@@ -40,3 +41,13 @@ def test_gap_records_and_notices_that_are_shown_can_be_read() -> None:
     assert {notices.decode(each).code for each in said} == {notices.GAP_WANTED, notices.CLONE_DETECTED}
     assert all(notices.details_of(notices.decode(each)) for each in said)
     assert any(telemetry.decode(each).gaps for each in shown if each not in said)
+
+
+def test_messages_about_clocks_that_are_shown_can_be_read() -> None:
+    clocks = PAGE.partition("## Clocks")[2].partition("\n## ")[0]
+    shown = re.findall(r"```json\n(.*?)```", clocks, re.DOTALL)
+    assert len(shown) >= 2
+    for each in shown:
+        message = decode(each.encode())
+        assert message.timing is not None
+        assert not any(sample.code for sample in message.samples)

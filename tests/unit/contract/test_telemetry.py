@@ -7,7 +7,7 @@ import pytest
 
 from godwit.contract import codes
 from godwit.contract.errors import MalformedError
-from godwit.contract.samples import Location, Metadata
+from godwit.contract.samples import Location, Metadata, Timing
 from godwit.contract.telemetry import SCHEMA_VERSION, UPCASTERS, decode
 
 SECOND = 1_000_000_000
@@ -214,3 +214,49 @@ def test_content_types_and_codecs() -> None:
     assert refusal(SEED, None, "cbor") == codes.MALFORMED_CBOR
     assert refusal(SEED, "application/protobuf") == codes.MALFORMED_PROTOBUF
     assert refusal(SEED, "application/senml+json") == codes.MALFORMED_SENML
+
+
+def test_an_uptime_is_nanoseconds_since_a_boot() -> None:
+    message = decode(
+        said(
+            epoch="e", seq=0, clock="uptime", bootId="b1", sentAt=9_000_000_000, timestamp=5,
+            samples=[{"timestamp": 7, "readings": {"t": 1.0}}, {"readings": {"t": 2.0}}, {"timestamp": "1970-01-01"}],
+        )
+    )  # fmt: skip
+    assert message.timing == Timing(is_uptime=True, boot_id="b1")
+    assert message.sent_at == 9_000_000_000
+    assert [(each.time, each.code) for each in message.samples] == [(7, ""), (5, ""), (None, codes.TIME_MALFORMED)]
+
+
+@pytest.mark.parametrize(
+    ("sync", "told"),
+    [
+        ([1, 2, 3, 4], (1, 2, 3, 4)), ([], ()), ([1, 2], ()), ([1, 2, 3, 2**63], ()), ("soon", None), (5, None),
+        (True, None),
+    ],
+)  # fmt: skip
+def test_what_is_odd_about_an_exchange_is_passed_over_and_costs_no_reading(sync: object, told: object) -> None:
+    message = decode(said(epoch="e", seq=0, sync=sync, readings={"t": 1}))
+    assert (message.timing.sync if message.timing else None) == told
+    assert message.samples[0].values == {"t": 1}
+
+
+def test_names_that_have_a_meaning_now_are_still_readings_of_flat_devices() -> None:
+    flat = b'{"sensor_id": "s", "clock": 1200, "sync": 1, "bootId": 3, "timestamp": 1705314600}'
+    assert decode(flat).samples[0].values == {"clock": 1200, "sync": 1, "bootId": 3}
+    assert decode(b'{"sensors": {"t": 1}, "clock": "ok"}').timing is None
+
+
+def test_a_numbered_sample_with_an_impossible_time_waits_for_who_knows_the_clock() -> None:
+    message = decode(said(epoch="e", seq=0, timestamp="1970-01-01T00:00:09Z", sentAt=5, readings={"t": 1}))
+    (sample,) = message.samples
+    assert (sample.time, sample.code, sample.is_clock_wrong) == (9 * 10**9, codes.TIME_IMPLAUSIBLE, True)
+    assert message.sent_at == 5 * 10**9
+    listed = decode(
+        said(
+            epoch="e", seq=0, timestamp="2150-01-01T00:00:00Z",
+            samples=[{"readings": {"t": 1}}, {"timestamp": T, "readings": {"t": 1}}, {"timestamp": 4, "readings": {}}],
+        )
+    )  # fmt: skip
+    assert [each.code for each in listed.samples] == [codes.TIME_IMPLAUSIBLE, "", codes.NO_READINGS]
+    assert [each.is_clock_wrong for each in listed.samples] == [True, False, False]

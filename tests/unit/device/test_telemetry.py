@@ -63,8 +63,10 @@ def test_what_the_server_would_refuse_is_refused_here(readings: dict, code: str)
 
 def test_events() -> None:
     item = encode_event("boot", time=T, severity="info", message=None, details={"n": 1})
-    said = events.decode(number_event(item, "e9", 7))
+    said = events.decode(number_event(item, "e9", 7, T))
     assert (said.event, said.event_id, said.timestamp, said.details) == ("boot", "e9-7", T, {"n": 1})
+    said = events.decode(number_event(item, "e9", 7, 5_000, "b1"))
+    assert (said.timestamp, said.uptime, said.boot_id) == (None, 5_000, "b1")
     with pytest.raises(MalformedError):
         encode_event("boot", time=T, details={"x": object()})
 

@@ -94,6 +94,16 @@ def test_texts_and_large_integers_come_back_exactly(store: TelemetryStore) -> No
     assert store.buckets([0], T0, T0 + 9 * S, S, ["count"]).columns["count"].tolist() == [1]
 
 
+def test_the_devices_own_time_is_kept_beside_a_corrected_one(store: TelemetryStore) -> None:
+    points = points_of((0, 1, 1.0), (0, 2, 2.0), (1, 3, 3.0))
+    fields = {name: getattr(points, name) for name in points.__struct_fields__}
+    fields["offset"] = np.array([0, -3_600 * S, 5 - T0], np.int64)
+    store.commit(Commit(1, Points(**fields), DEVICES, SERIES))
+    store.commit(Commit(2, points_of((0, 4, 4.0))))
+    found = store.range([0, 1], T0, T0 + 9 * S)
+    assert found.offset.tolist() == [0, -3_600 * S, 5 - T0, 0]
+
+
 def test_buckets(store: TelemetryStore) -> None:
     rows = [(0, second, float(second)) for second in range(10)] + [(2, 1, 100.0)]
     store.commit(Commit(1, points_of(*rows), DEVICES, SERIES))

@@ -9,7 +9,7 @@ from godwit import __version__
 from godwit.server.api import problems
 from godwit.server.api.access import TokenDoor, refuse_unknown_queries
 from godwit.server.api.encoder import Encoders
-from godwit.server.api.routes import broker, devices, health, live, quarantine, telemetry, trace, types
+from godwit.server.api.routes import broker, clocks, devices, health, live, quarantine, telemetry, trace, types
 from godwit.server.platform import Platform
 
 _ABOUT = (
@@ -24,7 +24,7 @@ def create_api(platform: Platform, tokens: TokenDoor, encoders: Encoders) -> Fas
     app.state.platform, app.state.tokens, app.state.encoders = platform, tokens, encoders
     problems.install(app)
     strict = [Depends(refuse_unknown_queries)]
-    for each in (health, broker, devices, telemetry, types, quarantine):
+    for each in (health, broker, devices, telemetry, clocks, types, quarantine):
         app.include_router(each.router, dependencies=strict)
     app.include_router(live.router)
     app.include_router(trace.router)

@@ -49,16 +49,20 @@ def named(series: NDArray[np.int32], names: dict[int, str]) -> Coded:
 
 
 def points_table(points: Points, names: dict[int, str]) -> Table:
-    """Return points as rows of time, reading, value, quality, seq."""
-    return Table(
-        {
-            "time": points.time,
-            "reading": named(points.series, names),
-            "value": points.value if not points.kind.any() else values_of(points),
-            "quality": Coded(points.quality.astype(np.int32), list(QUALITIES)),
-            "seq": points.seq,
-        }
-    )
+    """Return points as rows of time, reading, value, quality, seq; with `offset` where any time was corrected.
+
+    The device's own time is `time` plus `offset` (ns).
+    """
+    columns = {
+        "time": points.time,
+        "reading": named(points.series, names),
+        "value": points.value if not points.kind.any() else values_of(points),
+        "quality": Coded(points.quality.astype(np.int32), list(QUALITIES)),
+        "seq": points.seq,
+    }
+    if points.offset.any():
+        columns["offset"] = points.offset
+    return Table(columns)
 
 
 def values_of(points: Points) -> list[float | int | bool | str | None]:

@@ -5,8 +5,10 @@ from typing import Final, NamedTuple
 
 from godwit.contract.telemetry import Metadata
 from godwit.server.console import parts, words
+from godwit.server.console.clock_parts import device_clock
 from godwit.server.console.pages.devices import lifecycle_badge, place
 from godwit.server.console.reasons import reason
+from godwit.server.ingest.clock_report import ClockReport
 from godwit.server.ingest.door import DeviceLedger, Gap, Latest, RawMessage
 from godwit.server.registry.model import Device, Presence
 from godwit.server.telemetry.model import Document
@@ -33,6 +35,7 @@ class Facts(NamedTuple):
     events: list[Document]
     said: Metadata | None
     """What it says of itself beside its readings."""
+    clock: ClockReport | None
 
 
 def render(facts: Facts) -> dict[str, str]:
@@ -44,6 +47,7 @@ def render(facts: Facts) -> dict[str, str]:
         "health": _health(facts.presence),
         "ledger": account(facts.ledger),
         "gaps": gaps_table(facts.gaps),
+        "clock": device_clock(facts.clock),
         "about": _about(facts.device, facts.said),
         "raw": last_messages(facts.raw),
         "events": _events(facts.events),

@@ -23,6 +23,7 @@ _PAGES: Final = (
     ("/", "overview", "Overview"),
     ("/devices", "devices", "Devices"),
     ("/quarantine", "quarantine", "Quarantine"),
+    ("/clocks", "clocks", "Clocks"),
     ("/broker", "broker", "Broker"),
 )
 

@@ -60,9 +60,13 @@ REASONS: Final[dict[str, Reason]] = {
         "Tenant, location or type in the topic differ from the registry.", "Correct the one that is wrong, then replay."
     ),
     codes.TIME_MALFORMED: Reason("A timestamp can not be read.", "Use RFC 3339, or a number since 1970."),
-    codes.TIME_IMPLAUSIBLE: Reason("A timestamp lies too far in the past to be true.", "Set the device's clock."),
+    codes.TIME_IMPLAUSIBLE: Reason(
+        "A timestamp lies too far off to be true.",
+        "Set the device's clock. If it has been compared since (see Clocks), replay: it is corrected.",
+    ),
     codes.TIME_IN_FUTURE: Reason(
-        "A timestamp lies in the future.", "Set the device's clock. Replay once that time has passed."
+        "A timestamp lies in the future.",
+        "Set the device's clock. Replay once it has been compared (see Clocks), or that time has passed.",
     ),
     codes.OUT_OF_RANGE: Reason(
         "A value is outside the range that the device type declares.",

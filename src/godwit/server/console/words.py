@@ -54,6 +54,18 @@ def about(seconds: float) -> str:
     return f"{number} {unit_of}" if int(number) > 2 else " ".join((number, unit_of, *rest))
 
 
+def duration(nanoseconds: float) -> str:
+    """Return a length of time with as many digits as matter: 12 ms, 3.2 s, 2 h 5 min."""
+    size = abs(nanoseconds)
+    if size < 1e6:
+        return f"{size / 1e3:.0f} µs"
+    if size < 0.9995e9:
+        return f"{size / 1e6:.0f} ms"
+    if size < 59.95e9:
+        return f"{size / 1e9:.1f} s"
+    return span(size / 1e9)
+
+
 def unit(code: str) -> str:
     """Return a unit as people write it."""
     return _UNITS.get(code, code)

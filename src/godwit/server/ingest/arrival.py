@@ -53,6 +53,8 @@ class Arrival(msgspec.Struct):
     accepted: int = 0
     """Samples."""
     duplicate: int = 0
+    wants_times: bool = False
+    """Whether its sender compares clocks: it is to be answered whatever the QoS."""
 
 
 class Intake(Protocol):

@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from godwit.server.ingest.clock_drift import Lesson
 from godwit.server.telemetry.model import Document, Kind, Points, Quarantined
 
 EXACT_IN_FLOAT: Final = 2**53
@@ -21,8 +22,8 @@ class Batch:
     """Gathers one group. Per reading: series, value. Per sample: the rest, repeated over its readings when sealed."""
 
     __slots__ = (
-        "documents", "entered_readings", "entered_samples", "ids", "kinds", "lost", "messages", "prints", "qualities",
-        "quarantined", "refusals", "released", "samples", "series", "taken", "values",
+        "clocks", "documents", "entered_readings", "entered_samples", "ids", "kinds", "lost", "messages", "offsets",
+        "prints", "qualities", "quarantined", "refusals", "released", "samples", "series", "taken", "values",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class Batch:
         """(index of reading, kind, exact value) where it is no float."""
         self.qualities: list[tuple[int, int]] = []
         """(index of reading, quality) where it is not good."""
+        self.offsets: list[tuple[int, int]] = []
+        """(index of sample, device time minus stored time) where it was corrected."""
         # Rows laid end to end: one call of `extend` instead of an `append` a column.
         self.samples: list[int] = []
         """(time, seq, track, received, count of readings) of each sample."""
@@ -49,6 +52,8 @@ class Batch:
         """(device, hash of the message id, second)"""
         self.prints: list[int] = []
         """(device, fingerprint)"""
+        self.clocks: list[tuple[int, Lesson]] = []
+        """(device, what was learnt of its clocks)"""
         # the rest
         self.documents: list[Document] = []
         self.quarantined: list[Quarantined] = []
@@ -78,6 +83,13 @@ class Batch:
             is_exact = -EXACT_IN_FLOAT <= whole <= EXACT_IN_FLOAT
             self.kinds.append((at, Kind.INTEGER, None if is_exact else whole))
             self.values.append(float(value))
+
+    def _offsets(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the corrections of all readings; `counts` has how many each sample holds."""
+        offsets = np.zeros(len(counts), np.int64)
+        for at, offset in self.offsets:
+            offsets[at] = offset
+        return np.repeat(offsets, counts)
 
     def points(self) -> Points | None:
         """Return the columns as arrays, None when there are none."""
@@ -113,7 +125,7 @@ class Batch:
             quality=quality,
             seq=np.ascontiguousarray(seq),
             track=track.astype(np.int32),
-            offset=np.zeros(n, np.int64),
+            offset=self._offsets(samples[:, 4]) if self.offsets else np.zeros(n, np.int64),
             received=np.ascontiguousarray(received),
             integer=integer,
             text=text,

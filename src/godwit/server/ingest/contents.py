@@ -1,8 +1,8 @@
 """What the last samples of each track said, as checksums: a number that comes again is either the same sample or not.
 
 A sample is its number, its time by the device's clock, and its readings; how samples are cut into messages may change
-between two attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that are
-stored, so that they can be made again from the store after a restart. Pure.
+between two attempts, and so may when they are sent. Checksums are made of whole groups at once, from the columns that
+are stored, so that they can be made again from the store after a restart. Pure.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,11 @@ class Contents:
             if index >= at and isinstance(text, str):
                 bits[index - at] = crc32(text.encode())
         starts = np.append(0, np.cumsum(rows[:-1, 4]))
-        time = _said(rows[:, 0], np.zeros(len(rows), np.int64), rows[:, 3])
+        offsets = np.zeros(len(rows), np.int64)
+        for row, offset in batch.offsets:
+            if row >= done:
+                offsets[row - done] = offset
+        time = _said(rows[:, 0], offsets, rows[:, 3])
         words = _words(rows[:, 1], np.array(batch.series[at:], np.int64), bits, starts, time)
         self._put(rows[:, 2].astype(np.int32), rows[:, 1], words)
         batch.entered_samples += len(rows)
@@ -115,7 +119,7 @@ def _verdict(track: Track, sample: Sample, *, has_content: bool, is_same: bool) 
 
 def time_said(sample: Sample) -> int | None:
     """Return the time of a sample by the device's clock, None where it has none."""
-    return sample.time
+    return sample.own_time
 
 
 def _said(time: NDArray[np.int64], offset: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:

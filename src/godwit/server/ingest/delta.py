@@ -1,9 +1,10 @@
-"""What a group changes of dedup and ledger, as bytes: written with the commit, replayed at start."""
+"""What a group changes of dedup, ledger and clocks, as bytes: written with the commit, replayed at start."""
 
 import msgspec
 import numpy as np
 
 from godwit.server.ingest.batch import ID_WIDTH, MESSAGE_WIDTH, PRINT_WIDTH, TAKEN_WIDTH, Batch
+from godwit.server.ingest.clock_drift import DeviceClocks, Lesson
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.tracks import NO_TIME, MessageIds, Prints
 from godwit.server.telemetry.ledger import WIDTH, Account, Ledger
@@ -12,6 +13,7 @@ from godwit.server.telemetry.model import StateRow
 TRACK = "track"
 IDS = "ids"
 PRINTS = "prints"
+CLOCK = "clock"
 
 
 class Delta(msgspec.Struct, array_like=True):
@@ -32,6 +34,7 @@ class Delta(msgspec.Struct, array_like=True):
     """int64, n x 4: track, first, count, latest time so far"""
     lost: list[tuple[int, int, int, str]] = []
     """track, first, stop, reason"""
+    clocks: list[tuple[int, Lesson]] = []
 
 
 def amounts(
@@ -55,6 +58,7 @@ def encode(
     delta.taken, delta.lost = np.array(batch.taken, np.int64).tobytes(), batch.lost
     delta.ids = np.array(batch.ids, np.uint64).tobytes()
     delta.prints = np.array(batch.prints, np.uint64).tobytes()
+    delta.clocks = batch.clocks
     return msgspec.msgpack.encode(delta), devices, rows
 
 
@@ -76,6 +80,11 @@ def replay(data: bytes, directory: Directory, ledger: Ledger, dirty: "Dirty") ->
         entry.prints = entry.prints or Prints()
         entry.prints.put(value)
         dirty.prints.add(device_no)
+    for device_no, (clock, told) in delta.clocks:
+        dirty.clocks.add(device_no)
+        entry = directory.by_no[device_no]
+        entry.clocks = entry.clocks or DeviceClocks()
+        entry.clocks.learn(clock, told)
 
 
 def _replay_tracks(delta: Delta, directory: Directory, dirty: "Dirty") -> None:
@@ -98,12 +107,13 @@ def _replay_tracks(delta: Delta, directory: Directory, dirty: "Dirty") -> None:
 
 
 class Dirty:
-    """Which tracks, id rings and print rings changed since the last fold."""
+    """Which tracks, id rings, print rings and clocks changed since the last fold."""
 
     def __init__(self) -> None:
         self.tracks: set[int] = set()
         self.ids: set[int] = set()
         self.prints: set[int] = set()
+        self.clocks: set[int] = set()
 
     def mark(self, batch: Batch) -> None:
         """Note what a batch changes."""
@@ -111,6 +121,7 @@ class Dirty:
         self.tracks.update(number for number, *_ in batch.lost)
         self.ids.update(batch.ids[::ID_WIDTH])
         self.prints.update(batch.prints[::PRINT_WIDTH])
+        self.clocks.update(device_no for device_no, _lesson in batch.clocks)
 
     def dump(self, directory: Directory) -> list[StateRow]:
         """Return the state rows of all that is marked, and forget the marks."""
@@ -125,9 +136,14 @@ class Dirty:
             prints = directory.by_no[number].prints
             if prints is not None:
                 rows.append(StateRow(PRINTS, number, prints.dump()))
+        for number in self.clocks:
+            clocks = directory.by_no[number].clocks
+            if clocks is not None:
+                rows.append(StateRow(CLOCK, number, clocks.dump()))
         self.tracks.clear()
         self.ids.clear()
         self.prints.clear()
+        self.clocks.clear()
         return rows
 
 
@@ -148,3 +164,5 @@ def restore(row: StateRow, directory: Directory) -> None:
         for value in np.frombuffer(row.data, np.uint64).tolist():
             if value:
                 prints.put(value)
+    elif row.kind == CLOCK:
+        directory.by_no[row.key].clocks = DeviceClocks.restore(row.data)

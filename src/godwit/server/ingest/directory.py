@@ -8,6 +8,7 @@ from collections import deque
 
 from godwit.contract.ids import DeviceId
 from godwit.contract.telemetry import Location, Metadata
+from godwit.server.ingest.clock_drift import DeviceClocks
 from godwit.server.ingest.door import RawMessage
 from godwit.server.ingest.tracks import MessageIds, Prints, Track
 from godwit.server.registry.model import DEFAULT_TYPE, DeclaredReading, Device, DeviceType, Lifecycle
@@ -23,8 +24,8 @@ class Entry:
     """One device. `device_no` is -1 until its first message; `is_known` is False once it was erased."""
 
     __slots__ = (
-        "codec", "declared", "device_id", "device_no", "device_type", "ids", "is_known", "lifecycle", "location",
-        "metadata", "newest", "place", "prints", "raw", "seen", "series", "tenant", "tracks",
+        "clocks", "codec", "declared", "device_id", "device_no", "device_type", "ids", "is_known", "lifecycle",
+        "location", "metadata", "newest", "place", "prints", "raw", "seen", "series", "tenant", "tracks",
     )  # fmt: skip
 
     def __init__(self, device_id: str) -> None:
@@ -41,6 +42,8 @@ class Entry:
         self.tracks: dict[tuple[str, str], Track] = {}
         self.prints: Prints | None = None
         self.ids: MessageIds | None = None
+        self.clocks: DeviceClocks | None = None
+        """None until it compared its clock with ours, or counted from boot."""
         self.raw: deque[RawMessage] = deque(maxlen=RAW_MESSAGES_MAX)
         self.metadata: Metadata | None = None
         self.location: Location | None = None
@@ -129,7 +132,7 @@ class Directory:
         entry = self.entries.pop(device_id, None)
         if entry is not None:
             entry.is_known = False
-            entry.series, entry.tracks = {}, {}
+            entry.series, entry.tracks, entry.clocks = {}, {}, None
 
     def register(self, device_id: DeviceId) -> Entry:
         """Let an unknown device in as unclaimed; the registry follows with the group."""

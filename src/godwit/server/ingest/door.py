@@ -1,11 +1,13 @@
 """What other rooms see of ingest: hand in a message, learn what became of it, look at the ledger."""
 
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel
+from godwit.server.ingest.clock_report import ClockReport
 
 
 class Outcome(NamedTuple):
@@ -154,6 +156,14 @@ class IngestDoor(Protocol):
 
     def metadata(self, device_id: str) -> Metadata | None:
         """Return what a device said of itself with its newest telemetry since the platform started."""
+        ...
+
+    def clock(self, device_id: str) -> ClockReport | None:
+        """Return what is known of a device's clock, None before it was compared with ours."""
+        ...
+
+    def clocks(self, tenants: Collection[str] | None = None) -> list[ClockReport]:
+        """Return what is known of the clocks of all devices, or of those of some tenants."""
         ...
 
     def series_of(self, device_id: str) -> dict[str, int]:

@@ -18,7 +18,8 @@ from godwit.contract.notices import CloneDetected, encode_clone_detected
 from godwit.contract.telemetry import Sample, Telemetry
 from godwit.contract.topics import Channel
 from godwit.server.ingest.arrival import Arrival
-from godwit.server.ingest.batch import Batch
+from godwit.server.ingest.batch import SAMPLE_WIDTH, Batch
+from godwit.server.ingest.clock_drift import UTC, ClockDrift, DeviceClocks, clock_of
 from godwit.server.ingest.clones import Clones, event_of_clone
 from godwit.server.ingest.device_notices import DeviceNotices
 from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
@@ -67,8 +68,9 @@ class Fresh(msgspec.Struct, gc=False):
 class Pipeline:
     """Walks messages down the road into `batch`, the open group."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, clock_drift: ClockDrift | None = None) -> None:
         self.directory = directory
+        self.clock_drift = clock_drift or ClockDrift()
         self.room = QuarantineRoom()
         self.clones = Clones(directory)
         self.notices = DeviceNotices()
@@ -141,6 +143,8 @@ class Pipeline:
                 f"the payload says device {message.device_id[:64]!r}, the topic {entry.device_id!r}",
                 code=codes.DEVICE_MISMATCH,
             )
+        if message.timing is not None or entry.clocks is not None:
+            self._judge_clock(arrival, message, entry)
         latest = arrival.received + FUTURE_NS_MAX
         for sample in message.samples:
             if sample.time is not None and sample.time > latest and not sample.code:
@@ -150,6 +154,15 @@ class Pipeline:
             for sample in message.samples:
                 self._check_declared(entry, sample)
         return Admitted(arrival, message, entry)
+
+    def _judge_clock(self, arrival: Arrival, message: Telemetry, entry: Entry) -> None:
+        """Put times right that are of a clock which is known to be wrong, or counts from boot."""
+        arrival.wants_times = message.timing is not None and message.timing.sync is not None
+        clocks = entry.clocks or DeviceClocks()
+        learnt = self.clock_drift.judge(entry.device_id, clocks, message, arrival.received)
+        if learnt:
+            entry.clocks = clocks
+            self.batch.clocks += [(self.directory.number(entry), each) for each in learnt]
 
     def speaker(self, arrival: Arrival) -> Entry:
         """Return the device that a message of the contract speaks for. Raises RejectedError unless it may speak."""
@@ -250,6 +263,7 @@ class Pipeline:
         assert message.epoch is not None
         track = self.directory.track(entry, message.stream, message.epoch)
         track.device_sent, track.received = message.sent_at, arrival.received
+        track.clock = UTC if message.timing is None else clock_of(message.timing)
         first, samples = message.seq, message.samples
         if first != track.high or track.forks is not None:
             return self._sift_disordered(admitted, track, first)
@@ -277,7 +291,7 @@ class Pipeline:
             if fresh:
                 branch.newest = _latest(message.samples[start - first : start - first + count], branch.newest)
                 batch.taken.extend((branch.track_no, start, count, branch.newest))
-            branch.device_sent, branch.received = message.sent_at, arrival.received
+            branch.device_sent, branch.received, branch.clock = message.sent_at, arrival.received, track.clock
             samples += [message.samples[number - first] for number in fresh]
             numbers += fresh
             tracks += [branch.track_no] * len(fresh)
@@ -333,7 +347,7 @@ class Pipeline:
         device_no = entry.device_no if entry.device_no >= 0 else self.directory.number(entry)
         numbers, track_no, tracks, received = fresh.numbers, fresh.track_no, fresh.tracks, arrival.received
         message = fresh.telemetry
-        before = newest = entry.newest.get(message.stream, 0)
+        before = newest = min(entry.newest.get(message.stream, 0), received)
         accepted = late = readings = 0
         for index, sample in enumerate(samples):
             if len(entry.series) + len(sample.values) > SERIES_PER_DEVICE_MAX:
@@ -380,6 +394,8 @@ class Pipeline:
             series = [known[name] if name in known else self.directory.series_no(entry, name, "") for name in values]
         if sample.units or sample.qualities:
             self._note_extras(entry, sample)
+        if sample.offset:
+            batch.offsets.append((len(batch.samples) // SAMPLE_WIDTH, sample.offset))
         batch.series.extend(series)
         if sample.is_floats:
             batch.values.extend(values.values())  # type: ignore[arg-type]  # as the flag says
@@ -439,8 +455,8 @@ def _latest(samples: list[Sample], newest: int) -> int:
     """Return the latest time of all, by the device's clock, whatever becomes of the samples."""
     for sample in samples:
         time = sample.time
-        if time is not None and time > newest:
-            newest = time
+        if time is not None and time + sample.offset > newest:
+            newest = time + sample.offset
     return newest
 
 

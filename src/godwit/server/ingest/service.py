@@ -8,7 +8,7 @@ The pipeline decides; this shell gives it arrivals, hands its columns to the sto
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -24,6 +24,8 @@ from godwit.server.ingest import delta
 from godwit.server.ingest.account import gaps_of, ledger_of
 from godwit.server.ingest.arrival import Arrival, Peer
 from godwit.server.ingest.batch import MESSAGE_WIDTH, Batch
+from godwit.server.ingest.clock_drift import THRESHOLD_NS, ClockDrift
+from godwit.server.ingest.clock_report import ClockReport
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.contents import KEPT
 from godwit.server.ingest.directory import Directory, Entry
@@ -89,10 +91,12 @@ class Ingest:
         *,
         trace: Trace | None = None,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock_threshold_ns: int = THRESHOLD_NS,
     ) -> None:
         self.store = store
         self.directory = directory
-        self.pipeline = Pipeline(directory)
+        self.clock_drift = ClockDrift(clock_threshold_ns)
+        self.pipeline = Pipeline(directory, self.clock_drift)
         self.ledger_book = Ledger()
         self.latest_values = LatestValues()
         self._freshness = FleetFreshness(directory, self.latest_values)
@@ -100,6 +104,7 @@ class Ingest:
         self.forward: Callable[[Publish], None] | None = None
         """Hands messages that did not come by MQTT to the broker's subscribers."""
         self.stored = StoredNotices(directory, topics)
+        self.stored.told = self.clock_drift.offered
         self._topics = topics
         self._presence = presence
         self._live = live
@@ -167,7 +172,9 @@ class Ingest:
             return
         self._presence.seen(entry.device_id, arrival.received)
         self._remember(entry, arrival)
-        if topic.channel is Channel.TELEMETRY and (arrival.publish.qos == 0 or self.stored.is_always_told):
+        if topic.channel is Channel.TELEMETRY and (
+            arrival.publish.qos == 0 or self.stored.is_always_told or arrival.wants_times
+        ):
             self.stored.note(entry)
 
     def turn_away(self, arrival: Arrival) -> None:
@@ -372,6 +379,7 @@ class Ingest:
         self.directory.forget(device_id)
         self.ledger_book.forget(entry.device_no)
         self.latest_values.forget(numbers)
+        self.clock_drift.forget(device_id)
         return await asyncio.to_thread(self.store.erase, entry.device_no)
 
     async def _on_loop(self, coroutine: Any) -> Any:
@@ -414,6 +422,22 @@ class Ingest:
         """Return what a device said of itself with its newest telemetry since the platform started."""
         entry = self.directory.entries.get(device_id)
         return entry.metadata if entry else None
+
+    def clock(self, device_id: str) -> ClockReport | None:
+        """Return what is known of a device's clock, None before it was compared with ours."""
+        entry = self.directory.entries.get(device_id)
+        clocks = entry.clocks if entry is not None else None
+        return self.clock_drift.report(device_id, clocks, self._clock.now_ns()) if clocks is not None else None
+
+    def clocks(self, tenants: Collection[str] | None = None) -> list[ClockReport]:
+        """Return what is known of the clocks of all devices, or of those of some tenants."""
+        now = self._clock.now_ns()
+        found = [
+            self.clock_drift.report(entry.device_id, entry.clocks, now)
+            for entry in list(self.directory.entries.values())
+            if entry.clocks is not None and entry.is_known and (tenants is None or entry.tenant in tenants)
+        ]
+        return [each for each in found if each is not None]
 
     def series_of(self, device_id: str) -> dict[str, int]:
         """Return reading name -> series number of a device."""

@@ -8,7 +8,7 @@ Sent for QoS 0 streams and after `online`; at QoS 1 the acknowledgement says the
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import structs
 
@@ -18,6 +18,8 @@ from godwit.server.ingest.directory import Directory, Entry, is_derived
 from godwit.server.ingest.tracks import Track
 
 EVERY_NS: Final = 250_000_000
+Untold: TypeAlias = tuple[StoredUpTo, str]
+"""A notice, and the clock that its `device_sent` is of."""
 
 
 class StoredNotices:
@@ -27,13 +29,15 @@ class StoredNotices:
         self._directory = directory
         self._topics = topics
         self._open: dict[str, bool] = {}
-        self._sealed: dict[tuple[str, int], StoredUpTo] = {}
-        self._durable: dict[tuple[str, int], StoredUpTo] = {}
+        self._sealed: dict[tuple[str, int], Untold] = {}
+        self._durable: dict[tuple[str, int], Untold] = {}
         self._told_at = 0
         self.is_always_told = False
         """Whether devices are told whatever the QoS: a foreign broker acknowledges for itself."""
         self.send: Callable[[str, bytes], bool] | None = None
         """Publishes (topic, payload) at QoS 1 to whoever is there; False: not now, it is to be tried again."""
+        self.told: Callable[[str, str, StoredUpTo], None] = lambda _device_id, _clock, _notice: None
+        """Called with each notice that went out, its device, and the clock that `device_sent` is of."""
 
     def note(self, entry: Entry, *, is_all: bool = False) -> None:
         """Remember to tell this device of the tracks that it has sent to since; `is_all`: of every track."""
@@ -65,23 +69,27 @@ class StoredNotices:
         if not self._durable or self.send is None or now - self._told_at < EVERY_NS:
             return
         self._told_at = now
-        untold: dict[tuple[str, int], StoredUpTo] = {}
-        for key, notice in self._durable.items():
+        untold: dict[tuple[str, int], Untold] = {}
+        for key, (notice, clock) in self._durable.items():
             topic = DeviceTopic(key[0], Channel.TELEMETRY_STORED)  # type: ignore[arg-type]
-            if not self.send(self._topics.build(topic), encode(structs.replace(notice, server_sent=now))):
-                untold[key] = notice
+            told = structs.replace(notice, server_sent=now)
+            if self.send(self._topics.build(topic), encode(told)):
+                self.told(key[0], clock, told)
+            else:
+                untold[key] = (notice, clock)
         self._durable = untold
 
 
-def _stored_up_to(branches: Sequence[Track]) -> StoredUpTo:
+def _stored_up_to(branches: Sequence[Track]) -> Untold:
     """Say what is stored of a track, whoever asks: of clones, the one with less must not believe the other's number."""
     for each in branches:
         each.told = each.received
     track, heard = branches[0], max(branches, key=lambda each: each.received)
-    return StoredUpTo(
+    notice = StoredUpTo(
         stream=track.stream,
         epoch=track.epoch,
         seq=min(each.low for each in branches) - 1,
         device_sent=heard.device_sent,
         server_received=heard.received,
     )
+    return notice, heard.clock

@@ -39,8 +39,8 @@ class Track:
     """
 
     __slots__ = (
-        "_closed", "_edges", "_lost", "device_sent", "epoch", "forks", "low", "newest", "received", "rival", "start",
-        "stream", "told", "track_no", "turns", "unanswered_below", "voice",
+        "_closed", "_edges", "_lost", "clock", "device_sent", "epoch", "forks", "low", "newest", "received", "rival",
+        "start", "stream", "told", "track_no", "turns", "unanswered_below", "voice",
     )  # fmt: skip
 
     def __init__(self, track_no: int, stream: str, epoch: str) -> None:
@@ -64,6 +64,8 @@ class Track:
         self.unanswered_below = 0
         """Holes below were asked for several times, in vain."""
         self.device_sent: int | None = None
+        self.clock = ""
+        """The clock that `device_sent` is of: UTC, or a boot of the device."""
         self.received = 0
         self.told = 0
         """`received` when the device was told last what is stored."""

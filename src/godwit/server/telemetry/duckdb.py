@@ -382,7 +382,7 @@ class DuckDBStore:
         con.execute("UPDATE tracks SET stream = '', epoch = '' WHERE device = ?", [device_no])
         con.execute("UPDATE series SET name = '', unit = '' WHERE device = ?", [device_no])
         con.execute("UPDATE devices SET device_id = '' WHERE device = ?", [device_no])
-        con.execute("DELETE FROM state WHERE kind IN ('ids', 'prints') AND key = ?", [device_no])
+        con.execute("DELETE FROM state WHERE kind IN ('ids', 'prints', 'clock') AND key = ?", [device_no])
 
     def stats(self) -> StoreStats:
         """Return sizes."""

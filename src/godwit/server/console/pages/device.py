@@ -89,6 +89,7 @@ class _Page:
             raw=platform.ingest.raw(device_id),
             events=events,
             said=platform.ingest.metadata(device_id),
+            clock=platform.ingest.clock(device_id),
         )
         return self._facts
 
@@ -124,6 +125,7 @@ class _Page:
                 + '</div><div class="stack w4">'
                 + parts.card("Status and health", part["health"])
                 + parts.card("Ledger", part["ledger"])
+                + parts.card("Clock", part["clock"])
                 + parts.card("About", part["about"])
                 + "</div></div>",
             )
