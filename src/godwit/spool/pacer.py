@@ -18,6 +18,9 @@ from godwit.spool.files import log_of
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0
+LOG_FACTOR_MAX: Final = 2
+"""By so much the log may outgrow what it should be, before whoever writes has to wait."""
+WAIT_S_MAX: Final = 5.0
 
 
 class Pacer:
@@ -38,6 +41,9 @@ class Pacer:
         self._pages = 0
         self._is_due = False
         self._wake, self._hurry, self._stop = threading.Event(), threading.Event(), threading.Event()
+        self._free = threading.Event()
+        """Not set while the log is being moved: until then SQLite cannot begin it anew, and it grows."""
+        self._free.set()
         self._thread: threading.Thread | None = None
         self.trouble = ""
         """Why the last sync or move failed."""
@@ -55,6 +61,8 @@ class Pacer:
             self._wake.set()
         if self._pages > self._pages_max:
             self._hurry.set()
+        if self._pages > LOG_FACTOR_MAX * self._pages_max:  # the disk is slower than what is written: at its pace now
+            self._free.wait(WAIT_S_MAX)
 
     def _run(self) -> None:
         while True:
@@ -99,7 +107,11 @@ class Pacer:
 
     def move(self) -> None:
         """Move the log into the database; the lock is held only for what came meanwhile. Raises sqlite3.Error."""
-        is_done = self._moved()
+        self._free.clear()
+        try:
+            is_done = self._moved()
+        finally:
+            self._free.set()
         with self._locked() as is_locked:
             if is_locked:
                 if not is_done:
