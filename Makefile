@@ -43,7 +43,7 @@ test: $(VENV)/.dev services
 
 # What takes minutes: more kills than `make test` has time for, and mistakes that the tests have to notice.
 chaos: $(VENV)/.dev
-	@GODWIT_STORE_KILLS=50 $(BIN)/python -m pytest tests/chaos tests/real/test_store_kill.py $(PYTEST)
+	@SEEDS=2000 GODWIT_STORE_KILLS=50 $(BIN)/python -m pytest -s tests/chaos tests/world tests/real/test_store_kill.py $(PYTEST)
 
 # Types are the slowest part; the rest runs beside them.
 check: $(VENV)/.dev

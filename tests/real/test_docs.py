@@ -74,7 +74,18 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         run(["--help"])
     listed = capsys.readouterr().out
-    for command in ("up", "demo", "simulate", "mqtt", "mqtt sub", "mqtt pub", "trace", "config", "version"):
+    for command in (
+        "up",
+        "demo",
+        "simulate",
+        "mqtt",
+        "mqtt sub",
+        "mqtt pub",
+        "trace",
+        "device run",
+        "config",
+        "version",
+    ):
         assert re.search(rf"^\s+{command.split()[0]}\s", listed, re.MULTILINE), command
         with pytest.raises(SystemExit) as ended:
             run([*command.split(), "--help"])
@@ -110,10 +121,28 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             assert done.stdout
         case ["mosquitto_pub", *rest]:
             subprocess.run(["mosquitto_pub", "-p", str(docs_platform.mqtt), *rest], check=True, timeout=10)
+        case ["echo", *_] if "godwit device run" in command:
+            device = f"{sys.executable} -m godwit.cli.main device run --port {docs_platform.mqtt} --spool {tmp_path}/s"
+            piped = command.replace("godwit device run", device)
+            subprocess.run(["sh", "-c", piped], env=docs_platform.environment, timeout=60, check=True)
         case ["curl", *_]:
             curl(command, docs_platform, tmp_path)
         case _:
             pytest.fail(f"{page} has a command that no test runs: {command}")
+
+
+EXAMPLES = re.findall(
+    r"^```python\n(.*?)^```", (REPOSITORY / "docs" / "device.md").read_text(), re.DOTALL | re.MULTILINE
+)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_example_runs(example: str, docs_platform: Any, tmp_path: Path) -> None:
+    assert 'tls=True, username="fleet", password="secret"' in example or "Device(" not in example
+    there = f'"127.0.0.1", {docs_platform.mqtt}, spool="{tmp_path}/s"'
+    code = example.replace('"iot.example.org", tls=True, username="fleet", password="secret"', there)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=docs_platform.environment, timeout=60, check=True)
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "objects, or CSV with a header; a field `timestamp`, `time` or `ts` is the time, all others are readings.\n"
         "At the end of the input it waits until everything is stored. Ctrl-C ends it at once: what is not stored\n"
         "stays in the spool, and leaves when the device runs again.",
-        epilog="Examples: echo '{\"temperature\": 21.5}' | godwit device run press-7\n"
-        "          vmstat-to-json | godwit device run press-7 --host iot.example.org --tls --username press-7\n"
-        "          godwit device run press-7 --format csv < week.csv",
+        epilog="Examples: godwit device run press-7 --format csv < week.csv\n"
+        "          echo '{\"temperature\": 21.5}' | godwit device run press-7\n"
+        "          vmstat-to-json | godwit device run press-7 --host iot.example.org --tls --username press-7",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("device_id", metavar="ID", help="of the device")
