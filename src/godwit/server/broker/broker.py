@@ -436,6 +436,11 @@ class Broker:
         self.gate.lane.relieve(self.pending_bytes)
 
     @property
+    def full_reads(self) -> int:
+        """How many sockets that are full may be read again in a turn of the loop: all; the lane holds who must wait."""
+        return self.connections
+
+    @property
     def is_full(self) -> bool:
         """Whether nobody may be read: memory is bounded whatever comes in."""
         return self.pending_bytes > PENDING_BYTES_MAX

@@ -33,6 +33,8 @@ WRITE_BYTES_MAX: Final = 8_388_608
 BLOCKED_S_MAX: Final = 60
 LINGER_S: Final = 1.0
 RESUME_S: Final = 0.02
+FULL_S: Final = 0.002
+"""When to look again whether sockets that are full may be read, while they may not."""
 TICK_S: Final = 0.25
 BACKLOG: Final = 4_096
 
@@ -47,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         "held_until",
         "is_awake",
         "is_choked",
+        "is_full",
         "is_unread",
         "listener",
         "seen",
@@ -64,6 +67,8 @@ class Connection(asyncio.BufferedProtocol):
         self.blocked_since = 0.0
         self.held_until = 0.0
         self.is_choked = False
+        self.is_full = False
+        """Its last read took all that one read takes: there may be more."""
         self.seen = 0.0
         """When bytes last came, loop time."""
         self.due = 0
@@ -89,8 +94,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
+        self.is_full = nbytes == READ_BYTES
         self.data_received(self.server.buffer[:nbytes].tobytes())
-        if nbytes == READ_BYTES and not self.is_unread and self.transport is not None:
+        if self.is_full and not self.is_unread and self.transport is not None:
             # There is more: after the others. Unless it is stopped, the loop reads a full socket up to 32 times.
             self.transport.pause_reading()
             self.server.read_next_turn(self)
@@ -177,7 +183,10 @@ class Connection(asyncio.BufferedProtocol):
         self.is_unread = False
         if self.client is not None and self.transport is not None and not self.transport.is_closing():
             self.seen = self.server.time()
-            self.transport.resume_reading()
+            if self.is_full:
+                self.server.read_next_turn(self)
+            else:
+                self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         """Send only answers to a client that reads slowly, and do not read it either."""
@@ -249,6 +258,8 @@ class Server:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._awake: list[Connection] = []
         self._unread: deque[Connection] = deque()
+        self._resting: deque[Connection] = deque()
+        """Whose sockets had more than one read's worth."""
         self._wheel: dict[int, list[Connection]] = {}
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
@@ -324,7 +335,18 @@ class Server:
 
     def read_next_turn(self, connection: Connection) -> None:
         """Have `connection` read on when everybody else has had a turn."""
-        self._loop.call_soon(connection.read_on)
+        if not self._resting:
+            self._loop.call_soon(self._read_on)
+        self._resting.append(connection)
+
+    def _read_on(self) -> None:
+        resting, count = self._resting, self.broker.full_reads
+        for _ in range(min(count, len(resting))):
+            resting.popleft().read_on()
+        if resting and count:
+            self._loop.call_soon(self._read_on)
+        elif resting:
+            self._loop.call_later(FULL_S, self._read_on)
 
     def must_pause(self, client: Client) -> bool:
         """Whether to stop reading a client."""

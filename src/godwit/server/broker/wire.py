@@ -84,6 +84,11 @@ class Taker(Protocol):
         """Whether nobody may be read."""
         ...
 
+    @property
+    def full_reads(self) -> int:
+        """How many sockets that are full may be read again in one turn of the loop; 0: none for now."""
+        ...
+
     def has_room(self) -> bool:
         """Whether one more connection may come in; counted if not."""
         ...

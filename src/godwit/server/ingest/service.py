@@ -36,6 +36,7 @@ from godwit.server.ingest.news import readings_of
 from godwit.server.ingest.pipeline import Pipeline
 from godwit.server.ingest.stored import StoredNotices
 from godwit.server.ingest.trace import Trace
+from godwit.server.ingest.waiter import Waiter
 from godwit.server.telemetry.latest import LatestValues
 from godwit.server.telemetry.ledger import Ledger
 from godwit.server.telemetry.live import LiveFeed
@@ -61,21 +62,6 @@ class SeesDevices(Protocol):
     def status(self, device_id: str, document: dict[str, Any], now: int) -> None:
         """Note a device's status document."""
         ...
-
-
-class _Waiter:
-    """Waits for one arrival that came by another way than MQTT."""
-
-    def __init__(self, forward: Callable[[Publish], None] | None) -> None:
-        self.done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._forward = forward
-
-    def settle(self, arrival: Arrival) -> None:
-        """Tell the outcome, and let subscribers have the message."""
-        if not arrival.code and self._forward is not None:
-            self._forward(arrival.publish)
-        if not self.done.done():
-            self.done.set_result(Outcome(arrival.accepted, arrival.duplicate, arrival.code, arrival.detail))
 
 
 class Ingest:
@@ -315,7 +301,7 @@ class Ingest:
             raise UnavailableError(self.group.stalled or "more is waiting than can be stored now", code="store-stalled")
         topic = DeviceTopic(device_id, channel)  # type: ignore[arg-type]  # checked by the pipeline
         publish = Publish(self._topics.build(topic), payload, properties=PublishProperties(content_type=content_type))
-        waiter = _Waiter(self.forward)
+        waiter = Waiter(self.forward)
         arrival = Arrival(waiter, publish, Peer(peer, peer), self._clock.now_ns(), topic)
         self.receive(arrival)
         self.group.join(arrival)
@@ -334,7 +320,7 @@ class Ingest:
         publish = Publish(
             kept.topic, kept.payload, properties=PublishProperties(content_type=kept.content_type or None)
         )
-        waiter = _Waiter(None)
+        waiter = Waiter(None)
         topic = self._topics.parse(kept.topic)
         arrival = Arrival(waiter, publish, Peer("replay", "replay"), kept.received, topic)
         try:
@@ -358,7 +344,7 @@ class Ingest:
     async def _purge(self, numbers: list[int]) -> int:
         assert self.group is not None
         self.pipeline.batch.released.extend(numbers)
-        waiter = _Waiter(None)
+        waiter = Waiter(None)
         self.group.join(Arrival(waiter, Publish("purge"), Peer("purge", "purge"), self._clock.now_ns()))
         await waiter.done
         if numbers:

@@ -29,7 +29,8 @@ TICK_S: Final = 0.25
 PRESSURE_S: Final = 0.02
 END_S_MAX: Final = 5.0
 PIPE_BYTES: Final = 262_144
-"""What waits in the pipe delays everybody else of the worker."""
+PIPE_IN_BYTES: Final = 65_536
+"""What waits in the pipe delays everybody else of the worker: messages that are flushed stand before all others."""
 STEADY_S: Final = 10.0
 """A worker that lived so long did not fail at its start."""
 
@@ -283,8 +284,8 @@ class Crew:
 
     async def _start_worker(self) -> None:
         ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_IN_BYTES)
         ours.setblocking(False)  # noqa: FBT003
         inherited = [theirs.fileno(), *(each.socket.fileno() for each in self._open)]
         command = [sys.executable, "-m", "godwit.server.workers.worker", str(theirs.fileno())]

@@ -20,6 +20,10 @@ TOPICS_MAX: Final = 50_000
 GATHERED_BYTES_MAX: Final = 1_048_576
 """What is framed in one turn; a socket that has more may be read again in the next."""
 
+FULL_READS: Final = 4
+"""Sockets that had more than one read's worth and are read again in one turn: what they bring stands in the pipe before
+the messages of everybody else."""
+
 
 class Shell(Protocol):
     """A connection of the listener."""
@@ -112,6 +116,8 @@ class Relay:
         self.group = NoGroup()
         self.is_pipe_full = False
         """The owner does not read as fast as we: nobody is read until it does."""
+        self.is_behind = False
+        """Something waits to go into the pipe."""
         self._is_full = False
         self._has_room = True
         self._turned_away = 0
@@ -130,6 +136,11 @@ class Relay:
     def is_full(self) -> bool:
         """Whether nobody may be read."""
         return self._is_full or self.is_pipe_full or self._gathered > GATHERED_BYTES_MAX
+
+    @property
+    def full_reads(self) -> int:
+        """How many sockets that are full may be read again in one turn of the loop."""
+        return 0 if self.is_behind else FULL_READS
 
     def has_room(self) -> bool:
         """Whether one more connection may come in: the owner, who knows all of them, said so last; counted if not."""

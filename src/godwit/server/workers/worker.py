@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import uvloop
 
@@ -18,6 +18,9 @@ from godwit.mqtt.tls import server_context
 from godwit.server.broker.listener import Server
 from godwit.server.workers.frames import Begin, Frames, frame, from_owner
 from godwit.server.workers.relay import Relay
+
+PIPE_BYTES_HIGH: Final = 65_536
+"""What may wait before the pipe; beyond it nobody is read."""
 
 
 class Pipe(asyncio.Protocol):
@@ -33,6 +36,7 @@ class Pipe(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the owner to begin."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)  # we are told as soon as anything has to wait
 
     def data_received(self, data: bytes) -> None:
         """Do what the owner says."""
@@ -59,16 +63,17 @@ class Pipe(asyncio.Protocol):
         events = self._relay.take_events()
         if events and self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame(events))
+            self._relay.is_pipe_full = self._transport.get_write_buffer_size() > PIPE_BYTES_HIGH
 
     def pause_writing(self) -> None:
-        """Read nobody: the owner does not keep up."""
+        """Read no more of what is flushed: the pipe is full. Of nobody, once much waits (see `_tell`)."""
         if self._relay is not None:
-            self._relay.is_pipe_full = True
+            self._relay.is_behind = True
 
     def resume_writing(self) -> None:
         """Read on."""
         if self._relay is not None:
-            self._relay.is_pipe_full = False
+            self._relay.is_behind = self._relay.is_pipe_full = False
 
     def connection_lost(self, error: Exception | None) -> None:
         """End: without the owner nothing can be acknowledged."""
