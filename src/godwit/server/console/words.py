@@ -63,7 +63,7 @@ def duration(nanoseconds: float) -> str:
         return f"{size / 1e6:.0f} ms"
     if size < 59.95e9:
         return f"{size / 1e9:.1f} s"
-    return span(size / 1e9)
+    return span(round(size / 1e9))
 
 
 def unit(code: str) -> str:
