@@ -12,7 +12,7 @@ DAY_S: Final = 86_400.0
 
 
 class Window(NamedTuple):
-    """A time of day, in seconds after midnight UTC, that may go over midnight."""
+    """A time of day, in seconds after midnight UTC, that may go over midnight; the whole day when it ends as it begins."""
 
     begin_s: float
     end_s: float
@@ -28,7 +28,9 @@ class Window(NamedTuple):
     def holds(self, time_s: float) -> bool:
         """Whether a time (s since 1970) is in the window."""
         at = time_s % DAY_S
-        if self.begin_s <= self.end_s:
+        if self.begin_s == self.end_s:
+            return True
+        if self.begin_s < self.end_s:
             return self.begin_s <= at < self.end_s
         return at >= self.begin_s or at < self.end_s
 

@@ -44,6 +44,11 @@ def test_it_stays_a_moment_for_commands_and_comes_to_hear_them() -> None:
     assert policy.decide(OFF._replace(off_s=600), NOON).is_on
 
 
+def test_a_window_that_ends_as_it_begins_is_the_whole_day() -> None:
+    assert Window.of("00:00-00:00").holds(NOON)
+    assert PowerPolicy(windows=(Window(0, 0),)).decide(OFF._replace(samples=1, off_s=DAY_S), 0.0).is_on
+
+
 @pytest.mark.parametrize("text", ["", "22:00", "22-25", "22:00-", "a-b"])
 def test_windows_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
