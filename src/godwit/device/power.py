@@ -12,7 +12,7 @@ DAY_S: Final = 86_400.0
 
 
 class Window(NamedTuple):
-    """A time of day, in seconds after midnight UTC, that may go over midnight; the whole day when it ends as it begins."""
+    """A time of day, in seconds after midnight UTC; over midnight too, and all day when it ends as it begins."""
 
     begin_s: float
     end_s: float
