@@ -357,7 +357,8 @@ class Link:
     async def _goodbye(self, client: MqttClient) -> None:
         with contextlib.suppress(GodwitError, OSError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                offline = self._owner.status("offline", reason="sleeping" if not self._is_leaving else "closed")
+                why = "closed" if self._is_leaving else "sleeping"
+                offline = self._owner.status("offline", reason=why, with_health=True)
                 await client.publish(self._topic(Channel.STATUS), offline, qos=1, retain=True)
                 await client.disconnect()
 

@@ -92,13 +92,14 @@ def _quality(quality: str) -> str:
 
 def _health(presence: Presence) -> str:
     status = presence.status or {}
-    health = status.get("health")
-    if not isinstance(health, dict):
+    if not status:
         return parts.empty(
             "No status document yet",
             "The device may publish <code class=mono>health</code> and <code class=mono>errors</code> on its "
             "status topic.",
         )
+    said_health = status.get("health")
+    health = said_health if isinstance(said_health, dict) else {}
     lines = []
     for name, title in _HEALTH:
         share = health.get(name)
@@ -110,8 +111,11 @@ def _health(presence: Presence) -> str:
     rows = []
     if isinstance(uptime := health.get("uptime"), int | float):
         rows.append(("Uptime", words.span(uptime)))
+    if isinstance(depth := health.get("spoolDepth"), int):
+        rows.append(("Waits in its spool", words.count(depth)))
     if isinstance(said := status.get("status"), str):
-        rows.append(("Says of itself", parts.text(said[:64])))
+        why = status.get("reason")
+        rows.append(("Says of itself", parts.text(f"{said[:64]}, {why[:64]}" if isinstance(why, str) else said[:64])))
     if presence.reason:
         rows.append(("Presence by", parts.text(presence.reason)))
     return f'<div class="health">{"".join(lines)}{parts.facts(rows)}{_errors(status.get("errors"))}</div>'
