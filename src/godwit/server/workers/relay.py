@@ -150,7 +150,7 @@ class Relay:
     @property
     def may_accept(self) -> bool:
         """Whether more connections are wanted: the owner keeps up."""
-        return not self.is_behind and not self.is_pipe_full and self._unseen < UNSEEN_MAX
+        return not self.is_pipe_full and self._unseen < UNSEEN_MAX
 
     def has_room(self) -> bool:
         """Whether one more connection may come in: the owner, who knows all of them, said so last; counted if not."""
