@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PACKAGE := pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help up test chaos check lint types imports unit format bench services requirements
+.PHONY: help up test chaos check lint types imports unit format bench soak services requirements
 
 help:
 	@echo "make up            start the platform with 12 simulated devices"
@@ -14,6 +14,7 @@ help:
 	@echo "make chaos         kill and cut, again and again, and see that the tests can fail; some minutes"
 	@echo "make check         format, lint, types, imports and unit tests, in under a minute"
 	@echo "make bench         measure speed and memory; results in bench-results/ (BENCH=\"--quick ingest\" for less)"
+	@echo "make soak          2,000 devices among hostile clients, 30 minutes: nothing lost, memory flat (MINUTES=1 for less)"
 	@echo "make format        put the code into its format"
 	@echo "make requirements  pin the dependencies anew (needs uv)"
 
@@ -68,6 +69,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench.run $(BENCH)
+
+MINUTES ?= 30
+soak: $(VENV)/.dev
+	@$(BIN)/python -m bench.soak --minutes $(MINUTES) $(SOAK)
 
 requirements:
 	@sh requirements/pin.sh

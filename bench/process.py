@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,17 @@ def rss_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def tree(pid: int) -> list[int]:
+    """Return a process and all that it started, and what these started."""
+    found, at = [pid], 0
+    while at < len(found):
+        with contextlib.suppress(FileNotFoundError):  # it ended while we looked
+            for task in Path(f"/proc/{found[at]}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
+        at += 1
+    return found
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that are free now."""
     sockets = [socket.socket() for _ in range(count)]
@@ -55,7 +66,7 @@ def _raise_limits() -> None:
 
 
 class Target(NamedTuple):
-    """Something under load: the pids whose CPU counts, and where it listens."""
+    """Something under load: the processes whose CPU counts, with all that they started, and where it listens."""
 
     name: str
     pids: tuple[int, ...]
@@ -67,11 +78,18 @@ class Target(NamedTuple):
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of all of it."""
-        return sum(cpu_s(pid) for pid in self.pids)
+        return self._sum(cpu_s)
 
-    def rss_bytes(self) -> int:
+    def rss_bytes(self) -> float:
         """Return the memory of all of it."""
-        return sum(rss_bytes(pid) for pid in self.pids)
+        return self._sum(rss_bytes)
+
+    def _sum(self, of: Callable[[int], float]) -> float:
+        total = 0.0
+        for each in (each for pid in self.pids for each in tree(pid)):
+            with contextlib.suppress(FileNotFoundError):  # it ended while we looked
+                total += of(each)
+        return total
 
     def token(self) -> str:
         """Return the administrator's token of a godwit."""
@@ -157,7 +175,18 @@ def write_certificate(directory: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def mosquitto(directory: Path) -> Iterator[Target]:
-    """Run the baseline: Mosquitto, and a subscriber that writes everything to nowhere. Both are counted."""
+    """Run the baseline of ingest: Mosquitto, and a subscriber that writes everything to nowhere. Both are counted."""
+    with mosquitto_alone(directory) as broker:
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-V", "5", "-t", "devices/#"]
+        quiet = subprocess.DEVNULL
+        with started(command, stdout=quiet, stderr=quiet) as subscriber:
+            time.sleep(0.3)
+            yield broker._replace(name="mosquitto + mosquitto_sub", pids=(*broker.pids, subscriber.pid))
+
+
+@contextlib.contextmanager
+def mosquitto_alone(directory: Path) -> Iterator[Target]:
+    """Run the baseline of broker work: Mosquitto."""
     directory.mkdir(parents=True, exist_ok=True)
     port, tls_port = free_ports(2)
     certificate, key = write_certificate(directory)
@@ -172,10 +201,7 @@ def mosquitto(directory: Path) -> Iterator[Target]:
     quiet = subprocess.DEVNULL
     with started(["mosquitto", "-c", str(settings)], env=environment, stdout=quiet, stderr=quiet) as broker:
         _wait_port(port)
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-V", "5", "-t", "devices/#"]
-        with started(command, env=environment, stdout=quiet, stderr=quiet) as subscriber:
-            time.sleep(0.3)
-            yield Target("mosquitto + mosquitto_sub", (broker.pid, subscriber.pid), port, tls_port)
+        yield Target("mosquitto", (broker.pid,), port, tls_port)
 
 
 def _wait_port(port: int) -> None:
@@ -191,8 +217,10 @@ def _wait_port(port: int) -> None:
 class Load:
     """A load generator, connected and waiting for the word."""
 
-    def __init__(self, target: Target, mode: str, *, tls: bool = False, **options: object) -> None:
-        command = [sys.executable, "-m", "bench.load", "--mode", mode]
+    def __init__(
+        self, target: Target, mode: str, *, tls: bool = False, program: str = "bench.load", **options: object
+    ) -> None:
+        command = [sys.executable, "-m", program, "--mode", mode]
         command += ["--port", str(target.tls_port if tls else target.port), *(["--tls"] if tls else [])]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]

@@ -12,9 +12,9 @@ from godwit.mqtt.packets import Connect, Packet
 from godwit.mqtt.properties import CONNACK, CONNECT, Cursor
 from godwit.mqtt.reading import Role, read_packet
 from godwit.mqtt.reasons import ProtocolViolation
-from godwit.mqtt.writing import encode, puback_success
+from godwit.mqtt.writing import encode, puback_success, publish_frame, publish_properties
 
-__all__ = ["Decoder", "ProtocolViolation", "encode", "puback_success"]
+__all__ = ["Decoder", "ProtocolViolation", "encode", "puback_success", "publish_frame", "publish_properties"]
 
 PACKET_BYTES_MAX: Final = 268_435_460
 """The largest packet that MQTT can announce."""

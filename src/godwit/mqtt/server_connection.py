@@ -91,14 +91,24 @@ class ServerConnection:
 
     # ------------------------------------------------------------------ in
 
-    def receive(self, data: bytes, now: int) -> Iterator[p.Packet]:
-        """Take bytes; yield the packets that the broker must act on, one after the other."""
+    def receive(self, data: bytes, now: int) -> Iterable[p.Packet]:
+        """Take bytes; return the packets that the broker must act on: it acts on each before it takes the next."""
         decoder = self._decoder
         packets = decoder.feed(data)
         self.taken += len(packets)
+        if decoder.error is not None:
+            return self._take_to_the_end(packets, decoder.error, data, now)
+        if len(packets) == 1 and type(packets[0]) is p.PubAck and self.session is not None and self.closed is None:
+            self._acknowledged(packets[0], now)  # the usual word of a subscriber
+            return ()
+        return self.take(packets, now)
+
+    def _take_to_the_end(
+        self, packets: list[p.Packet], error: ProtocolViolation, data: bytes, now: int
+    ) -> Iterator[p.Packet]:
         yield from self.take(packets, now)
-        if decoder.error is not None and self.closed is None:
-            self._violated(decoder.error, data)
+        if self.closed is None:
+            self._violated(error, data)
 
     def take(self, packets: Iterable[p.Packet], now: int) -> Iterator[p.Packet]:
         """Take packets that were read elsewhere; yield as `receive` does."""
@@ -394,9 +404,8 @@ class ServerConnection:
             session.drop()
             return
         if subscription_ids or message.expires or self._aliases_out is not None:
-            alias, has_topic = self._alias(message.topic)
+            alias, topic = self._alias(message.topic)
             properties = message.properties_now(subscription_ids, now)
-            topic = message.topic if has_topic else ""
             data = encode(
                 Publish(topic, message.payload, retain=retain, properties=properties, topic_alias=alias), self.version
             )
@@ -413,7 +422,7 @@ class ServerConnection:
         """Send, at once or when the client can take it."""
         session = self.session
         assert session is not None
-        if session.queue or not self._may_send(session):
+        if session.queue or session.feeds or not self._may_send(session):
             session.enqueue(delivery, self._limits.queued_messages_max, self._limits.queued_bytes_max)
         else:
             self._send(delivery, session, now)
@@ -421,7 +430,7 @@ class ServerConnection:
     def flushed(self, now: int) -> None:
         """Go on with what waits: the shell has taken what was in `outgoing`."""
         self._unflushed_bytes = 0
-        if self.session is not None and self.session.queue:
+        if self.session is not None and self.session.has_waiting:
             self.pump(now)
 
     def _may_send(self, session: Session) -> bool:
@@ -452,13 +461,18 @@ class ServerConnection:
     def _send(self, delivery: Delivery, session: Session, now: int) -> None:
         if delivery.qos and not delivery.packet_id:
             session.allot(delivery)
-        alias, has_topic = self._alias(delivery.message.topic)
-        data = encode(delivery.packet(now, alias, has_topic=has_topic), self.version)
+        message = delivery.message
+        if delivery.subscription_ids or message.expires or self._aliases_out is not None:
+            alias, topic = self._alias(message.topic)
+            data = encode(delivery.packet(now, topic, alias), self.version)
+        else:
+            first = 0x30 | delivery.is_resent << 3 | delivery.qos << 1 | delivery.retain
+            data = message.frame(self.version, first, delivery.packet_id)
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
             session.inflight.pop(delivery.packet_id, None)
             session.finish(delivery)  # 3.1.2-24: as if it had been sent
             session.drop()
-            self._forget_alias(delivery.message.topic)
+            self._forget_alias(message.topic)
             return
         if delivery.qos:
             session.inflight[delivery.packet_id] = delivery
@@ -468,12 +482,15 @@ class ServerConnection:
     def _finish(self, delivery: Delivery, session: Session, now: int) -> None:
         del session.inflight[delivery.packet_id]
         session.finish(delivery)
-        if session.queue:
+        if session.queue or session.feeds:
             self.pump(now)
 
-    def _alias(self, topic: str) -> tuple[int | None, bool]:
-        """Return the alias for `topic` and whether the topic must be sent with it."""
-        return (None, True) if self._aliases_out is None else self._aliases_out.take(topic)
+    def _alias(self, topic: str) -> tuple[int | None, str]:
+        """Return the alias for `topic`, and the topic to send with it: empty where the client knows it."""
+        if self._aliases_out is None:
+            return None, topic
+        alias, has_topic = self._aliases_out.take(topic)
+        return alias, topic if has_topic else ""
 
     def _forget_alias(self, topic: str) -> None:
         if self._aliases_out is not None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from godwit.mqtt.codec import encode
+from godwit.mqtt.codec import publish_frame, publish_properties
 from godwit.mqtt.packets import NO_PROPERTIES, Publish, PublishProperties
 
 _NS: Final = 1_000_000_000
@@ -42,6 +42,10 @@ class Message:
             left = max(0, -((now - self.expires) // _NS))  # rounded up: a second begun is a second left
         return msgspec.structs.replace(self.properties, message_expiry_interval=left, subscription_ids=subscription_ids)
 
+    def frame(self, version: int, first: int, packet_id: int) -> bytes:
+        """Return the packet as it is for a subscriber without ids and aliases, if the message does not expire."""
+        return publish_frame(first, self.topic, packet_id, publish_properties(self.properties, version), self.payload)
+
     def wire(self, version: int, *, retain: bool) -> bytes:
         """Return the packet at QoS 0; encoded once for all subscribers that get it in this form."""
         cached = self._wire
@@ -50,9 +54,7 @@ class Message:
         key = (version, retain)
         data = cached.get(key)
         if data is None:
-            data = cached[key] = encode(
-                Publish(self.topic, self.payload, 0, retain, properties=self.properties), version
-            )
+            data = cached[key] = self.frame(version, 0x30 | retain, 0)
         return data
 
 
@@ -77,11 +79,11 @@ class Delivery:
         self.is_resent = False
         """It may have been sent before: DUP is set (3.3.1.1)."""
 
-    def packet(self, now: int, topic_alias: int | None = None, *, has_topic: bool = True) -> Publish:
-        """Return the PUBLISH to send."""
+    def packet(self, now: int, topic: str, topic_alias: int | None = None) -> Publish:
+        """Return the PUBLISH to send; `topic` is empty where the client knows it by its alias."""
         message = self.message
         return Publish(
-            message.topic if has_topic else "",
+            topic,
             message.payload,
             self.qos,
             self.retain,

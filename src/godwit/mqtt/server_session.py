@@ -9,6 +9,7 @@ then or not.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -21,6 +22,19 @@ _PACKET_ID_MAX: Final = 65_535
 INSIDE_ROOM: Final = 6
 """How many times as much the server's own sessions may queue: bridges wait for what is away for long. Packet ids are
 given to what is queued, so that it must stay below 65,535 messages."""
+
+SHARE_BYTES: Final = 262_144
+"""What a session may queue also when all together hold too much."""
+
+
+class QueueRoom:
+    """What the queues of all sessions together hold, and may hold."""
+
+    __slots__ = ("bytes", "bytes_max")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes = 0
+        self.bytes_max = bytes_max
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -64,6 +78,7 @@ class Session:
         "dropped",
         "ends_at",
         "expiry_s",
+        "feeds",
         "finished",
         "inflight",
         "is_device",
@@ -73,13 +88,15 @@ class Session:
         "queue",
         "queued_bytes",
         "received",
+        "room",
         "stale",
         "subscriptions",
         "tally",
     )
 
-    def __init__(self, client_id: str, expiry_s: int = 0) -> None:
+    def __init__(self, client_id: str, expiry_s: int = 0, room: QueueRoom | None = None) -> None:
         self.client_id = client_id
+        self.room = room
         self.expiry_s = expiry_s
         self.ends_at = 0
         """When it ends, ns UTC, while the client is away; 0: not counting."""
@@ -98,6 +115,8 @@ class Session:
         self.queue: deque[Delivery] | None = None
         """QoS 1 and 2 out, not sent yet. Made when first needed: an idle client costs nothing."""
         self.queued_bytes = 0
+        self.feeds: dict[str, Iterator[Delivery]] | None = None
+        """Retained documents to come, by the filter that asked for them; made as the client takes them."""
         self.dropped = 0
         """Messages that its client did not get: no room in the queue, not read at QoS 0, or too large for it."""
         self.tally: Tally | None = None
@@ -134,7 +153,42 @@ class Session:
             self.drop()
             return
         self.queue.append(delivery)
-        self.queued_bytes += len(delivery.message.payload)
+        self._note(len(delivery.message.payload))
+
+    def _note(self, size: int) -> None:
+        self.queued_bytes += size
+        if self.room is not None:
+            self.room.bytes += size
+
+    def join(self, room: QueueRoom) -> None:
+        """Count the queue to those of all sessions."""
+        self.room = room
+        room.bytes += self.queued_bytes
+
+    def discard(self) -> None:
+        """Drop what waits: the session is over."""
+        self._note(-self.queued_bytes)
+        self.queue = self.feeds = self.room = None
+
+    def feed(self, topic_filter: str, deliveries: Iterator[Delivery]) -> None:
+        """Have `deliveries` sent before what is queued, however many they are: none is made before its turn.
+
+        Asking again for the same filter begins anew.
+        """
+        if self.feeds is None:
+            self.feeds = {}
+        self.feeds.pop(topic_filter, None)
+        self.feeds[topic_filter] = deliveries
+
+    def stop_feed(self, topic_filter: str) -> None:
+        """Send no more of what a filter asked for: it was taken away."""
+        if self.feeds is not None:
+            self.feeds.pop(topic_filter, None)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something has not been sent yet."""
+        return bool(self.queue or self.feeds)
 
     def drop(self) -> None:
         """Count a message that its client does not get."""
@@ -144,11 +198,17 @@ class Session:
 
     def dequeue(self) -> Delivery | None:
         """Take the next waiting delivery."""
+        while self.feeds:
+            topic_filter = next(iter(self.feeds))
+            fed = next(self.feeds[topic_filter], None)
+            if fed is not None:
+                return fed
+            del self.feeds[topic_filter]
         queue = self.queue
         if not queue:
             return None
         delivery = queue.popleft()
-        self.queued_bytes -= len(delivery.message.payload)
+        self._note(-len(delivery.message.payload))
         return delivery
 
     def restore(self, delivery: Delivery) -> None:
@@ -164,14 +224,18 @@ class Session:
             self.queue.extendleft(reversed(deliveries))
         else:
             self.queue.extend(deliveries)
-        self.queued_bytes += sum(len(each.message.payload) for each in deliveries)
+        self._note(sum(len(each.message.payload) for each in deliveries))
 
     def is_full(self, messages_max: int, bytes_max: int) -> bool:
-        """Whether the queue takes no more."""
+        """Whether the queue takes no more: it is at its bounds, or all are and it has its share."""
         if self.queue is None:
             return False
-        room = INSIDE_ROOM if self.client_id.startswith("$") else 1
-        return len(self.queue) >= messages_max * room or self.queued_bytes >= bytes_max * room
+        if self.client_id.startswith("$"):
+            return len(self.queue) >= messages_max * INSIDE_ROOM or self.queued_bytes >= bytes_max * INSIDE_ROOM
+        if len(self.queue) >= messages_max or self.queued_bytes >= bytes_max:
+            return True
+        room = self.room
+        return room is not None and room.bytes >= room.bytes_max and self.queued_bytes >= SHARE_BYTES
 
     def deliveries(self) -> list[Delivery]:
         """Return all that is under way or waiting."""

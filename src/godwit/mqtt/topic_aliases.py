@@ -1,8 +1,14 @@
 """Topic aliases of one connection (MQTT 5, 3.3.2.3.4): a number in place of a topic that was said before."""
 
+from typing import Final
+
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.reasons import ProtocolViolation
+
+GIVEN_MAX: Final = 256
+TOPIC_CHARACTERS_MAX: Final = 1_024
+"""What we give is remembered, for each connection: a peer may allow 65,535 topics of as many bytes."""
 
 
 class AliasesIn:
@@ -34,7 +40,7 @@ class AliasesOut:
     __slots__ = ("_maximum", "_numbers")
 
     def __init__(self, maximum: int) -> None:
-        self._maximum = maximum
+        self._maximum = min(maximum, GIVEN_MAX)
         self._numbers: dict[str, int] = {}
 
     def take(self, topic: str) -> tuple[int | None, bool]:
@@ -43,7 +49,7 @@ class AliasesOut:
         alias = numbers.get(topic)
         if alias is not None:
             return alias, False
-        if len(numbers) >= self._maximum:
+        if len(numbers) >= self._maximum or len(topic) > TOPIC_CHARACTERS_MAX:
             return None, True
         alias = numbers[topic] = len(numbers) + 1
         return alias, True

@@ -1,6 +1,7 @@
 """Writes our packet types: MQTT 5 through the `mqtt5` library, 3.1.1 by hand, PUBLISH and CONNACK by hand in both."""
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Final
 
 import mqtt5
@@ -8,6 +9,8 @@ import mqtt5
 from godwit.mqtt import packets as p
 
 _REMAINING_MAX: Final = 268_435_455
+_head_short = Struct(">BBH").pack
+_head_usual = Struct(">BBBH").pack
 
 
 def write_varint(value: int) -> bytes:
@@ -42,24 +45,39 @@ def puback_success(packet_id: int) -> bytes:
 
 def write_publish(packet: p.Publish, version: int) -> bytes:
     """Return a PUBLISH. Raises ValueError where it is larger than MQTT can say."""
-    topic = packet.topic.encode()
-    payload = packet.payload
-    body_bytes = 2 + len(topic) + len(payload)
-    parts = [b"", len(topic).to_bytes(2, "big"), topic]
-    if packet.qos:
-        body_bytes += 2
-        parts.append(packet.packet_id.to_bytes(2, "big"))
-    if version == 5:
-        properties = b"\0"
-        if packet.properties is not p.NO_PROPERTIES or packet.topic_alias is not None:
-            properties = _publish_properties(packet.properties, packet.topic_alias)
-        body_bytes += len(properties)
-        parts.append(properties)
-    if body_bytes > _REMAINING_MAX:
+    first = 0x30 | packet.dup << 3 | packet.qos << 1 | packet.retain
+    properties = publish_properties(packet.properties, version, packet.topic_alias)
+    return publish_frame(first, packet.topic, packet.packet_id, properties, packet.payload)
+
+
+def publish_frame(first: int, topic: str, packet_id: int, properties: bytes, payload: bytes) -> bytes:
+    """Return a PUBLISH of its parts; the packet id is left out where `first` says QoS 0.
+
+    Raises ValueError where it is larger than MQTT can say.
+    """
+    name = topic.encode()
+    size = 2 + len(name) + len(properties) + len(payload)
+    if first & 6:
+        size += 2
+        properties = packet_id.to_bytes(2, "big") + properties
+    if size < 128:
+        head = _head_short(first, size, len(name))
+    elif size < 16_384:
+        head = _head_usual(first, size & 127 | 128, size >> 7, len(name))
+    elif size > _REMAINING_MAX:
         raise ValueError("the message is larger than an MQTT packet can be")
-    parts[0] = bytes((0x30 | packet.dup << 3 | packet.qos << 1 | packet.retain,)) + write_varint(body_bytes)
-    parts.append(payload)
-    return b"".join(parts)
+    else:
+        head = bytes((first,)) + write_varint(size) + len(name).to_bytes(2, "big")
+    return b"".join((head, name, properties, payload))
+
+
+def publish_properties(said: p.PublishProperties, version: int, alias: int | None = None) -> bytes:
+    """Return the properties of a PUBLISH as they are sent, with their length; 3.1.1 has none."""
+    if version != 5:
+        return b""
+    if said is p.NO_PROPERTIES and alias is None:
+        return b"\0"
+    return _publish_properties(said, alias)
 
 
 def _publish_properties(said: p.PublishProperties, alias: int | None) -> bytes:

@@ -237,6 +237,7 @@ def quotas_of(settings: Settings) -> Quotas:
         total_bytes_per_s=settings.total_bytes_per_s,
         retained_bytes=settings.retained_bytes_max,
         retained_bytes_per_tenant=settings.tenant_retained_bytes_max,
+        queued_bytes=settings.queued_bytes_max,
     )
 
 

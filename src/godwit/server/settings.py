@@ -78,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_moved: bool = False
     retained_bytes_max: int = 268_435_456
     tenant_retained_bytes_max: int = 0
+    queued_bytes_max: int = 536_870_912
     quarantine_bytes_max: int = 1_073_741_824
     quarantine_device_bytes_max: int = 16_777_216
     clock_error_ms_max: int = 1_000

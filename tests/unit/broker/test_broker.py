@@ -348,6 +348,19 @@ def test_an_alias_of_an_older_device_means_its_own_commands(world):
     assert device.payloads() == []
 
 
+def test_long_topics_are_routed_but_not_remembered(world):
+    reader, writer = world.connect("r", topic_alias_maximum=65_535), world.connect("w")
+    reader.subscribe("#")
+    known = len(world.broker.routes._routes)
+    topics = [f"{number}" + "x" * 60_000 for number in range(20)]
+    for topic in topics:
+        writer.publish(topic, "1")
+    found = [each for each in reader.get() if isinstance(each, p.Publish)]
+    assert [each.topic for each in found] == topics
+    assert len(world.broker.routes._routes) == known
+    assert not any(each.topic_alias for each in found)
+
+
 def test_very_deep_retained_topics_cost_no_dictionary_per_level(world):
     deep = "/".join("x" * 10_000)
     writer = world.connect("w")

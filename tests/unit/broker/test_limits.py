@@ -146,3 +146,31 @@ def test_subscriptions_and_retained_bytes_are_bounded(make_world):
     peer.get()
     peer.publish("y", "123456", 1, retain=True, packet_id=2)
     assert peer.get()[0].reason_code in (0, 0x10)
+
+
+def test_what_waits_for_all_together_is_bounded_and_nobody_is_starved_by_another(make_world):
+    world = make_world(quotas=Quotas(queued_bytes=500_000))
+    lasting = {"clean_start": False, "session_expiry_interval": 3600}
+    for name in ("greedy", "modest"):
+        peer = world.connect(name, **lasting)
+        peer.subscribe(name, 1)
+        peer.vanish()
+    writer = world.connect("w")
+
+    def send(topic, times):
+        for _ in range(times):
+            writer.publish(topic, "x" * 100_000, 1)
+            writer.get()
+        return world.broker.sessions[topic]
+
+    greedy = send("greedy", 10)
+    assert (greedy.queued_bytes, greedy.dropped) == (500_000, 5)
+    modest = send("modest", 10)
+    assert (modest.queued_bytes, modest.dropped) == (300_000, 7)
+    world.boot()
+    assert world.broker.kept.room.bytes == 800_000
+    back = world.connect("greedy", **lasting)
+    assert len(back.payloads()) == 5
+    assert world.broker.kept.room.bytes == 300_000
+    world.connect("modest")  # a clean start ends what was
+    assert world.broker.kept.room.bytes == 0

@@ -268,9 +268,9 @@ def test_usual_packets_do_not_need_the_long_way(monkeypatch):
 
 
 def test_a_message_larger_than_mqtt_can_say_is_not_written(monkeypatch):
-    monkeypatch.setattr("godwit.mqtt.writing._REMAINING_MAX", 100)
+    monkeypatch.setattr("godwit.mqtt.writing._REMAINING_MAX", 20_000)
     with pytest.raises(ValueError, match="larger"):
-        encode(p.Publish("t", b"x" * 100), 5)
+        encode(p.Publish("t", b"x" * 20_000), 5)
 
 
 def test_every_packet_type_is_covered():

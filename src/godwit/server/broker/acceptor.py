@@ -49,7 +49,7 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._credit = float(HANDSHAKES_AT_ONCE)
         self._credited_at = self._loop.time()
-        self._is_listening = False
+        self._is_listening = self._is_held = False
         listening.setblocking(False)  # noqa: FBT003
         self._listen()
 
@@ -64,8 +64,16 @@ class Acceptor:
         for task in list(self._tasks):
             task.cancel()
 
+    def hold(self, *, is_held: bool) -> None:
+        """Accept nobody until told otherwise: who comes waits in the kernel."""
+        self._is_held = is_held
+        if is_held:
+            self._rest()
+        else:
+            self._listen()
+
     def _listen(self) -> None:
-        if not self._is_listening and self._listening.fileno() >= 0:
+        if not self._is_listening and not self._is_held and self._listening.fileno() >= 0:
             self._is_listening = True
             self._loop.add_reader(self._listening, self._accept)
 

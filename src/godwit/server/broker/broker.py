@@ -16,7 +16,7 @@ from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.server_message import Message
-from godwit.mqtt.server_session import Session
+from godwit.mqtt.server_session import QueueRoom, Session
 from godwit.server.broker.client import Client, Socket
 from godwit.server.broker.drops import Drops
 from godwit.server.broker.fan_out import FanOut
@@ -76,7 +76,8 @@ class Broker:
         self.retained = Retained()
         self.routes = Routes(topics)
         self.drops = Drops(self.counters)
-        self.kept = Sessions(journal, self.routes, self.drops, self.limits.session_expiry_s_max)
+        room = QueueRoom(self.gate.quotas.queued_bytes)
+        self.kept = Sessions(journal, self.routes, self.drops, self.limits.session_expiry_s_max, room)
         self.sessions = self.kept.by_id
         self.presence: PresenceSink = NoPresence()
         self.pending_bytes = 0

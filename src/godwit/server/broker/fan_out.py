@@ -74,10 +74,12 @@ class FanOut:
 
     def _hand_to(self, target: Target, message: Message, publisher: Session | None, now: int) -> None:
         """Hand a message to one subscriber whose queue the journal does not keep."""
-        chosen = choose(target, publisher)
-        if chosen is None:
-            return
-        session, terms = chosen
+        session, terms = target.session, target
+        if session is None or (session is publisher and not target.is_own_too):
+            chosen = choose(target, publisher)
+            if chosen is None:
+                return
+            session, terms = chosen
         self._counters.messages_out += 1
         if terms.qos and message.qos:
             self._hand_over(session, delivery_of(message, terms), now)

@@ -31,6 +31,8 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     total_messages_per_s: int = 0
     total_bytes_per_s: int = 0
     total_subscriptions: int = 1_000_000
+    queued_bytes: int = 536_870_912
+    """Of the messages that wait for all subscribers together, each counted for each of them."""
     retained_bytes: int = 268_435_456
     retained_bytes_per_tenant: int = 0
     retained_bytes_per_client: int = 67_108_864

@@ -292,6 +292,11 @@ class Server:
         self.addresses[name] = f"{host}:{port}"
         return int(port)
 
+    def hold(self, *, is_held: bool) -> None:
+        """Accept nobody until told otherwise."""
+        for acceptor in self._acceptors:
+            acceptor.hold(is_held=is_held)
+
     async def adopt(self, name: str, wire: socket.socket) -> None:
         """Take in a connection that was made inside this process."""
         await self._loop.connect_accepted_socket(lambda: Connection(self, name), wire)

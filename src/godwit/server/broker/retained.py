@@ -9,77 +9,60 @@ from godwit.mqtt.topics import LEVELS_MAX, matches
 
 
 class Retained:
-    """The retained documents, as a tree by topic level. The key None of a node holds the document itself.
+    """The retained documents, by topic and as a tree by topic level. The key None of a node holds the document itself.
 
     A topic of more levels than a subscription may have stands beside the tree: a level there costs a dictionary.
     """
 
     def __init__(self) -> None:
+        self._by_topic: dict[str, Message] = {}
         self._root: dict[str | None, Any] = {}
-        self._deep: dict[str, Message] = {}
-        self._count = 0
+        self._deep: set[str] = set()
         self._ends: list[tuple[int, str]] = []
         self._due: dict[str, int] = {}
         """When a topic is looked at for its document's expiry."""
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._by_topic)
 
     def put(self, message: Message) -> None:
         """Keep `message` in place of what the topic had; an empty payload clears the topic."""
+        topic = message.topic
         if not message.payload:
-            self.drop(message.topic)
+            self.drop(topic)
             return
-        if _is_deep(message.topic):
-            before = self._deep.get(message.topic)
-            self._deep[message.topic] = message
+        self._by_topic[topic] = message
+        if _is_deep(topic):
+            self._deep.add(topic)
         else:
             node = self._root
-            for level in message.topic.split("/"):
+            for level in topic.split("/"):
                 node = node.setdefault(level, {})
-            before = node.get(None)
             node[None] = message
-        if before is None:
-            self._count += 1
         if message.expires:
             self._watch(message)
 
     def drop(self, topic: str) -> None:
         """Clear a topic."""
+        if self._by_topic.pop(topic, None) is None:
+            return
         if _is_deep(topic):
-            self._forget(self._deep.pop(topic, None))
+            self._deep.remove(topic)
             return
         path: list[tuple[dict[str | None, Any], str]] = []
         node = self._root
         for level in topic.split("/"):
-            child = node.get(level)
-            if child is None:
-                return
             path.append((node, level))
-            node = child
-        message: Message | None = node.pop(None, None)
-        self._forget(message)
+            node = node[level]
+        del node[None]
         for parent, level in reversed(path):
             if parent[level]:
                 break
             del parent[level]
 
-    def _forget(self, message: Message | None) -> None:
-        if message is not None:
-            self._count -= 1
-
     def get(self, topic: str) -> Message | None:
         """Return the document of one topic."""
-        if _is_deep(topic):
-            return self._deep.get(topic)
-        node = self._root
-        for level in topic.split("/"):
-            child = node.get(level)
-            if child is None:
-                return None
-            node = child
-        found: Message | None = node.get(None)
-        return found
+        return self._by_topic.get(topic)
 
     def match(self, topic_filter: str, now: int) -> list[Message]:
         """Return the documents that a filter matches and that have not expired.
@@ -92,7 +75,7 @@ class Retained:
             found = [] if exact is None else [exact]
         else:
             found = list(_walk(self._root, levels))
-            found.extend(each for topic, each in self._deep.items() if matches(topic_filter, topic))
+            found.extend(self._by_topic[topic] for topic in self._deep if matches(topic_filter, topic))
         return [message for message in found if not message.expires or message.expires > now]
 
     def expired(self, now: int) -> list[Message]:

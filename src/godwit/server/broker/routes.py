@@ -29,6 +29,8 @@ UP: Final = frozenset(
 """Channels by which a device speaks: these go to ingest first."""
 
 ROUTES_MAX: Final = 50_000
+KEPT_TOPIC_CHARACTERS_MAX: Final = 512
+"""The route of a longer topic is worked out each time: topics may have 65,535 bytes, and there are many of them."""
 SHARE_PREFIX: Final = "$share/"
 
 
@@ -126,9 +128,11 @@ class Routes:
         """Return the route of a topic, with its subscribers as they are now."""
         route = self._routes.get(topic)
         if route is None:
-            if len(self._routes) >= ROUTES_MAX:
-                self._routes.clear()
-            route = self._routes[topic] = Route(topic, self._topics)
+            route = Route(topic, self._topics)
+            if len(topic) <= KEPT_TOPIC_CHARACTERS_MAX:
+                if len(self._routes) >= ROUTES_MAX:
+                    self._routes.clear()
+                self._routes[topic] = route
         if route.version != self._version:
             route.version = self._version
             route.targets = self._targets(topic)

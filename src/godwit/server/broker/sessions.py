@@ -3,7 +3,7 @@
 from typing import Final
 
 from godwit.mqtt.packets import Connect
-from godwit.mqtt.server_session import NEVER_EXPIRES, Session
+from godwit.mqtt.server_session import NEVER_EXPIRES, QueueRoom, Session
 from godwit.server.broker.drops import Drops
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.routes import Routes
@@ -15,8 +15,9 @@ NS: Final = 1_000_000_000
 class Sessions:
     """The sessions by client id. Times are ns UTC."""
 
-    def __init__(self, journal: Journal, routes: Routes, drops: Drops, expiry_s_max: int) -> None:
+    def __init__(self, journal: Journal, routes: Routes, drops: Drops, expiry_s_max: int, room: QueueRoom) -> None:
         self.by_id: dict[str, Session] = {}
+        self.room = room
         self.expired = 0
         """Sessions that ended because their client stayed away, since start."""
         self._journal, self._routes, self._drops, self._expiry_s_max = journal, routes, drops, expiry_s_max
@@ -25,6 +26,7 @@ class Sessions:
     def restore(self, session: Session, now: int) -> None:
         """Take back, at start, a session that the journal kept."""
         self.by_id[session.client_id] = session
+        session.join(self.room)
         session.tally = self._drops
         for held in list(session.subscriptions.values()):
             del session.subscriptions[held.options.topic_filter]
@@ -45,7 +47,7 @@ class Sessions:
             session = None
         is_resumed = session is not None
         if session is None:
-            session = self.by_id[client_id] = Session(client_id)
+            session = self.by_id[client_id] = Session(client_id, room=self.room)
             session.tally = self._drops
         if expiry_s and (not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
             session.expiry_s, session.ends_at = expiry_s, 0
@@ -74,6 +76,7 @@ class Sessions:
     def end(self, session: Session) -> None:
         """End a session."""
         self._journal.end_session(session)
+        session.discard()
         for topic_filter in list(session.subscriptions):
             self._routes.unsubscribe(session, topic_filter)
         if self.by_id.get(session.client_id) is session:

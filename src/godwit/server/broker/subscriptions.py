@@ -1,6 +1,6 @@
 """SUBSCRIBE and UNSUBSCRIBE: which filters are granted, and the retained documents that follow (3.8, 3.10)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from godwit.mqtt import packets as p
@@ -13,8 +13,6 @@ from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter, heard_filters
-
-"""Of one session."""
 
 
 class Rooms(Protocol):
@@ -78,19 +76,30 @@ class Subscriptions:
 
     def _send_retained(self, client: Client, options: p.Subscription, number: int, now: int) -> None:
         """Send what is retained under a new subscription; a shared one gets none (4.8.2)."""
-        if options.topic_filter.startswith(SHARE_PREFIX):
+        session = client.core.session
+        if session is None or options.topic_filter.startswith(SHARE_PREFIX):
             return
+        session.feed(options.topic_filter, self._retained(options, number, now))
+        client.core.pump(now)
+
+    def _retained(self, options: p.Subscription, number: int, now: int) -> Iterator[Delivery]:
+        """Make the deliveries. A document is looked up at its turn: what replaced it meanwhile is sent instead.
+
+        None of it is laid into the journal: after a crash the documents are still there to subscribe to.
+        """
         ids = (number,) if number else ()
-        for message in self._rooms.retained.match(options.topic_filter, now):
-            # Not laid into the journal: after a crash the document is still there to subscribe to.
-            qos = min(options.qos, message.qos)
-            client.core.deliver(Delivery(message, qos, retain=True, subscription_ids=ids), now)
+        retained = self._rooms.retained
+        for topic in [each.topic for each in retained.match(options.topic_filter, now)]:
+            message = retained.get(topic)
+            if message is not None:
+                yield Delivery(message, min(options.qos, message.qos), retain=True, subscription_ids=ids)
 
     def unsubscribe(self, client: Client, session: Session, packet: p.Unsubscribe) -> None:
         """Answer UNSUBSCRIBE."""
         codes = []
         for topic_filter in packet.topic_filters:
             existed = self._rooms.routes.unsubscribe(session, topic_filter)
+            session.stop_feed(topic_filter)
             if existed and session.is_stored:
                 self._rooms.journal.drop_subscription(session, topic_filter)
             codes.append(reasons.SUCCESS if existed else reasons.NO_SUBSCRIPTION_EXISTED)

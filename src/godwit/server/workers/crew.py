@@ -111,9 +111,13 @@ class Worker(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what the worker framed to the broker."""
         now = time_ns()
+        opened = 0
         for body in self._frames.feed(data):
             for event in from_worker.decode(body):
                 self._take(event, now)
+                opened += type(event) is frames.Opened
+        if opened:
+            self.tell([frames.Seen(opened)])
         self._crew.note_pressure()
 
     def _take(self, event: FromWorker, now: int) -> None:

@@ -113,6 +113,12 @@ class Choke(msgspec.Struct, array_like=True, tag=7):
     is_choked: bool
 
 
+class Seen(msgspec.Struct, array_like=True, tag=8):
+    """So many more connections have been looked at since the last time."""
+
+    opened: int
+
+
 class Listener(msgspec.Struct, array_like=True):
     """A socket that listens already, inherited under a descriptor.
 
@@ -135,7 +141,7 @@ class Begin(msgspec.Struct, array_like=True, tag=5):
 
 
 FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired | TurnedAway
-FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke
+FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke | Seen
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])
 from_owner: Final = msgspec.msgpack.Decoder(list[FromOwner])

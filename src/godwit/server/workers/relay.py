@@ -17,12 +17,16 @@ from godwit.server.workers import frames
 from godwit.server.workers.frames import FromOwner, FromWorker
 
 TOPICS_MAX: Final = 50_000
+TELEMETRY_TOPIC_CHARACTERS_MAX: Final = 512
 GATHERED_BYTES_MAX: Final = 1_048_576
 """What is framed in one turn; a socket that has more may be read again in the next."""
 
 FULL_READS: Final = 4
 """Sockets that had more than one read's worth and are read again in one turn: what they bring stands in the pipe before
 the messages of everybody else."""
+UNSEEN_MAX: Final = 200
+"""Connections that the owner has not looked at yet. They are small in the pipe, but each keeps it busy for longer than
+many messages: with more of them before it, a message waits for long."""
 
 
 class Shell(Protocol):
@@ -119,6 +123,7 @@ class Relay:
         self.is_behind = False
         """Something waits to go into the pipe."""
         self._is_full = False
+        self._unseen = 0
         self._has_room = True
         self._turned_away = 0
         self._packet_bytes_max = packet_bytes_max
@@ -142,6 +147,11 @@ class Relay:
         """How many sockets that are full may be read again in one turn of the loop."""
         return 0 if self.is_behind else FULL_READS
 
+    @property
+    def may_accept(self) -> bool:
+        """Whether more connections are wanted: the owner keeps up."""
+        return not self.is_pipe_full and self._unseen < UNSEEN_MAX
+
     def has_room(self) -> bool:
         """Whether one more connection may come in: the owner, who knows all of them, said so last; counted if not."""
         if not self._has_room:
@@ -153,6 +163,7 @@ class Relay:
         self._last += 1
         client = RelayedClient(self, shell, self._last, self._packet_bytes_max)
         self._by_number[client.number] = client
+        self._unseen += 1
         self.tell(frames.Opened(client.number, listener, certificate))
         return client
 
@@ -203,6 +214,8 @@ class Relay:
         return None if any(sample.code for sample in read.samples) else read
 
     def _carries_telemetry(self, topic: str) -> bool:
+        if len(topic) > TELEMETRY_TOPIC_CHARACTERS_MAX:
+            return False  # the owner looks itself
         known = self._is_telemetry.get(topic)
         if known is None:
             if len(self._is_telemetry) >= TOPICS_MAX:
@@ -232,6 +245,9 @@ class Relay:
         if isinstance(event, frames.Pressure):
             self._is_full, self.group.is_congested = event.is_full, event.is_congested
             self._has_room = event.has_room
+            return
+        if isinstance(event, frames.Seen):
+            self._unseen -= event.opened
             return
         if isinstance(event, frames.Begin):
             return

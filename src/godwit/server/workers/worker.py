@@ -32,6 +32,8 @@ class Pipe(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._relay: Relay | None = None
+        self._server: Server | None = None
+        self._is_held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the owner to begin."""
@@ -46,10 +48,11 @@ class Pipe(asyncio.Protocol):
                     self._begin(event)
                 elif self._relay is not None:
                     self._relay.follow(event)
+        self._ease()
 
     def _begin(self, begin: Begin) -> None:
         relay = self._relay = Relay(begin.packet_bytes_max, topics_for(begin.topic_layout), self._tell_soon)
-        server = Server(relay)
+        server = self._server = Server(relay)
         for each in begin.listeners:
             tls = server_context(Path(each.certificate), Path(each.key)) if each.certificate else None
             listening = socket.socket(fileno=each.descriptor)
@@ -64,16 +67,26 @@ class Pipe(asyncio.Protocol):
         if events and self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame(events))
             self._relay.is_pipe_full = self._transport.get_write_buffer_size() > PIPE_BYTES_HIGH
+        self._ease()
 
     def pause_writing(self) -> None:
         """Read no more of what is flushed: the pipe is full. Of nobody, once much waits (see `_tell`)."""
         if self._relay is not None:
             self._relay.is_behind = True
+            self._ease()
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Go on."""
         if self._relay is not None:
             self._relay.is_behind = self._relay.is_pipe_full = False
+            self._ease()
+
+    def _ease(self) -> None:
+        """Accept, or let who comes wait in the kernel, as the owner keeps up."""
+        relay, server = self._relay, self._server
+        if relay is not None and server is not None and relay.may_accept == self._is_held:
+            self._is_held = not self._is_held
+            server.hold(is_held=self._is_held)
 
     def connection_lost(self, error: Exception | None) -> None:
         """End: without the owner nothing can be acknowledged."""
