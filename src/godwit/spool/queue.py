@@ -45,7 +45,6 @@ AGE_CHECK_S: Final = 1.0
 STEP_ITEMS: Final = 50
 VACUUM_PAGES: Final = 256
 VACUUM_PAGES_FULL: Final = 8
-"""At a time, on a full disk."""
 
 
 class Spool:
