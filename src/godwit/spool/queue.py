@@ -34,7 +34,7 @@ from godwit.spool.model import (
 from godwit.spool.opening import MEMORY_BYTES_MAX, Opened, Way
 from godwit.spool.pacer import Pacer
 from godwit.spool.policy import NS, BelievedTime, Bounds, Waiting, order
-from godwit.spool.store import PAGE_BYTES, Lane, Store, runs_of
+from godwit.spool.store import PAGE_BYTES, Lane, Store, depth_of_lanes, runs_of
 
 log = logging.getLogger(__name__)
 
@@ -328,12 +328,12 @@ class Spool:
     def depth(self) -> Depth:
         """How much waits, of all streams."""
         with self._lock:
-            return _depth(self._store.lanes.values())
+            return depth_of_lanes(self._store.lanes.values())
 
     def depth_of(self, stream: str) -> Depth:
         """Return how much of a stream waits, in all epochs."""
         with self._lock:
-            return _depth(lane for lane in self._store.lanes.values() if lane.track.stream == stream)
+            return depth_of_lanes(lane for lane in self._store.lanes.values() if lane.track.stream == stream)
 
     def highest(self, stream: Which) -> int:
         """Return the highest number given; -1: none yet."""
@@ -497,14 +497,3 @@ class Spool:
             for stream, lane in self._current.items():
                 self._current[stream] = self._store.add_lane(Track(stream, self.epoch), lane.priority)
         self._pacer = self._make_pacer()
-
-
-def _depth(lanes: Iterable[Lane]) -> Depth:
-    items = size = 0
-    oldest: int | None = None
-    for lane in lanes:
-        items += lane.items
-        size += lane.bytes
-        if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
-            oldest = lane.oldest
-    return Depth(items, size, oldest)

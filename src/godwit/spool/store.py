@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from godwit.spool import schema
-from godwit.spool.model import ITEM_BYTES, Gap, Item, Track
+from godwit.spool.model import ITEM_BYTES, Depth, Gap, Item, Track
 from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
 
 GAPS_MAX: Final = 4_096
@@ -69,6 +69,18 @@ class Lane:
 def decode_text(data: bytes) -> str:
     """Return text of a file that may be damaged."""
     return data.decode(errors="replace")
+
+
+def depth_of_lanes(lanes: Iterable[Lane]) -> Depth:
+    """Return how much some tracks hold."""
+    items = size = 0
+    oldest: int | None = None
+    for lane in lanes:
+        items += lane.items
+        size += lane.bytes
+        if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
+            oldest = lane.oldest
+    return Depth(items, size, oldest)
 
 
 def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
