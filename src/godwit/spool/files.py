@@ -10,6 +10,9 @@ from pathlib import Path
 from godwit.contract.errors import RejectedError
 from godwit.runtime.files import sync_directory
 
+_ROOM_BYTES = 512 * 1024
+"""With less the disk counts as full: half of it is what deleting and then appending in the place of it take."""
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -60,26 +63,27 @@ class Reserve:
     def __init__(self, spool: Path, size: int) -> None:
         self._path = spool.with_name(spool.name + ".reserve")
         self._size = size
-
         self.is_held = False
 
-    def take(self, *, least: int = 128 * 1024) -> None:
-        """Take the room; where there is little, half of it, because the log needs some, but not less than `least`.
+    def take(self) -> bool:
+        """Take the room; where there is little, half of it, because the log needs some, too.
 
-        Appending makes the database grow into what the log leaves. With such a `least` it never grows so far that
-        there is no room any more for what strikes items out, and then for what reuses their pages.
+        Returns whether there is so much that the database may grow: it must not grow into what deleting will need.
         """
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return
+            return True
         try:
-            os.posix_fallocate(handle, 0, min(self._size, max(_free_bytes(self._path) // 2, least)))
+            free = _free_bytes(self._path)
+            os.posix_fallocate(handle, 0, min(self._size, free // 2))
             self.is_held = True
         except OSError:
             self.release()
+            return True
         finally:
             os.close(handle)
+        return free >= _ROOM_BYTES
 
     def release(self) -> None:
         """Give the room up."""

@@ -67,7 +67,7 @@ def open_file(path: Path, way: Way) -> Opened:
         lock = Lock(path)
     except OSError as error:
         return in_memory(path, str(error), way.random)
-    reserve = Reserve(path, log_pages_max(way.bytes_max) * PAGE_BYTES)
+    reserve = Reserve(path, 2 * log_pages_max(way.bytes_max) * PAGE_BYTES)
     try:
         try:
             opened = _open(path, way)
@@ -84,7 +84,7 @@ def open_file(path: Path, way: Way) -> Opened:
     except BaseException:
         lock.release()
         raise
-    reserve.take()
+    opened.store.let_grow(reserve.take())
     return opened._replace(lock=lock, reserve=reserve)
 
 

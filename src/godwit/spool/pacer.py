@@ -92,11 +92,14 @@ class Pacer:
                 self.trouble = ""
 
     def _move_and_tidy(self) -> None:
+        if self._pages > self._pages_max:
+            self._move_if_there_is_room()
+        while self._is_more():
+            self._move_if_there_is_room()
+
+    def _move_if_there_is_room(self) -> None:
         try:
-            if self._pages > self._pages_max:
-                self.move()
-            while self._is_more():
-                self.move()
+            self.move()
         except sqlite3.Error as error:
             if fault_of(error, self._path) is not Fault.FULL:  # the next append meets that itself, and says so
                 raise

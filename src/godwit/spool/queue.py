@@ -34,7 +34,7 @@ from godwit.spool.model import (
 from godwit.spool.opening import MEMORY_BYTES_MAX, Opened, Way
 from godwit.spool.pacer import Pacer
 from godwit.spool.policy import NS, BelievedTime, Bounds, Waiting, order
-from godwit.spool.store import PAGE_BYTES, Lane, Store, runs_of
+from godwit.spool.store import PAGE_BYTES, Lane, Store, depth_of_lanes, runs_of
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ Which: TypeAlias = str | Track
 T = TypeVar("T")
 
 AGE_CHECK_S: Final = 1.0
-FREE_PAGES_MIN: Final = 8
 STEP_ITEMS: Final = 50
-VACUUM_PAGES: Final = (256, 8)
+VACUUM_PAGES: Final = 256
+VACUUM_PAGES_FULL: Final = 8
 
 
 class Spool:
@@ -114,14 +114,17 @@ class Spool:
             self._store.note_totals()
 
     def _tidy(self) -> bool:
-        for pages in VACUUM_PAGES:
-            try:
-                return self._store.give_back(pages)
-            except sqlite3.Error as error:  # to move pages takes some room itself: less at a time
-                if fault_of(error, self._path) is not Fault.FULL:
-                    raise
-                self._empty_log()
-        return False
+        try:
+            return self._store.give_back(VACUUM_PAGES)
+        except sqlite3.Error as error:  # to move pages takes some room itself: less at a time
+            if self._reserve is None or fault_of(error, self._path) is not Fault.FULL:
+                raise
+            self._use_reserve(self._reserve)
+            is_more = False
+            with contextlib.suppress(sqlite3.OperationalError):  # not even that
+                is_more = self._store.give_back(VACUUM_PAGES_FULL)
+            self._take_reserve(self._reserve)
+            return is_more
 
     @property
     def trouble(self) -> str:
@@ -325,12 +328,12 @@ class Spool:
     def depth(self) -> Depth:
         """How much waits, of all streams."""
         with self._lock:
-            return _depth(self._store.lanes.values())
+            return depth_of_lanes(self._store.lanes.values())
 
     def depth_of(self, stream: str) -> Depth:
         """Return how much of a stream waits, in all epochs."""
         with self._lock:
-            return _depth(lane for lane in self._store.lanes.values() if lane.track.stream == stream)
+            return depth_of_lanes(lane for lane in self._store.lanes.values() if lane.track.stream == stream)
 
     def highest(self, stream: Which) -> int:
         """Return the highest number given; -1: none yet."""
@@ -425,7 +428,6 @@ class Spool:
             if self._pacer is not None and self._store.changes != changes:
                 self._pacer.wrote(pages)
             if self._reserve is not None and not self._reserve.is_held and frees:
-                self._empty_log()
                 self._take_reserve(self._reserve)
             return result
 
@@ -441,8 +443,7 @@ class Spool:
     def _again(self, error: sqlite3.Error, work: Callable[[], T], *, frees: bool = False) -> T:
         """Do something about an error, and try once more. With `frees` work may use a full disk's reserve itself."""
         if fault_of(error, self._path) is Fault.FULL and self._reserve is not None:
-            self._reserve.release()
-            self._empty_log()  # what is in the log many times needs its room once
+            self._use_reserve(self._reserve)
             if not frees:
                 self._take_reserve(self._reserve)
         else:
@@ -455,15 +456,15 @@ class Spool:
                 raise unavailable(fault, second, self._path) from second
             raise
 
-    def _take_reserve(self, reserve: Reserve) -> None:
-        if self._store.free_pages() < FREE_PAGES_MIN:
-            reserve.take()
-        else:  # the next appends have room in the database, and need it in the log only
-            reserve.take(least=0)
-
-    def _empty_log(self) -> None:
+    def _use_reserve(self, reserve: Reserve) -> None:
+        reserve.release()
         with contextlib.suppress(sqlite3.Error):  # it is full still
+            self._store.empty_log()  # what is in the log many times needs its room once
+
+    def _take_reserve(self, reserve: Reserve) -> None:
+        with contextlib.suppress(sqlite3.Error):
             self._store.empty_log()
+        self._store.let_grow(reserve.take())
 
     def _heal(self, error: sqlite3.Error) -> None:
         """Replace a damaged file; any other fault is raised as what it means to the caller."""
@@ -496,14 +497,3 @@ class Spool:
             for stream, lane in self._current.items():
                 self._current[stream] = self._store.add_lane(Track(stream, self.epoch), lane.priority)
         self._pacer = self._make_pacer()
-
-
-def _depth(lanes: Iterable[Lane]) -> Depth:
-    items = size = 0
-    oldest: int | None = None
-    for lane in lanes:
-        items += lane.items
-        size += lane.bytes
-        if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
-            oldest = lane.oldest
-    return Depth(items, size, oldest)

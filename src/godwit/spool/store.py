@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from godwit.spool import schema
-from godwit.spool.model import ITEM_BYTES, Gap, Item, Track
+from godwit.spool.model import ITEM_BYTES, Depth, Gap, Item, Track
 from godwit.spool.schema import SEQ_BITS, SEQ_MASK, item_checksum, track_checksum
 
 GAPS_MAX: Final = 4_096
 """Gap records in a file; beyond, neighbours are joined over what lies between them."""
 
 PAGE_BYTES: Final = 4_096
+_PAGES_MAX: Final = 0x3FFF_FFFF
 
 _INSERT: Final = "INSERT INTO item (place, time, crc, payload) VALUES (?, ?, ?, ?)"
 _ITEMS: Final = "SELECT place, time, crc, payload FROM item WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
@@ -68,6 +69,18 @@ class Lane:
 def decode_text(data: bytes) -> str:
     """Return text of a file that may be damaged."""
     return data.decode(errors="replace")
+
+
+def depth_of_lanes(lanes: Iterable[Lane]) -> Depth:
+    """Return how much some tracks hold."""
+    items = size = 0
+    oldest: int | None = None
+    for lane in lanes:
+        items += lane.items
+        size += lane.bytes
+        if lane.oldest is not None and (oldest is None or lane.oldest < oldest):
+            oldest = lane.oldest
+    return Depth(items, size, oldest)
 
 
 def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -373,14 +386,14 @@ class Store:
         """Move the log into the database, and make it small."""
         self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def free_pages(self) -> int:
-        """Return how many pages of the file are free for reuse."""
-        pages: int = self._one("PRAGMA freelist_count")[0]
-        return pages
+    def let_grow(self, is_allowed: bool) -> None:  # noqa: FBT001 - what `Reserve.take` found
+        """Let the file grow, or keep it to the pages that it has; beyond, SQLite says that the disk is full."""
+        pages = _PAGES_MAX if is_allowed else self._one("PRAGMA page_count")[0]
+        self._one(f"PRAGMA max_page_count = {pages}")
 
     def give_back(self, pages: int) -> bool:
         """Return free pages to the file system when more than half of the file is free; whether there are more."""
-        free = self.free_pages()
+        free: int = self._one("PRAGMA freelist_count")[0]
         if free <= pages or 2 * free <= self._one("PRAGMA page_count")[0]:
             return False
         # Not `execute`: as long as it has no columns to return, that takes one step, and frees one page.
