@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from godwit.contract import notices, stored
 from godwit.contract.errors import GodwitError, UnavailableError
 from godwit.contract.ids import DeviceId
-from godwit.contract.notices import GapWanted, Notice
+from godwit.contract.notices import CloneDetected, GapWanted, Notice
 from godwit.contract.topics import Channel, DeviceTopic, topics_for
 from godwit.device.power import PowerPolicy, Waiting
 from godwit.device.reconnect import Plan, Reconnect
@@ -352,6 +352,10 @@ class Link:
             details = notices.details_of(notice)
             if isinstance(details, GapWanted):
                 self._uplink.wanted(details.stream, details.epoch, details.ranges)
+            elif isinstance(details, CloneDetected) and self._uplink.begin_epoch(details.epoch):
+                why = f"samples of another device come under our numbers ({details.stream} {details.first})"
+                log.warning("device %s: %s", self.device_id, why)
+                self._owner.report("clone-detected", why, "error")
             self._owner.noticed(notice)
 
     async def _goodbye(self, client: MqttClient) -> None:

@@ -129,6 +129,8 @@ class Uplink:
         self.sent_again = 0
         for each in streams:
             self.declare(each)
+        for name in sorted({each.stream for each in spool.next_streams()} - {each.stream for each in self._lanes}):
+            self.declare(Stream(name))  # an earlier program had it, and what it left has to go
 
     # ------------------------------------------------------------------ streams
 
@@ -151,9 +153,24 @@ class Uplink:
 
     def added(self, stream: str, now: float) -> None:
         """Note that the spool has more of a stream."""
-        lane = self._lanes[Track(stream, self._spool.epoch)]
+        lane = self._lanes.get(Track(stream, self._spool.epoch))
+        if lane is None:  # a damaged spool was replaced, and has a new epoch
+            self._declare_again()
+            lane = self._lanes[Track(stream, self._spool.epoch)]
         if lane.ripe_at is None:
             lane.ripe_at = now + lane.stream.linger_s
+
+    def _declare_again(self) -> None:
+        for stream in {lane.stream.name: lane.stream for lane in self._order}.values():
+            self.declare(stream)
+
+    def begin_epoch(self, epoch: str) -> bool:
+        """Leave `epoch` to whoever else uses it; False where we have left it already."""
+        if epoch != self._spool.epoch:
+            return False
+        self._spool.begin_epoch()
+        self._declare_again()
+        return True
 
     def unsettled(self) -> dict[Track, int]:
         """Return the tracks that have something which is not stored, and their highest numbers."""

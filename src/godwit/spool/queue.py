@@ -341,6 +341,16 @@ class Spool:
             lane = self._lane(stream)
             return lane.next - 1 if lane is not None else -1
 
+    def begin_epoch(self) -> None:
+        """Begin to number from 0 under a new epoch: somebody else uses the numbers of this one, too."""
+        epoch = self._way.random()
+
+        def work() -> dict[str, Lane]:
+            self._store.put("epoch", epoch)
+            return {name: self._store.add_lane(Track(name, epoch), old.priority) for name, old in self._current.items()}
+
+        self._current, self.epoch = self._change(work), epoch
+
     # ------------------------------------------------------------------ notes
 
     def noted(self, name: str) -> str:
@@ -379,10 +389,7 @@ class Spool:
             except sqlite3.Error as error:
                 log.warning("the spool %s was not closed in order: %s", self._path, error)
             finally:
-                with contextlib.suppress(sqlite3.Error):
-                    self._store.close()
-                if self._file_lock is not None:
-                    self._file_lock.release()
+                self._let_go()
 
     def abandon(self) -> None:
         """Leave the files as the end of a process does that nobody announced: for trials of just that."""
@@ -390,10 +397,13 @@ class Spool:
             self._is_closed = True
             if self._pacer is not None:
                 self._pacer.stop()
-            with self._lock:
-                self._store.close()
-                if self._file_lock is not None:
-                    self._file_lock.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._store.close()
+        if self._file_lock is not None:
+            self._file_lock.release()
 
     # ------------------------------------------------------------------ inside
 

@@ -343,6 +343,30 @@ def here_of(rig: Rig, stream: str) -> list[tuple[int, int]]:
     return found
 
 
+def test_a_clone_is_left_the_epoch() -> None:
+    names = iter(["e1", "e2", "e3"])
+    rig = Rig()
+    rig.spool = Spool.open(None, random=lambda: next(names))
+    rig.uplink = Uplink(rig.spool, [STREAM_MAIN, STREAM_EVENTS])
+    rig.measure(2)
+    rig.open()
+    assert rig.uplink.begin_epoch("e1")
+    assert not rig.uplink.begin_epoch("e1")
+    assert rig.spool.append("main", T, encode_readings({"n": 0})) == 0
+    rig.uplink.added("main", rig.now)
+    old, new = (telemetry.decode(each.payload) for each in rig.send())
+    assert (old.epoch, old.seq, len(old.samples)) == ("e1", 0, 2)
+    assert (new.epoch, new.seq, len(new.samples)) == ("e2", 0, 1)
+
+
+def test_what_an_earlier_program_left_goes_too() -> None:
+    rig = Rig(Stream("gone"))
+    rig.measure(3, "gone")
+    uplink = Uplink(rig.spool, [STREAM_MAIN, STREAM_EVENTS])
+    uplink.open(rig.now, is_promised=True)
+    assert numbers(uplink.next(rig.now)) == [0, 1, 2]
+
+
 def test_an_earlier_epoch_goes_first_under_its_own_name() -> None:
     rig = Rig()
     assert list(rig.uplink.unsettled()) == []
