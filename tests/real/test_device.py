@@ -191,6 +191,26 @@ def test_a_full_spool_says_what_it_lost(platform: Any, tmp_path: Path, eventuall
     assert values_of(platform, "small-1")[-1] == 1_999
 
 
+def test_two_servers_have_what_each_was_sent_and_know_of_the_rest(
+    platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    servers = [platform_in("a").start(), platform_in("b").start()]
+
+    async def live(platform: Any, first: int) -> None:
+        async with Device("mover-1", port=platform.mqtt, spool=tmp_path / "s") as device:
+            for number in range(first, first + 5):
+                await device.send(n=number)
+            await device.flush(20)
+            await asyncio.to_thread(eventually, lambda: not ledger_of(platform, "mover-1")["gaps"], within_s=20)
+
+    for first, platform in ((0, servers[0]), (5, servers[1]), (10, servers[0])):
+        asyncio.run(asyncio.wait_for(live(platform, first), 60))
+    assert values_of(servers[0], "mover-1") == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    assert ledger_of(servers[0], "mover-1")["lost"] == {"deleted": 5}
+    assert values_of(servers[1], "mover-1") == [5, 6, 7, 8, 9]
+    assert ledger_of(servers[1], "mover-1")["lost"] == {"deleted": 5}
+
+
 def test_a_second_process_is_refused_with_one_sentence(platform: Any, tmp_path: Path) -> None:
     first = run_device(platform, tmp_path / "s")
     assert first.stdin is not None
