@@ -14,6 +14,7 @@ LATENCY_S: Final = (0.001, 0.08)
 CONNECT_S_MAX: Final = 130.0
 """How long a SYN into the void is waited for (Linux, tcp_syn_retries)."""
 PIECE_BYTES: Final = 1_400
+INSTANT_S: Final = 1e-6
 HALF_OPEN_S: Final = 90.0
 
 
@@ -78,7 +79,8 @@ class Wire(asyncio.Transport):
         delay = network.delay(self)
         for data in self._held:
             for start in range(0, len(data), PIECE_BYTES):
-                self._arrives_at = max(self._arrives_at, network.loop.time() + delay)
+                # never two at one moment: a loop does not say which of them comes first
+                self._arrives_at = max(self._arrives_at + INSTANT_S, network.loop.time() + delay)
                 network.loop.call_at(self._arrives_at, self.peer.take, data[start : start + PIECE_BYTES])
         self._held.clear()
 
@@ -115,7 +117,7 @@ class Wire(asyncio.Transport):
             self._network.loop.call_soon(self.lose, None)
             if self._network.is_away(self.name):
                 return  # nobody hears of it
-            at = max(self._arrives_at, self._network.loop.time() + self._network.delay(self))
+            at = max(self._arrives_at + INSTANT_S, self._network.loop.time() + self._network.delay(self))
             self._network.loop.call_at(at, self.peer.lose, None)
 
     def abort(self) -> None:

@@ -225,20 +225,6 @@ class Application:
             return
         self.sent.setdefault((stream, place.epoch), {})[place.seq] = value
 
-    def fill_disk(self) -> None:
-        """Have its disk take no further page."""
-        self._limit_pages("(SELECT page_count FROM pragma_page_count)")
-
-    def free_disk(self) -> None:
-        """Have its disk take pages again."""
-        self._limit_pages("4294967294")
-
-    def _limit_pages(self, pages: str) -> None:
-        if self.device is not None:
-            database = self._spool._store.db  # noqa: SLF001 - SQLite itself fails the write, as it would on a full disk
-            count = database.execute(f"SELECT {pages}").fetchone()[0]
-            database.execute(f"PRAGMA max_page_count = {count}")
-
     def kill(self) -> None:
         """Switch it off at once."""
         if self._task is None or self.device is None:
@@ -291,9 +277,6 @@ class World:
         elif happening.kind == "kill-device":
             self.applications[name].kill()
             later(happening.for_s, self.applications[name].start)
-        elif happening.kind == "full-disk":
-            self.applications[name].fill_disk()
-            later(happening.for_s, self.applications[name].free_disk)
         elif happening.kind == "cut":
             self.network.cut(name)
         elif happening.kind == "partition":
@@ -313,7 +296,6 @@ class World:
         self.network.heal()
         self._restart()
         for application in self.applications.values():
-            application.free_disk()
             application.start()
 
     async def _settle(self) -> "Books":
@@ -391,18 +373,7 @@ def invent(seed: int) -> Story:
 
 def _happen(random: Random, names: Sequence[str], lasts_s: float) -> Happening:
     kind = random.choice(
-        (
-            "cut",
-            "cut",
-            "cut",
-            "partition",
-            "stall",
-            "kill-device",
-            "kill-device",
-            "kill-platform",
-            "bad-disk",
-            "full-disk",
-        )
+        ("cut", "cut", "cut", "partition", "stall", "kill-device", "kill-device", "kill-platform", "bad-disk")
     )
     who = "" if kind in ("kill-platform", "bad-disk") else random.choice(names)
     longest = min(lasts_s, random.choice((1.0, 20.0, 300.0)))
