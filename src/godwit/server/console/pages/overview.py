@@ -122,7 +122,7 @@ def register(platform: Platform) -> None:
         frame = Frame(platform, request, "overview", "Overview")
         numbers = await in_thread(overview.numbers, frame.who)
         # Who opens the page has just done something and looks for it: what others were shown is too old for him.
-        lists = await in_thread(overview.lists, frame.who, TICK_S / 2)
+        lists = await in_thread(overview.lists, frame.who, 0.0)
         if not numbers.counts.get("total"):
             _show_empty(frame, overview)
             return
