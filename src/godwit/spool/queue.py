@@ -22,15 +22,7 @@ from godwit.spool import opening
 from godwit.spool.eviction import evict_old, evict_over, give_up
 from godwit.spool.faults import Fault, fault_of, unavailable
 from godwit.spool.files import Reserve, boot_id, set_aside_damaged
-from godwit.spool.model import (
-    ITEM_BYTES,
-    REFUSED,
-    Depth,
-    Durability,
-    Gap,
-    Item,
-    Track,
-)
+from godwit.spool.model import ITEM_BYTES, REFUSED, Depth, Durability, Gap, Item, Track
 from godwit.spool.opening import MEMORY_BYTES_MAX, Opened, Way
 from godwit.spool.pacer import Pacer
 from godwit.spool.policy import NS, BelievedTime, Bounds, Waiting, order
@@ -347,11 +339,12 @@ class Spool:
 
         def work() -> dict[str, Lane]:
             self._store.put("epoch", epoch)
-            return {name: self._store.add_lane(Track(name, epoch), old.priority) for name, old in self._current.items()}
+            return self._new_lanes(epoch)
 
         self._current, self.epoch = self._change(work), epoch
 
-    # ------------------------------------------------------------------ notes
+    def _new_lanes(self, epoch: str) -> dict[str, Lane]:
+        return {name: self._store.add_lane(Track(name, epoch), old.priority) for name, old in self._current.items()}
 
     def noted(self, name: str) -> str:
         """Return what was noted under a name, or the empty string."""
@@ -361,8 +354,6 @@ class Spool:
     def note(self, name: str, text: str) -> None:
         """Keep a text beside the items; raises as `append` does."""
         self._change(lambda: self._store.put(f"note-{name}", text))
-
-    # ------------------------------------------------------------------ durability
 
     def sync(self) -> None:
         """Make everything durable now. Raises UnavailableError."""
@@ -504,6 +495,5 @@ class Spool:
         for track, lane in self._store.lanes.items():
             lane.read = read.get(track, -1)
         with self._store.transaction():
-            for stream, lane in self._current.items():
-                self._current[stream] = self._store.add_lane(Track(stream, self.epoch), lane.priority)
+            self._current = self._new_lanes(self.epoch)
         self._pacer = self._make_pacer()
