@@ -33,13 +33,19 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.server
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# The TLS scanner has a virtual environment of its own: its pins are not ours.
+$(VENV)/sslyze/.done: requirements/sslyze.txt | $(BIN)/python
+	@sh requirements/make_venv.sh "$(PYTHON)" "$(VENV)/sslyze"
+	@$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sslyze.txt
+	@touch $@
+
 up: $(VENV)/.server
 	@$(BIN)/godwit demo
 
 services:
 	@sh tests/install_services.sh $(BIN)
 
-test: $(VENV)/.dev services
+test: $(VENV)/.dev $(VENV)/sslyze/.done services
 	@$(BIN)/python -m pytest $(PYTEST)
 
 # What takes minutes: more kills than `make test` has time for, and mistakes that the tests have to notice.

@@ -21,3 +21,7 @@ for name in server edge base; do
     esac
     pin "$name" "$@" --constraint requirements/dev.txt
 done
+
+# A tool with pins of its own, which the platform does not share.
+uv pip compile requirements/sslyze.in --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements/sslyze.txt

@@ -15,6 +15,8 @@ want mosquitto mosquitto
 want mosquitto_pub mosquitto-clients
 want paho_c_pub paho.mqtt.c-examples
 want npm npm
+want openssl openssl
+PATH="$PATH:/usr/sbin" command -v pki >/dev/null 2>&1 || packages="$packages strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins"
 is_ubuntu=false
 grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && is_ubuntu=true
 # Ubuntu's chromium package is a snap, which containers cannot run: Playwright brings its own there.

@@ -15,7 +15,7 @@ from godwit.mqtt import tls
 from godwit.mqtt.client import MqttClient
 from godwit.mqtt.client_session import ClientSession
 from godwit.mqtt.reasons import ReasonError
-from godwit.server.identity.authority import ensure_server_certificate
+from godwit.server.identity.server_certificate import ensure_server_certificate
 
 pytestmark = pytest.mark.real
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from godwit.server.registry.service import Registry
 from godwit.server.settings import load
+from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.tables import metadata
 
@@ -56,7 +57,7 @@ def database_url() -> Iterator[str]:
 def registry(database_url: str, tmp_path: Path) -> Iterator[Registry]:
     settings = load({"DATABASE_URL": database_url}, None, {}).settings
     engine = open_engine(settings.database_url, tmp_path)
-    yield Registry(engine)
+    yield Registry(Database(engine))
     with engine.begin() as connection:
         metadata.drop_all(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))

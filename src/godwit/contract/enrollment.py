@@ -1,4 +1,10 @@
-"""Enrollment: a client asks for a certificate, and is given one."""
+"""Enrollment: a client asks for a certificate, and is given one.
+
+On `enrollment/{clientId}/request` and `.../grant` over MQTT at QoS 2, and as the bodies of `POST /enroll` on the HTTPS
+port of devices. A device that has a certificate renews it in the same words, without a claim.
+"""
+
+from typing import Any
 
 import msgspec
 
@@ -6,21 +12,43 @@ from godwit.contract.documents import decode_document
 
 
 class EnrollmentRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a client asks with. `request` is a PKCS#10 certificate request, PEM; `claim` proves that it may ask."""
+    """What a client asks with. `request` is a PKCS#10 certificate request, PEM.
+
+    `claim` proves that it may ask, where the connection does not. The keys are public ones, PEM, for messages that are
+    signed (`sign_key`) or encrypted (`agree_key`) end to end.
+    """
 
     device_id: str
     request: str
     claim: str | None = None
+    sign_key: str | None = None
+    agree_key: str | None = None
 
 
 class EnrollmentGrant(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The answer: the device's certificate and those above it, PEM; or the `code` of the refusal."""
+    """The answer: certificate, those above it, and whom to trust from now on, PEM; or the `code` of the refusal.
+
+    `authorities` are all roots in force, also one that comes next. `configuration` is the device's first. `agree_key`
+    is the platform's public key for encrypted messages. `time` is the platform's, ns UTC: it is never earlier.
+    """
 
     device_id: str
     certificate: str = ""
     chain: list[str] = []
+    authorities: list[str] = []
+    configuration: dict[str, Any] | None = None
+    agree_key: str | None = None
+    time: int = 0
     code: str | None = None
     message: str | None = None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(document: EnrollmentRequest | EnrollmentGrant) -> bytes:
+    """Return a request or a grant as JSON."""
+    return _encoder.encode(document)
 
 
 def decode_request(payload: bytes, content_type: str | None = None) -> EnrollmentRequest:

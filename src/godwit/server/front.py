@@ -9,7 +9,7 @@ from typing import Any, Final
 import uvicorn
 
 from godwit.contract.errors import UnavailableError
-from godwit.server.identity.authority import ServerCertificate
+from godwit.server.identity.server_certificate import ServerCertificate
 
 log = logging.getLogger(__name__)
 

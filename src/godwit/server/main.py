@@ -8,6 +8,7 @@ import asyncio
 import datetime as dt
 import gc
 import logging
+import os
 import sys
 import threading
 from functools import partial
@@ -29,7 +30,8 @@ from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
-from godwit.server.identity.authority import ensure_server_certificate
+from godwit.server.identity.room import open_identity
+from godwit.server.identity.server_certificate import ensure_server_certificate
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.quarantine_room import QuarantineRoom
@@ -43,6 +45,7 @@ from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Change, Registry
 from godwit.server.roads import ROADS, Road, packet_bytes_max
 from godwit.server.settings import Settings
+from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.lock import DataDirLock
 from godwit.server.telemetry.duckdb import DuckDBStore
@@ -122,7 +125,17 @@ class Server:
     def _open_rooms(self) -> None:
         settings = self.settings
         self._tokens = Tokens(settings.data_dir / "admin-token")
-        self._registry = Registry(open_engine(settings.database_url, settings.data_dir))
+        self._database = Database(open_engine(settings.database_url, settings.data_dir))
+        self._registry = Registry(self._database)
+        self._identity = open_identity(
+            self._database,
+            self._registry,
+            settings.data_dir,
+            passphrase=settings.key_passphrase,
+            passphrase_file=settings.key_passphrase_file,
+            credentials=os.environ.get("CREDENTIALS_DIRECTORY"),
+            lifetime=dt.timedelta(days=settings.device_certificate_days),
+        )
         self._store = DuckDBStore(
             settings.data_dir / "telemetry",
             memory=settings.store_memory,
@@ -186,6 +199,8 @@ class Server:
         self._platform = Platform(
             settings=settings,
             registry=self._registry,
+            database=self._database,
+            identity=self._identity,
             store=self._store,
             ingest=self._ingest,
             live=self._live,

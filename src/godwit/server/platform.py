@@ -7,10 +7,12 @@ import msgspec
 from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.stats import BrokerStats
+from godwit.server.identity.room import Identity
 from godwit.server.ingest.door import IngestDoor
 from godwit.server.ingest.trace import Trace
 from godwit.server.registry.door import RegistryDoor
 from godwit.server.settings import Settings
+from godwit.server.storage.database import Database
 from godwit.server.telemetry.live import LiveFeed
 from godwit.server.telemetry.store import TelemetryStore
 
@@ -60,6 +62,8 @@ class Platform(msgspec.Struct):
 
     settings: Settings
     registry: RegistryDoor
+    database: Database
+    identity: Identity
     store: TelemetryStore
     ingest: IngestDoor
     live: LiveFeed

@@ -26,7 +26,7 @@ from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
 from godwit.server.foreign.road import ForeignRoad
 from godwit.server.front import is_loopback
-from godwit.server.identity.authority import ServerCertificate
+from godwit.server.identity.server_certificate import ServerCertificate
 from godwit.server.ingest.arrival import Participant
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.service import Ingest, SeesDevices

@@ -15,15 +15,16 @@ import msgspec
 
 from godwit.contract.errors import RejectedError
 
-SECRETS: Final = frozenset({"mqtt_password", "database_url"})
+SECRETS: Final = frozenset({"mqtt_password", "database_url", "key_passphrase", "oidc_client_secret"})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "log_level": ("debug", "info", "warning", "error"),
     "mqtt_broker": ("embedded", "external"),
     "topic_layout": ("native", "placed"),
+    "tls_minimum": ("1.2", "1.3"),
 }
-_PORTS: Final = frozenset({"server_port", "mqtt_port", "mqtts_port"})
+_PORTS: Final = frozenset({"server_port", "mqtt_port", "mqtts_port", "device_port"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic_layout: str = "native"
     tls_certificate: str = ""
     tls_key: str = ""
+    tls_minimum: str = "1.2"
+    key_passphrase: str = ""
+    key_passphrase_file: str = ""
+    device_certificate_days: int = 90
+    device_certificates: bool = True
+    device_tokens: bool = True
+    device_jwt: bool = True
+    device_host: str = "0.0.0.0"  # noqa: S104 - the HTTPS port of devices
+    device_port: int = 8443
+    public_host: str = ""
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = ""
     payload_bytes_max: int = 1_048_576
     disk_free_bytes_min: int = 536_870_912
     hot_rows_max: int = 5_000_000

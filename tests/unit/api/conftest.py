@@ -17,6 +17,7 @@ from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
 from godwit.server.broker.rights import PasswordAuthenticator
 from godwit.server.broker_loop import BrokerLoop
+from godwit.server.identity.room import open_identity
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.registration import Registration
@@ -26,6 +27,7 @@ from godwit.server.platform import Platform
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Registry
 from godwit.server.settings import Settings
+from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.telemetry.duckdb import DuckDBStore
 from godwit.server.telemetry.live import LiveFeed
@@ -36,7 +38,9 @@ class Rig:
 
     def __init__(self, directory: Path) -> None:
         self.tokens = Tokens(directory / "admin-token")
-        self.registry = Registry(open_engine("", directory))
+        self.database = Database(open_engine("", directory))
+        self.registry = Registry(self.database)
+        self.identity = open_identity(self.database, self.registry, directory)
         self.store = DuckDBStore(directory / "telemetry")
         self.directory, topics, live = Directory(), topics_for("native"), LiveFeed()
         self.trace = Trace()
@@ -48,8 +52,9 @@ class Rig:
         self.journal = Journal(directory / "broker.sqlite")
         self.loop.call(self._start(topics))
         self.platform = Platform(
-            settings=Settings(data_dir=directory), registry=self.registry, store=self.store, ingest=self.ingest,
-            live=live, broker=ThreadSafeDoor(self.broker, self.server.addresses, self.loop.loop), started=time_ns(),
+            settings=Settings(data_dir=directory), registry=self.registry, database=self.database,
+            identity=self.identity, store=self.store, ingest=self.ingest, live=live,
+            broker=ThreadSafeDoor(self.broker, self.server.addresses, self.loop.loop), started=time_ns(),
             admin_token=self.tokens.admin_token, sign_in_token="",
             trace=self.trace,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from cryptography import x509
 
 from godwit.contract.errors import RejectedError
 from godwit.mqtt.tls import server_context
-from godwit.server.identity.authority import ensure_server_certificate
+from godwit.server.identity.server_certificate import ensure_server_certificate
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 
 from godwit.server.registry.service import Registry
 from godwit.server.storage import engine as storage
+from godwit.server.storage.database import Database
 from godwit.server.storage.engine import HEAD, MIGRATIONS, open_engine
 from godwit.server.storage.tables import metadata
 
@@ -22,7 +23,7 @@ from suite import RegistrySuite
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     engine = open_engine("", tmp_path)
-    yield Registry(engine)
+    yield Registry(Database(engine))
     engine.dispose()
 
 

@@ -75,6 +75,20 @@ def device_id_of(device_id: str) -> DeviceId:
         raise RejectedError(f"no device {device_id[:64]!r}", code="not-found") from None
 
 
+def require_operator(who: Annotated[Principal, Depends(require_principal)]) -> Principal:
+    """Return who asks, who may change devices. Raises RejectedError (`unauthorized`, `forbidden`)."""
+    who.require("operator")
+    return who
+
+
+def require_admin(who: Annotated[Principal, Depends(require_principal)]) -> Principal:
+    """Return who asks, who may change who may what. Raises RejectedError (`unauthorized`, `forbidden`)."""
+    who.require("admin")
+    return who
+
+
 Who = Annotated[Principal, Depends(require_principal)]
+Operator = Annotated[Principal, Depends(require_operator)]
+Admin = Annotated[Principal, Depends(require_admin)]
 Rooms = Annotated[Platform, Depends(the_platform)]
 Id = Annotated[DeviceId, Depends(device_id_of)]

@@ -29,7 +29,7 @@ from godwit.server.foreign.link import Link
 from godwit.server.foreign.memory import RetainedMemory
 from godwit.server.foreign.presence import StatedPresence
 from godwit.server.foreign.terms import terms_of
-from godwit.server.identity.authority import ServerCertificate
+from godwit.server.identity.server_certificate import ServerCertificate
 from godwit.server.ingest.arrival import Arrival, Intake, Participant, Peer
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.trace import Trace

@@ -1,1 +1,4 @@
-"""Who a peer is: the server's own certificate now; issuance, revocation and enrollment later."""
+"""Who devices are: authorities, certificates, claims and other credentials, enrollment, revocation.
+
+People and programs of the owner are the business of `accounts`; what a device may do is decided in `broker.rights`.
+"""

@@ -4,16 +4,14 @@ import base64
 import binascii
 import json
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from time import time_ns
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName, parse_device_id
 from godwit.server.registry import store
 from godwit.server.registry.access import not_found, require_tenant, visible
@@ -28,6 +26,8 @@ from godwit.server.registry.model import (
     Principal,
 )
 from godwit.server.storage import tables as t
+from godwit.server.storage.audit import record
+from godwit.server.storage.database import Database
 
 PAGE_MAX: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
@@ -39,32 +39,11 @@ Change = Device | DeviceType | DeviceId
 class Registry:
     """Implements `RegistryDoor`. Thread-safe; every method blocks."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._write, self._read = database.write, database.read
         self._listeners: list[Callable[[Change], None]] = []
-        # SQLite lets one write at a time: waiting here is fair, its busy handler is not.
-        self._writing = threading.Lock()
         with self._write() as connection:
             store.insert_or_keep(connection, t.tenants, [{"name": DEFAULT_TENANT, "created": time_ns()}])
-
-    @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        with self._writing:
-            try:
-                with self._engine.begin() as connection:
-                    yield connection
-            except sa.exc.OperationalError as error:
-                raise UnavailableError(
-                    f"the registry cannot be written: {error.orig}", code="registry-unavailable"
-                ) from error
-
-    @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:
-            raise UnavailableError(f"the registry cannot be read: {error.orig}", code="registry-unavailable") from error
 
     def _tell(self, changed: Change) -> None:
         for listener in self._listeners:
@@ -161,7 +140,7 @@ class Registry:
                 raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
             connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
             store.set_tags(connection, device)
-            store.record(connection, now, who.name, "device.create", device.device_id, None, device)
+            record(connection, who.name, "device.create", device.device_id, after=device, tenant=device.tenant)
         self._tell(device)
         return device
 
@@ -179,7 +158,7 @@ class Registry:
                 raise RejectedError(str(error), code="invalid-field") from error
             connection.execute(t.devices.update().where(t.devices.c.device_id == device_id), store.row_of(after))
             store.set_tags(connection, after)
-            store.record(connection, after.updated, who.name, "device.change", device_id, before, after)
+            record(connection, who.name, "device.change", device_id, before=before, after=after, tenant=after.tenant)
         self._tell(after)
         return after
 
@@ -193,7 +172,7 @@ class Registry:
             before = store.device_of(self._row(connection, who, device_id))
             for table in (t.device_tags, t.group_members, t.devices):
                 connection.execute(table.delete().where(table.c.device_id == device_id))
-            store.record(connection, time_ns(), who.name, "device.erase", device_id, before, None)
+            record(connection, who.name, "device.erase", device_id, before=before, tenant=before.tenant)
         self._tell(DeviceId(device_id))
 
     def counts(self, who: Principal) -> dict[str, int]:
@@ -245,15 +224,10 @@ class Registry:
                 connection.execute(t.device_types.insert(), row)
             else:
                 connection.execute(t.device_types.update().where(where), {"document": document})
-            store.record(
-                connection,
-                time_ns(),
-                who.name,
-                "type.put",
-                device_type.name,
-                before.document if before else None,
-                document,
-            )
+            record(
+                connection, who.name, "type.put", device_type.name, before=before.document if before else None,
+                after=document, tenant=device_type.tenant,
+            )  # fmt: skip
         self._tell(device_type)
         return device_type
 
@@ -267,7 +241,7 @@ class Registry:
             where = sa.and_(t.device_types.c.tenant == tenant, t.device_types.c.name == name)
             if not connection.execute(t.device_types.delete().where(where)).rowcount:
                 raise not_found("device type", name)
-            store.record(connection, time_ns(), who.name, "type.delete", name, None, None)
+            record(connection, who.name, "type.delete", name, tenant=tenant)
         self._tell(DeviceType(name, tenant))
 
     def groups(self, who: Principal) -> list[Group]:
@@ -290,7 +264,7 @@ class Registry:
             store.insert_or_keep(connection, t.groups, [row])
             where = sa.and_(t.groups.c.tenant == tenant, t.groups.c.name == group.name)
             connection.execute(t.groups.update().where(where), {"description": group.description})
-            store.record(connection, time_ns(), who.name, "group.put", group.name, None, row)
+            record(connection, who.name, "group.put", group.name, after=row, tenant=tenant)
         return next(each for each in self.groups(who) if (each.tenant, each.name) == (tenant, group.name))
 
     def delete_group(self, who: Principal, tenant: TenantId, name: str) -> None:
@@ -300,7 +274,7 @@ class Registry:
             self._require_group(connection, tenant, name)
             for table in (t.group_members, t.groups):
                 connection.execute(table.delete().where(table.c.tenant == tenant, table.c.name == name))
-            store.record(connection, time_ns(), who.name, "group.delete", name, None, None)
+            record(connection, who.name, "group.delete", name, tenant=tenant)
 
     def _require_group(self, connection: sa.Connection, tenant: TenantId, name: str) -> None:
         where = sa.and_(t.groups.c.tenant == tenant, t.groups.c.name == name)
@@ -318,7 +292,7 @@ class Registry:
             rows = [{"tenant": tenant, "name": name, "device_id": each} for each in devices]
             if rows:
                 store.insert_or_keep(connection, t.group_members, rows)
-            store.record(connection, time_ns(), who.name, "group.add", name, None, list(devices))
+            record(connection, who.name, "group.add", name, after=list(devices), tenant=tenant)
             return self._group_size(connection, tenant, name)
 
     def remove_from_group(self, who: Principal, tenant: TenantId, name: str, devices: Sequence[DeviceId]) -> int:
@@ -329,7 +303,7 @@ class Registry:
             self._require_group(connection, tenant, name)
             where = sa.and_(m.tenant == tenant, m.name == name, m.device_id.in_(list(devices)))
             connection.execute(t.group_members.delete().where(where))
-            store.record(connection, time_ns(), who.name, "group.remove", name, list(devices), None)
+            record(connection, who.name, "group.remove", name, before=list(devices), tenant=tenant)
             return self._group_size(connection, tenant, name)
 
     def _group_size(self, connection: sa.Connection, tenant: TenantId, name: str) -> int:
@@ -349,7 +323,7 @@ class Registry:
         _check_name(tenant)
         with self._write() as connection:
             store.insert_or_keep(connection, t.tenants, [{"name": tenant, "created": time_ns()}])
-            store.record(connection, time_ns(), who.name, "tenant.put", tenant, None, None)
+            record(connection, who.name, "tenant.put", tenant, tenant=tenant)
 
     def _require_tenant_row(self, connection: sa.Connection, tenant: TenantId) -> None:
         if connection.execute(sa.select(t.tenants.c.name).where(t.tenants.c.name == tenant)).one_or_none() is None:

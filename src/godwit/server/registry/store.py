@@ -111,23 +111,6 @@ def select_devices(
     return chosen.order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit)
 
 
-def record(  # noqa: PLR0917 - the columns of the log, in their order
-    connection: sa.Connection, at: int, who: str, what: str, about: str, before: Any, after: Any
-) -> None:
-    """Write who changed what into the audit log, in the change's own transaction."""
-    connection.execute(
-        t.audit.insert(),
-        {
-            "at": at,
-            "who": who,
-            "what": what,
-            "about": about,
-            "before": msgspec.to_builtins(before),
-            "after": msgspec.to_builtins(after),
-        },
-    )
-
-
 def type_of(row: Any) -> DeviceType:
     """Return a row of `device_types` as a device type."""
     return msgspec.convert(row.document, DeviceType)

@@ -10,11 +10,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from godwit.contract.errors import UnavailableError
+from godwit.server.storage import account_tables, identity_tables  # noqa: F401 - `metadata` learns of them
 from godwit.server.storage.tables import metadata
 
 log = logging.getLogger(__name__)
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration; a test compares it with the scripts. Alembic is only loaded when a database is older."""
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

@@ -9,6 +9,8 @@ tenants = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("created", sa.BigInteger, nullable=False),
+    # limits and what its messages must be (signed, encrypted): documents of `registry.model.TenantPolicy`
+    sa.Column("policy", sa.JSON),
 )
 
 device_types = sa.Table(
@@ -87,4 +89,9 @@ audit = sa.Table(
     sa.Column("about", sa.String(256), nullable=False),
     sa.Column("before", sa.JSON),
     sa.Column("after", sa.JSON),
+    # whose change it was ("": the installation's), and from which address it came, where one is known
+    sa.Column("tenant", sa.String(64), nullable=False, server_default=""),
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
+    sa.Index("audit_by_tenant", "tenant", "id"),
+    sa.Index("audit_by_about", "about", "id"),
 )

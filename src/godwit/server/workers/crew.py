@@ -18,7 +18,7 @@ from godwit.mqtt import reasons
 from godwit.runtime.backoff import Backoff
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.client import Client
-from godwit.server.identity.authority import ServerCertificate
+from godwit.server.identity.server_certificate import ServerCertificate
 from godwit.server.workers import frames
 from godwit.server.workers.frames import Frames, FromOwner, FromWorker, frame, from_worker
 

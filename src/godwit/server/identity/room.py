@@ -1,0 +1,44 @@
+"""The rooms of identity as one value: built once, by `main` or by a test."""
+
+import datetime as dt
+from pathlib import Path
+
+import msgspec
+
+from godwit.server.identity.authorities import Authorities
+from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
+from godwit.server.identity.news import News
+from godwit.server.identity.revocation import Revocation
+from godwit.server.identity.vault import Vault, passphrase_of
+from godwit.server.registry.service import Registry
+from godwit.server.storage.database import Database
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What others ask of identity."""
+
+    news: News
+    vault: Vault
+    authorities: Authorities
+    issuance: Issuance
+    revocation: Revocation
+
+
+def open_identity(
+    database: Database,
+    registry: Registry,
+    data_dir: Path,
+    *,
+    passphrase: str = "",
+    passphrase_file: str = "",
+    credentials: str | None = None,
+    lifetime: dt.timedelta = LIFETIME_DEFAULT,
+) -> Identity:
+    """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`)."""
+    del registry  # enrollment will create devices
+    news = News()
+    vault = Vault(passphrase_of(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials))
+    authorities = Authorities(database, vault, news)
+    authorities.ensure()
+    issuance = Issuance(database, authorities, news, lifetime=lifetime)
+    return Identity(news, vault, authorities, issuance, Revocation(database, news))

@@ -1,0 +1,43 @@
+"""Rows of identity in and out of the database. No rules, no secrets decided here."""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from godwit.server.identity.model import Authority, Certificate
+from godwit.server.storage import identity_tables as t
+
+
+def authority_of(row: Any) -> Authority:
+    """Return a row of `authorities`."""
+    return msgspec.convert({**_named(row, t.authorities, {"key"}), "hasKey": row.key is not None}, Authority)
+
+
+def row_of_authority(authority: Authority, key: bytes | None) -> dict[str, Any]:
+    """Return the columns of an authority; `key` is sealed."""
+    return {**_columns(authority, t.authorities), "key": key}
+
+
+def certificate_of(row: Any) -> Certificate:
+    """Return a row of `certificates`."""
+    return msgspec.convert(_named(row, t.certificates), Certificate)
+
+
+def row_of_certificate(certificate: Certificate) -> dict[str, Any]:
+    """Return the columns of a certificate."""
+    return _columns(certificate, t.certificates)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(each.capitalize() for each in rest)
+
+
+def _named(row: Any, table: sa.Table, without: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:
+    return {_camel(each.name): getattr(row, each.name) for each in table.c if each.name not in without}
+
+
+def _columns(value: msgspec.Struct, table: sa.Table) -> dict[str, Any]:
+    document = msgspec.to_builtins(value)
+    return {each.name: document[_camel(each.name)] for each in table.c if _camel(each.name) in document}
