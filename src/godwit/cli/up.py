@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 def serve(settings: "Settings", devices: int) -> int:
     """Run a platform, and a fleet when `devices` is not 0, until SIGINT or SIGTERM."""
+    began = monotonic()  # people wait for the imports too
     from godwit.server.main import Server  # noqa: PLC0415
 
     if devices and settings.mqtt_broker != "embedded":
@@ -109,7 +111,7 @@ def serve(settings: "Settings", devices: int) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    running = server.start()
+    running = server.start()._replace(seconds=monotonic() - began)
     try:
         print(announcement(running, settings), flush=True)
         if devices:

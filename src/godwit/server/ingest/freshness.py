@@ -1,8 +1,8 @@
 """How fresh the fleet's data are: the age of the newest sample of each live device, and who is catching up.
 
 A device is live while telemetry of it was stored in the last five minutes. It is catching up while the newest sample it
-has delivered was old when it came: it flushes what it kept while it was away. Who sends fresh samples beside its
-backlog is up to date. Nothing is counted on the road: all of it follows from the newest values, when somebody asks.
+has delivered was old when it came, a moment ago: it flushes what it kept while it was away. Who sends fresh samples
+beside its backlog is up to date, and who sent one old sample and nothing more has no backlog. Nothing is counted on the road: all of it follows from the newest values, when somebody asks.
 """
 
 from time import time_ns
@@ -19,6 +19,8 @@ NS: Final = 1_000_000_000
 LIVE_NS: Final = 300 * NS
 BEHIND_NS_MIN: Final = 300 * NS
 """As for samples that are counted as late."""
+FLUSHING_NS: Final = 60 * NS
+"""Who flushes says something at least so often."""
 KEEP_NS: Final = NS
 """How long a look is good enough for the next who asks."""
 
@@ -66,8 +68,10 @@ def measure(newest: NDArray[np.int64], came: NDArray[np.int64], now: int) -> Fre
     if not len(newest):
         return Freshness()
     ages = np.maximum(now - newest, 0) / NS  # a clock may be ahead
-    behind = (came - newest)[came - newest > BEHIND_NS_MIN] / NS
-    age_p50, age_p95 = np.quantile(ages, (0.5, 0.95))
+    lag = came - newest
+    behind = lag[(lag > BEHIND_NS_MIN) & (came > now - FLUSHING_NS)] / NS
+    # The age of a device there is, not one between a second and a year that no device has.
+    age_p50, age_p95 = np.quantile(ages, (0.5, 0.95), method="inverted_cdf")
     return Freshness(
         live=len(newest),
         age_p50_s=round(float(age_p50), 3),
