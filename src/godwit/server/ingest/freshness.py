@@ -2,7 +2,8 @@
 
 A device is live while telemetry of it was stored in the last five minutes. It is catching up while the newest sample it
 has delivered was old when it came, a moment ago: it flushes what it kept while it was away. Who sends fresh samples
-beside its backlog is up to date, and who sent one old sample and nothing more has no backlog. Nothing is counted on the road: all of it follows from the newest values, when somebody asks.
+beside its backlog is up to date, and who sent one old sample and nothing more has no backlog. Nothing is counted on the
+road: all of it follows from the newest values, when somebody asks.
 """
 
 from time import time_ns
