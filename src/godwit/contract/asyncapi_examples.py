@@ -105,6 +105,16 @@ EXAMPLES: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "message": "These numbers were used before, for other samples: begin a new epoch.",
             "details": {"stream": "main", "epoch": "9f3c2a7be1d04c55", "first": 300, "keptAs": "9f3c2a7be1d04c55~2"},
         },
+        "newCa": {
+            "code": "new-ca",
+            "message": "Another authority is to be trusted: keep it, and say so in the next status.",
+            "details": {"authorities": ["-----BEGIN CERTIFICATE-----\n..."], "announced": "5f" * 32},
+        },
+        "renew": {
+            "code": "renew",
+            "message": "Renew the certificate now, with a new key.",
+            "details": {"reason": "rollover", "authority": "5f" * 32},
+        },
     },
     "EnrollmentRequest": {
         "request": {"deviceId": "sensor001", "request": "-----BEGIN CERTIFICATE REQUEST-----\n...", "claim": "K7QX-22"},

@@ -1,6 +1,6 @@
 """Reading small JSON or CBOR documents into their structs, for all channels but telemetry. Not for the hot path."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -12,6 +12,8 @@ from godwit.contract.times import parse_time
 Document = TypeVar("Document", bound=msgspec.Struct)
 Time = str | float | int
 """RFC 3339, or a number since 1970."""
+Fingerprint = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""SHA-256 of a certificate's DER, lower-case hexadecimal."""
 
 
 def decode_document(payload: bytes, kind: type[Document], content_type: str | None = None) -> Document:

@@ -4,18 +4,20 @@ On `enrollment/{clientId}/request` and `.../grant` over MQTT at QoS 2, and as th
 port of devices. A device that has a certificate renews it in the same words, without a claim.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from godwit.contract.documents import decode_document
+from godwit.contract.documents import Fingerprint, decode_document
+from godwit.contract.limits import TRUSTS_MAX
 
 
 class EnrollmentRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What a client asks with. `request` is a PKCS#10 certificate request, PEM.
 
     `claim` proves that it may ask, where the connection does not. The keys are public ones, PEM, for messages that are
-    signed (`sign_key`) or encrypted (`agree_key`) end to end.
+    signed (`sign_key`) or encrypted (`agree_key`) end to end. `trusts` are the fingerprints (SHA-256 of the DER,
+    lower-case) of the roots that the client trusts: during a rollover they say how far it is.
     """
 
     device_id: str
@@ -23,6 +25,7 @@ class EnrollmentRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     claim: str | None = None
     sign_key: str | None = None
     agree_key: str | None = None
+    trusts: Annotated[list[Fingerprint], msgspec.Meta(max_length=TRUSTS_MAX)] = []
 
 
 class EnrollmentGrant(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -10,6 +10,10 @@ GAP_WANTED: Final = "gap-wanted"
 """Samples are missing: `details` are a `GapWanted`. The device sends them again, or a gap record."""
 CLONE_DETECTED: Final = "clone-detected"
 """The numbers of a stream came twice with different content: `details` are a `CloneDetected`."""
+NEW_CA: Final = "new-ca"
+"""Another authority is to be trusted too: `details` are `NewAuthorities`."""
+RENEW: Final = "renew"
+"""The device is to renew its certificate now, not only when it is due: `details` are a `RenewalWanted`."""
 RANGES_MAX: Final = 64
 """So many ranges are asked for at a time, the oldest first."""
 
@@ -23,7 +27,7 @@ class Notice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         dict[str, Any] | None,
         msgspec.Meta(
             description="Of gap-wanted: stream, epoch and ranges [[first, last], ...]; of clone-detected: stream, "
-            "epoch, first and keptAs"
+            "epoch, first and keptAs; of new-ca: authorities and announced; of renew: reason, authority and before"
         ),
     ] = None
 
@@ -48,6 +52,30 @@ class CloneDetected(msgspec.Struct, frozen=True, rename="camel"):
     kept_as: str
 
 
+class NewAuthorities(msgspec.Struct, frozen=True, rename="camel"):
+    """`authorities` are all roots to be trusted from now on, PEM; `announced` is the new one among them.
+
+    A device keeps them, then names in its status, and in `trusts` of every renewal, whom it trusts. Fingerprints are
+    lower-case SHA-256 of the DER.
+    """
+
+    authorities: list[str]
+    announced: str
+
+
+class RenewalWanted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Renew, because of `reason` (`rollover`, `operator`). What counts stays the old one until the new one is used.
+
+    `authority` is the fingerprint of who will issue; `before` is when the old certificate may end to count, ns UTC.
+    """
+
+    reason: str
+    authority: str = ""
+    before: int = 0
+
+
+Details = GapWanted | CloneDetected | NewAuthorities | RenewalWanted
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -63,7 +91,17 @@ def encode_clone_detected(detected: CloneDetected) -> bytes:
     return _encode(CLONE_DETECTED, "These numbers were used before, for other samples: begin a new epoch.", detected)
 
 
-def _encode(code: str, message: str, details: GapWanted | CloneDetected) -> bytes:
+def encode_new_authorities(new: NewAuthorities) -> bytes:
+    """Return the notice that names whom to trust from now on, as JSON."""
+    return _encode(NEW_CA, "Another authority is to be trusted: keep it, and say so in the next status.", new)
+
+
+def encode_renewal_wanted(wanted: RenewalWanted) -> bytes:
+    """Return the notice that asks for a renewal, as JSON."""
+    return _encode(RENEW, "Renew the certificate now, with a new key.", wanted)
+
+
+def _encode(code: str, message: str, details: Details) -> bytes:
     return _encoder.encode(Notice(code, message, msgspec.to_builtins(details)))
 
 
@@ -72,10 +110,15 @@ def decode(payload: bytes, content_type: str | None = None) -> Notice:
     return decode_document(payload, Notice, content_type)
 
 
-def details_of(notice: Notice) -> GapWanted | CloneDetected | None:
+def details_of(notice: Notice) -> Details | None:
     """Return what a notice is about, None where its code has no details of its own. Raises MalformedError."""
     kind = _DETAILS.get(notice.code)
     return None if kind is None else decode_document(_encoder.encode(notice.details), kind, "application/json")
 
 
-_DETAILS: Final[dict[str, type[GapWanted | CloneDetected]]] = {GAP_WANTED: GapWanted, CLONE_DETECTED: CloneDetected}
+_DETAILS: Final[dict[str, type[Details]]] = {
+    GAP_WANTED: GapWanted,
+    CLONE_DETECTED: CloneDetected,
+    NEW_CA: NewAuthorities,
+    RENEW: RenewalWanted,
+}

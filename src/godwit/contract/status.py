@@ -4,7 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from godwit.contract.documents import Time, check_times, decode_document
+from godwit.contract.documents import Fingerprint, Time, check_times, decode_document
+from godwit.contract.limits import TRUSTS_MAX
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
@@ -31,7 +32,10 @@ class DeviceError(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a device says of itself. `status` is online, offline, or a word of the device's own (`maintenance` ...)."""
+    """What a device says of itself. `status` is online, offline, or a word of the device's own (`maintenance` ...).
+
+    `trusts` are the fingerprints of the roots whose servers it trusts, of devices that hold certificates.
+    """
 
     status: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     device_id: str | None = None
@@ -41,6 +45,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     timestamp: Time | None = None
     reason: str | None = None
     firmware_version: str | None = None
+    trusts: Annotated[list[Fingerprint], msgspec.Meta(max_length=TRUSTS_MAX)] | None = None
 
 
 def decode(payload: bytes, content_type: str | None = None) -> DeviceStatus:

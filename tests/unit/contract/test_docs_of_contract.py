@@ -38,7 +38,8 @@ def test_the_limits_are_those_of_the_code() -> None:
 def test_gap_records_and_notices_that_are_shown_can_be_read() -> None:
     shown = [each.encode() for each in re.findall(r"```\n(\{.*?\})\n```", PAGE, re.DOTALL)]
     said = [each for each in shown if b'"code"' in each]
-    assert {notices.decode(each).code for each in said} == {notices.GAP_WANTED, notices.CLONE_DETECTED}
+    codes_said = {notices.decode(each).code for each in said}
+    assert codes_said == {notices.GAP_WANTED, notices.CLONE_DETECTED, notices.NEW_CA, notices.RENEW}
     assert all(notices.details_of(notices.decode(each)) for each in said)
     assert any(telemetry.decode(each).gaps for each in shown if each not in said)
 

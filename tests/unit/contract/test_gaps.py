@@ -69,7 +69,7 @@ def test_notices_come_back_as_they_were_said() -> None:
         (notices.encode_clone_detected(cloned), cloned),
     ):
         assert notices.details_of(notices.decode(payload)) == details
-    assert notices.details_of(notices.decode(b'{"code": "renew"}')) is None
+    assert notices.details_of(notices.decode(b'{"code": "time-in-future"}')) is None
     with pytest.raises(MalformedError):
         notices.details_of(notices.decode(b'{"code": "gap-wanted"}'))
 
