@@ -146,6 +146,8 @@ class Claim(msgspec.Struct, frozen=True, rename="camel"):
     expires: int
     created: int
     created_by: str
+    ids: tuple[str, ...] = ()
+    """Patterns (`*` and `?`) of the ids that it is good for; none: any."""
     landing: Landing = Landing()
 
 
@@ -223,6 +225,9 @@ class Credential(msgspec.Struct, frozen=True):
     tenant: TenantId
     device_id: DeviceId | None = None
     ends: int = 0
+    authority: str = ""
+    """Of a factory certificate: who issued it, and the only id that it may enroll."""
+    common_name: str = ""
 
 
 Change = Authority | Certificate | Claim | DeviceToken | DeviceKey

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from godwit.server.identity.authorities import Authorities
+from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.news import News
 from godwit.server.identity.revocation import Revocation
@@ -22,6 +23,7 @@ class Identity(msgspec.Struct, frozen=True):
     authorities: Authorities
     issuance: Issuance
     revocation: Revocation
+    enrollment: Enrollment
 
 
 def open_identity(
@@ -35,10 +37,15 @@ def open_identity(
     lifetime: dt.timedelta = LIFETIME_DEFAULT,
 ) -> Identity:
     """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`)."""
-    del registry  # enrollment will create devices
     news = News()
     vault = Vault(passphrase_of(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials))
     authorities = Authorities(database, vault, news)
     authorities.ensure()
     issuance = Issuance(database, authorities, news, lifetime=lifetime)
-    return Identity(news, vault, authorities, issuance, Revocation(database, news))
+    revocation = Revocation(database, news)
+    enrollment = Enrollment(
+        database=database, registry=registry, authorities=authorities, issuance=issuance, revocation=revocation,
+        news=news,
+    )  # fmt: skip
+    news.on_change(enrollment.follow)
+    return Identity(news, vault, authorities, issuance, revocation, enrollment)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from godwit.server.identity.model import Authority, Certificate
+from godwit.server.identity.model import Authority, Certificate, Claim, EnrollmentRule
 from godwit.server.storage import identity_tables as t
 
 
@@ -27,6 +27,21 @@ def certificate_of(row: Any) -> Certificate:
 def row_of_certificate(certificate: Certificate) -> dict[str, Any]:
     """Return the columns of a certificate."""
     return _columns(certificate, t.certificates)
+
+
+def claim_of(row: Any) -> Claim:
+    """Return a row of `claims`."""
+    return msgspec.convert(_named(row, t.claims, {"digest"}), Claim)
+
+
+def row_of_claim(claim: Claim, digest: str) -> dict[str, Any]:
+    """Return the columns of a claim; `digest` is its token's."""
+    return {**_columns(claim, t.claims), "digest": digest}
+
+
+def rule_of(row: Any) -> EnrollmentRule:
+    """Return a row of `enrollment_rules`."""
+    return msgspec.convert(row.document, EnrollmentRule)
 
 
 def _camel(name: str) -> str:

@@ -41,6 +41,10 @@ class RegistryDoor(Protocol):
         """Insert a device."""
         ...
 
+    def take_in(self, who: Principal, device: Device, groups: Sequence[str] = ()) -> Device:
+        """Insert a device, or make an unclaimed one this tenant's own, in these groups."""
+        ...
+
     def change_device(self, who: Principal, device_id: DeviceId, changes: dict[str, object]) -> Device:
         """Change some fields (camelCase) of a device."""
         ...

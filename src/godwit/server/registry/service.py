@@ -144,6 +144,42 @@ class Registry:
         self._tell(device)
         return device
 
+    def take_in(self, who: Principal, device: Device, groups: Sequence[str] = ()) -> Device:
+        """Insert a device, or make an unclaimed one this tenant's own; in these groups, made where they are missing.
+
+        Raises RejectedError (`not-found`: no such tenant; `exists`: it is somebody's already).
+        """
+        now = time_ns()
+        device = msgspec.structs.replace(device, tenant=require_tenant(who, device.tenant), updated=now)
+        with self._write() as connection:
+            self._require_tenant_row(connection, device.tenant)
+            row = connection.execute(
+                sa.select(t.devices).where(t.devices.c.device_id == device.device_id)
+            ).one_or_none()
+            before = None if row is None else store.device_of(row)
+            if before is None:
+                device = msgspec.structs.replace(device, created=now)
+                connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
+            elif before.lifecycle is not Lifecycle.UNCLAIMED or (who.tenants and before.tenant not in who.tenants):
+                raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
+            else:
+                device = msgspec.structs.replace(
+                    device, name=device.name or before.name, location=before.location, created=before.created,
+                    tags={**before.tags, **device.tags}, metadata={**before.metadata, **device.metadata},
+                )  # fmt: skip
+                connection.execute(
+                    t.devices.update().where(t.devices.c.device_id == device.device_id), store.row_of(device)
+                )
+                connection.execute(t.group_members.delete().where(t.group_members.c.device_id == device.device_id))
+            store.set_tags(connection, device)
+            store.join_groups(connection, device, groups)
+            record(
+                connection, who.name, "device.claim", device.device_id, before=before, after=device,
+                tenant=device.tenant, address=who.address,
+            )  # fmt: skip
+        self._tell(device)
+        return device
+
     def change_device(self, who: Principal, device_id: DeviceId, changes: dict[str, object]) -> Device:
         """Change some fields (camelCase). Raises RejectedError (`not-found`, `invalid-field`)."""
         unknown = set(changes) - _CHANGEABLE

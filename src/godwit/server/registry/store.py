@@ -1,5 +1,6 @@
 """SQL of the registry: rows in and out of SQLite or PostgreSQL. No rules."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -91,6 +92,15 @@ def set_tags(connection: sa.Connection, device: Device) -> None:
     if device.tags:
         rows = [{"device_id": device.device_id, "key": key, "value": value} for key, value in device.tags.items()]
         connection.execute(t.device_tags.insert(), rows)
+
+
+def join_groups(connection: sa.Connection, device: Device, groups: Sequence[str]) -> None:
+    """Put a device into groups of its tenant, made where they are missing."""
+    if groups:
+        made = [{"tenant": device.tenant, "name": each, "description": ""} for each in groups]
+        insert_or_keep(connection, t.groups, made)
+        members = [{"tenant": device.tenant, "name": each, "device_id": device.device_id} for each in groups]
+        insert_or_keep(connection, t.group_members, members)
 
 
 def select_devices(

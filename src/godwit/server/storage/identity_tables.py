@@ -75,8 +75,10 @@ claims = sa.Table(
     sa.Column("expires", sa.BigInteger, nullable=False),  # 0: never
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("created_by", sa.String(128), nullable=False),
-    sa.Column("terms", sa.JSON, nullable=False),  # identity.model.Landing
+    sa.Column("ids", sa.JSON, nullable=False),  # patterns of the ids that it is good for
+    sa.Column("landing", sa.JSON, nullable=False),  # identity.model.Landing
     sa.Index("claims_by_tenant", "tenant", "created"),
+    sa.Index("claims_by_key", "key_fingerprint"),
 )
 
 enrollment_rules = sa.Table(
@@ -94,6 +96,26 @@ device_configurations = sa.Table(
     sa.Column("device_id", sa.String(64), primary_key=True),
     sa.Column("document", sa.JSON, nullable=False),  # its first configuration, until the twin takes over
     sa.Column("created", sa.BigInteger, nullable=False),
+)
+
+device_grants = sa.Table(  # OAuth 2.0 device grants (RFC 8628), for as long as they last
+    "device_grants",
+    metadata,
+    sa.Column("grant_id", sa.String(32), primary_key=True),
+    sa.Column("device_digest", sa.String(64), nullable=False, unique=True),  # SHA-256 of the device code
+    sa.Column("user_digest", sa.String(64), nullable=False, unique=True),  # of the user code
+    sa.Column("token_digest", sa.String(64), unique=True),  # of the access token, once there is one
+    sa.Column("device_id", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # waiting, approved, denied, given
+    sa.Column("tenant", sa.String(64)),  # whoever approved it chose
+    sa.Column("groups", sa.JSON, nullable=False),
+    sa.Column("decided_by", sa.String(128), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    sa.Column("interval", sa.Integer, nullable=False),  # s between two polls
+    sa.Column("polled", sa.BigInteger, nullable=False),
+    sa.Column("token_expires", sa.BigInteger, nullable=False),
 )
 
 device_tokens = sa.Table(
