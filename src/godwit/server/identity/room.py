@@ -9,6 +9,7 @@ from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.news import News
 from godwit.server.identity.revocation import Revocation
+from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerCertificates
 from godwit.server.identity.vault import Vault, passphrase_of
 from godwit.server.registry.service import Registry
 from godwit.server.storage.database import Database
@@ -22,6 +23,7 @@ class Identity(msgspec.Struct, frozen=True):
     authorities: Authorities
     issuance: Issuance
     revocation: Revocation
+    server: ServerCertificates
 
 
 def open_identity(
@@ -33,6 +35,7 @@ def open_identity(
     passphrase_file: str = "",
     credentials: str | None = None,
     lifetime: dt.timedelta = LIFETIME_DEFAULT,
+    given: Given = OF_ITS_OWN,
 ) -> Identity:
     """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`)."""
     del registry  # enrollment will create devices
@@ -41,4 +44,11 @@ def open_identity(
     authorities = Authorities(database, vault, news)
     authorities.ensure()
     issuance = Issuance(database, authorities, news, lifetime=lifetime)
-    return Identity(news, vault, authorities, issuance, Revocation(database, news))
+    return Identity(
+        news,
+        vault,
+        authorities,
+        issuance,
+        Revocation(database, news),
+        ServerCertificates(data_dir, authorities, given),
+    )
