@@ -86,8 +86,8 @@ class PlatformProcess:
 
     @property
     def certificate(self) -> Path:
-        """Return its own certificate, which is there once it runs."""
-        return self.data_dir / "tls" / "server.crt"
+        """Return whom its clients trust: the file is there once it runs."""
+        return self.data_dir / "tls" / "ca.crt"
 
     def open(self, request: urllib.request.Request, timeout: float) -> Any:
         """Open an address of it, trusting its certificate."""

@@ -78,7 +78,7 @@ def test_readings_events_and_health_arrive(platform: Any, tmp_path: Path, eventu
 
 def test_the_blocking_one_over_tls(platform_in: Callable[..., Any], tmp_path: Path) -> None:
     platform = platform_in(MQTT_USERNAME="fleet", MQTT_PASSWORD="secret").start()
-    trust = client_context(authority=platform.data_dir / "tls" / "server.crt")
+    trust = client_context(authority=platform.data_dir / "tls" / "ca.crt")
     more = {"tls": trust, "username": "fleet", "spool": tmp_path / "s"}
     platform.post("/api/v1/devices", {"deviceId": "script-1"})
     with BlockingDevice("script-1", "localhost", platform.mqtts, password="secret", **more) as device:

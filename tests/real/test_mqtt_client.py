@@ -1,7 +1,6 @@
 """Does our own client do its job over real sockets: plain, TLS, against our broker and somebody else's?"""
 
 import asyncio
-import datetime as dt
 import ssl
 import subprocess
 import sys
@@ -15,7 +14,10 @@ from godwit.mqtt import tls
 from godwit.mqtt.client import MqttClient
 from godwit.mqtt.client_session import ClientSession
 from godwit.mqtt.reasons import ReasonError
-from godwit.server.identity.server_certificate import ensure_server_certificate
+from godwit.server.identity.room import open_identity
+from godwit.server.registry.service import Registry
+from godwit.server.storage.database import Database
+from godwit.server.storage.engine import open_engine
 
 pytestmark = pytest.mark.real
 
@@ -139,7 +141,9 @@ def test_refusals_and_silence(broker):
 
 
 def test_tls_checks_the_name_and_the_authority(tmp_path):
-    files = ensure_server_certificate(tmp_path, dt.datetime.now(dt.UTC))
+    database = Database(open_engine("", tmp_path))
+    own = open_identity(database, Registry(database), tmp_path).server
+    files = own.ensure()
 
     async def serve(reader, writer):
         await reader.read(100)
@@ -151,12 +155,12 @@ def test_tls_checks_the_name_and_the_authority(tmp_path):
         context = tls.server_context(files.certificate, files.key)
         server = await asyncio.start_server(serve, HOST, 0, ssl=context)
         port = server.sockets[0].getsockname()[1]
-        trusting = tls.client_context(authority=files.certificate)
+        trusting = tls.client_context(authority=own.ca)
         client = await MqttClient.connect("localhost", port, p.Connect("c"), tls=trusting)
         await client.disconnect()
         with pytest.raises(ssl.SSLCertVerificationError):
             await MqttClient.connect("localhost", port, p.Connect("c"), tls=tls.client_context())
-        old = tls.client_context(authority=files.certificate)
+        old = tls.client_context(authority=own.ca)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
         old.set_ciphers("AES128-GCM-SHA256")  # no forward secrecy
         with pytest.raises((ssl.SSLError, ConnectionError)):

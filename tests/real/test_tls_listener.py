@@ -26,7 +26,7 @@ def publish(platform: Any, *arguments: str, device: str = "tls-1") -> subprocess
 
 @pytest.fixture
 def trust(guarded: Any) -> tuple[str, str]:
-    return "--cafile", str(guarded.data_dir / "tls" / "server.crt")
+    return "--cafile", str(guarded.data_dir / "tls" / "ca.crt")
 
 
 def test_mosquitto_pub_is_served_over_tls_1_2_and_1_3(guarded: Any, trust: tuple[str, str]) -> None:

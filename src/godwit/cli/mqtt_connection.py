@@ -86,7 +86,7 @@ def address_of(options: argparse.Namespace, settings: "Settings") -> Address:
         wants_tls = True
         port = port or settings.mqtts_port
         host = "localhost" if settings.mqtts_host in EVERYWHERE else settings.mqtts_host
-        own = settings.data_dir / "tls" / "server.crt"
+        own = settings.data_dir / "tls" / "ca.crt"
         if authority is None and not options.tls and own.is_file():
             authority = own
     if port is None:

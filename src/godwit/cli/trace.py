@@ -112,7 +112,7 @@ def _token(options: argparse.Namespace, settings: "Settings") -> str:
 
 
 def _context(options: argparse.Namespace, settings: "Settings") -> ssl.SSLContext:
-    own = Path(settings.tls_certificate) if settings.tls_certificate else settings.data_dir / "tls" / "server.crt"
+    own = Path(settings.tls_certificate) if settings.tls_certificate else settings.data_dir / "tls" / "ca.crt"
     authority = options.cafile or (own if options.url is None and own.is_file() else None)
     try:
         return ssl.create_default_context(cafile=authority)

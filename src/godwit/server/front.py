@@ -49,8 +49,11 @@ class Front:
             timeout_graceful_shutdown=STOP_S_MAX,
             ws_max_size=WS_BYTES_MAX,
             ws_per_message_deflate=False,  # a small frame could swell to a large one before anybody has signed in
+            callback_notify=self._look,
+            timeout_notify=1,
             **tls,  # type: ignore[arg-type]
         )
+        self._certificate, self._has_other_certificate = certificate, False
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="front", daemon=True)
         shown = "127.0.0.1" if host == "localhost" else "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104
@@ -66,6 +69,17 @@ class Front:
                     f"the console cannot listen on {self.url}: is the port taken? (SERVER_PORT)", code="port-taken"
                 )
             sleep(0.005)
+
+    def renew_tls(self) -> None:
+        """Have the certificate taken from its files again, for new connections. From any thread."""
+        self._has_other_certificate = True
+
+    async def _look(self) -> None:
+        """Once a second, on the loop that the handshakes run on: a context is not to change under them."""
+        context = self._server.config.ssl
+        if self._has_other_certificate and context is not None:
+            self._has_other_certificate = False
+            context.load_cert_chain(*self._certificate)
 
     def stop(self) -> None:
         """Stop serving."""

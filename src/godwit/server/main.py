@@ -31,7 +31,7 @@ from godwit.server.console.app import mount
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity.room import open_identity
-from godwit.server.identity.server_certificate import ensure_server_certificate
+from godwit.server.identity.server_certificate import Given
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.quarantine_room import QuarantineRoom
@@ -93,9 +93,6 @@ class Server:
         sys.setswitchinterval(SWITCH_S)
         self._lock = DataDirLock(settings.data_dir)
         self._is_down = False
-        self._certificate = ensure_server_certificate(
-            settings.data_dir, dt.datetime.now(dt.UTC), certificate=settings.tls_certificate, key=settings.tls_key
-        )
         self._open_rooms()
         self._loop = BrokerLoop()
         try:
@@ -135,7 +132,9 @@ class Server:
             passphrase_file=settings.key_passphrase_file,
             credentials=os.environ.get("CREDENTIALS_DIRECTORY"),
             lifetime=dt.timedelta(days=settings.device_certificate_days),
+            given=given_of(settings),
         )
+        self._certificate = self._identity.server.ensure()
         self._store = DuckDBStore(
             settings.data_dir / "telemetry",
             memory=settings.store_memory,
@@ -192,7 +191,9 @@ class Server:
         self._tasks = [
             supervise(self._group.run(), "group commit", self._on_failure),
             supervise(self._housekeeping.run(), "housekeeping", self._on_failure),
+            supervise(self._identity.server.run(), "server certificate", self._on_failure),
         ]
+        self._identity.server.on_change(road.renew_tls)
 
     def _start_front(self) -> None:
         settings = self.settings
@@ -216,6 +217,7 @@ class Server:
         self._front = Front(
             app, settings.server_host, settings.server_port, self._certificate, self._open_console_to_mqtt()
         )
+        self._identity.server.on_change(self._front.renew_tls)
         self._front.start()
 
     def _open_console_to_mqtt(self) -> Any:
@@ -286,8 +288,9 @@ class Server:
         await self._road.close()
         if not hasattr(self, "_tasks"):
             return
-        committing, housekeeping = self._tasks
-        housekeeping.cancel()
+        committing, *others = self._tasks
+        for each in others:
+            each.cancel()
         await self._group.close()
         await asyncio.wait([committing], timeout=3)
         committing.cancel()
@@ -295,3 +298,14 @@ class Server:
         await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
         self._group.shut()
         self._road.shut()
+
+
+def given_of(settings: Settings) -> Given:
+    """Return what the settings say of this server's certificate: its names first, then where it listens."""
+    names = [each.strip() for each in settings.public_host.split(",")]
+    listening = [settings.mqtts_host, settings.device_host, settings.server_host]
+    return Given(
+        tuple(dict.fromkeys([*(each for each in names if each), *listening])),
+        settings.tls_certificate,
+        settings.tls_key,
+    )

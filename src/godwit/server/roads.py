@@ -4,6 +4,7 @@ One protocol for both, so that nothing above asks which it is.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Final, Protocol
@@ -71,6 +72,10 @@ class Road(Protocol):
         """Close the files, after the last commit."""
         ...
 
+    def renew_tls(self) -> None:
+        """Have the listeners take the server's certificate from its files again, for new connections."""
+        ...
+
     def post(self, publish: Publish, now: int) -> None:
         """Publish as the platform."""
         ...
@@ -121,6 +126,7 @@ class EmbeddedRoad:
         self.participants: list[Participant] = [self._journal]
         self.inside: MqttServer | None = None
         self._crew: Crew | None = None
+        self._tls: ssl.SSLContext | None = None
         self._bridges = Bridges(load_bridges(settings.bridges), settings.data_dir)
 
     async def open(self, intake: Ingest, group: GroupCommit, on_failure: OnFailure) -> None:
@@ -163,7 +169,8 @@ class EmbeddedRoad:
             if settings.mqtt_ws_port:
                 port, frame_bytes_max = settings.mqtt_ws_port, packet_bytes_max(settings)
                 await server.listen(WEBSOCKET, host, port, frame_bytes_max=frame_bytes_max)
-        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, server_context(*self._certificate))
+        self._tls = server_context(*self._certificate)
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, self._tls)
         self.addresses = server.addresses
 
     async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> None:
@@ -185,6 +192,13 @@ class EmbeddedRoad:
             await self.inside.close()
         if self._crew is not None:
             await self._crew.close()
+
+    def renew_tls(self) -> None:
+        """Take the server's certificate from its files again, which were found to be whole."""
+        if self._tls is not None:
+            self._tls.load_cert_chain(*self._certificate)
+        if self._crew is not None:
+            self._crew.renew_tls()
 
     def shut(self) -> None:
         """Close the journal, after the last commit."""

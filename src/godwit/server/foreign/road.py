@@ -109,6 +109,9 @@ class ForeignRoad:
         if is_new:
             self._memory.expect_all()
 
+    def renew_tls(self) -> None:
+        """Do nothing: nobody connects to us."""
+
     async def close(self) -> None:
         """Part from the broker."""
         if not hasattr(self, "_running"):

@@ -4,6 +4,8 @@ Root and intermediate are ECDSA P-256. The root's key is needed for a new interm
 """
 
 import datetime as dt
+import threading
+from collections.abc import Sequence
 from time import time_ns
 from typing import Final
 
@@ -11,145 +13,193 @@ import msgspec
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from godwit.contract.errors import RejectedError
 from godwit.server.identity import rows
-from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState
+from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, Change
 from godwit.server.identity.news import News
+from godwit.server.identity.profiles import BACKDATED, Signer, SigningKey, authority_certificate, common
 from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
 
+__all__ = ["BACKDATED", "Authorities", "Signer", "SigningKey", "authority_certificate", "describe", "nanoseconds"]
+
 ROOT_LIFETIME: Final = dt.timedelta(days=20 * 365)
 ISSUING_LIFETIME: Final = dt.timedelta(days=5 * 365)
-BACKDATED: Final = dt.timedelta(hours=1)
-"""Certificates begin so much earlier: clocks of devices are not exact."""
-_OURS: Final = (AuthorityKind.ROOT, AuthorityKind.ISSUING)
-
-SigningKey = ec.EllipticCurvePrivateKey
-
-
-class Signer(msgspec.Struct, frozen=True):
-    """What signs: an authority's certificate with its key, and the PEM of those above it, without the root."""
-
-    authority: Authority
-    certificate: x509.Certificate
-    key: SigningKey
-    chain: tuple[str, ...]
 
 
 class Authorities:
-    """Thread-safe; every method may block."""
+    """Thread-safe; every method may block. They change rarely, and are asked for often: they are kept in memory."""
 
     def __init__(self, database: Database, vault: Vault, news: News) -> None:
         self._database, self._vault, self._news = database, vault, news
+        self._lock = threading.Lock()
+        self._known: tuple[Authority, ...] | None = None
+        self._version = 0
         self._signers: dict[str, Signer] = {}
+        news.on_change(self._forget)
 
-    def ensure(self) -> None:
-        """Make root and issuing intermediate where there are none."""
-        if self._find(AuthorityKind.ISSUING, AuthorityState.ACTIVE) is not None:
-            return
-        root_key, issuing_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        now = dt.datetime.now(dt.UTC)
-        root_name = _name("godwit root")
-        root = authority_certificate(root_name, root_key.public_key(), root_name, root_key, now, ROOT_LIFETIME, depth=1)
-        issuing = authority_certificate(
-            _name("godwit issuing"), issuing_key.public_key(), root_name, root_key, now, ISSUING_LIFETIME, depth=0
-        )
-        with self._database.write() as connection:
-            above = self._insert(connection, root, AuthorityKind.ROOT, root_key, None)
-            made = self._insert(connection, issuing, AuthorityKind.ISSUING, issuing_key, above.fingerprint)
-            for each in (above, made):
-                record(connection, "godwit", "authority.create", each.fingerprint, after={"subject": each.subject})
-        for each in (above, made):
-            self._news.tell(each)
+    def _forget(self, change: Change) -> None:
+        if isinstance(change, Authority):
+            with self._lock:
+                self._known, self._version = None, self._version + 1
+                self._signers.clear()
 
-    def _insert(
-        self,
-        connection: sa.Connection,
-        certificate: x509.Certificate,
-        kind: AuthorityKind,
-        key: SigningKey,
-        issuer: str | None,
-    ) -> Authority:
-        authority = describe(certificate, kind, issuer=issuer, has_key=True)
-        pem = key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        sealed = self._vault.seal(pem, authority.subject)
-        connection.execute(t.authorities.insert(), rows.row_of_authority(authority, sealed))
-        return authority
+    # --- looking ------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Authority]:
         """Return every authority, the newest last."""
-        with self._database.read() as connection:
-            found = connection.execute(sa.select(t.authorities).order_by(t.authorities.c.created)).all()
-        return [rows.authority_of(each) for each in found]
-
-    def _find(self, kind: AuthorityKind, state: AuthorityState) -> Authority | None:
-        return next((each for each in self.all() if (each.kind, each.state) == (kind, state)), None)
-
-    def signer(self) -> Signer:
-        """Return who issues now. Raises RejectedError (`no-authority`)."""
-        authority = self._find(AuthorityKind.ISSUING, AuthorityState.ACTIVE)
-        if authority is None or not authority.has_key:
-            raise RejectedError("there is no authority that can issue: its key is not here", code="no-authority")
-        found = self._signers.get(authority.fingerprint)
-        if found is None:
+        with self._lock:
+            known, version = self._known, self._version
+        if known is None:
             with self._database.read() as connection:
-                sealed = connection.execute(
-                    sa.select(t.authorities.c.key).where(t.authorities.c.fingerprint == authority.fingerprint)
-                ).scalar_one()
-            key = serialization.load_der_private_key(self._vault.open(sealed, authority.subject), None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)
-            certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
-            found = self._signers[authority.fingerprint] = Signer(authority, certificate, key, (authority.certificate,))
+                c = t.authorities.c
+                found = connection.execute(sa.select(t.authorities).order_by(c.created, c.kind.desc())).all()
+            known = tuple(rows.authority_of(each) for each in found)
+            with self._lock:
+                if self._version == version:
+                    self._known = known
+        return list(known)
+
+    def get(self, fingerprint: str) -> Authority:
+        """Return an authority. Raises RejectedError (`not-found`)."""
+        found = next((each for each in self.all() if each.fingerprint == fingerprint), None)
+        if found is None:
+            raise RejectedError(f"no authority {fingerprint[:64]!r}", code="not-found")
         return found
 
+    def issuing(self, state: AuthorityState = AuthorityState.ACTIVE) -> Authority | None:
+        """Return our newest issuing authority in a state whose key is here."""
+        found = [
+            each for each in self.all() if each.kind is AuthorityKind.ISSUING and each.state is state and each.has_key
+        ]
+        return found[-1] if found else None
+
+    def root_of(self, authority: Authority) -> Authority | None:
+        """Return the last of the authorities above one, if we know it."""
+        known = {each.fingerprint: each for each in self.all()}
+        at: Authority | None = authority
+        for _ in range(len(known)):
+            if at is None or at.issuer in (None, at.fingerprint):
+                break
+            at = known.get(at.issuer or "")
+        return at
+
+    def signer(self, trusts: Sequence[str] = ()) -> Signer:
+        """Return who issues now. Raises RejectedError (`no-authority`, `key-passphrase`).
+
+        `trusts`: the roots that the client names. While a new root is brought in, whoever trusts it already is served
+        by its issuing authority.
+        """
+        authority = self._next_for(trusts) or self.issuing()
+        if authority is None:
+            raise RejectedError("there is no authority that can issue: its key is not here", code="no-authority")
+        with self._lock:
+            found = self._signers.get(authority.fingerprint)
+        if found is None:
+            found = Signer(
+                authority,
+                x509.load_pem_x509_certificate(authority.certificate.encode()),
+                self.key_of(authority),
+                self._chain(authority),
+            )
+            with self._lock:
+                self._signers[authority.fingerprint] = found
+        return found
+
+    def _next_for(self, trusts: Sequence[str]) -> Authority | None:
+        coming = self.issuing(AuthorityState.NEXT) if trusts else None
+        root = self.root_of(coming) if coming is not None else None
+        is_trusted = root is not None and root.state is AuthorityState.NEXT and root.fingerprint in trusts
+        return coming if is_trusted else None
+
+    def _chain(self, authority: Authority) -> tuple[str, ...]:
+        """Return the PEM from `authority` up, without the root (which whoever checks has, or does not trust)."""
+        known = {each.fingerprint: each for each in self.all()}
+        chain: list[str] = []
+        at: Authority | None = authority
+        while at is not None and at.issuer != at.fingerprint and at.certificate not in chain:
+            if at.kind is AuthorityKind.ROOT:
+                break
+            chain.append(at.certificate)
+            at = known.get(at.issuer or "")
+        return tuple(chain)
+
+    def key_of(self, authority: Authority) -> SigningKey:
+        """Return an authority's key. Raises RejectedError (`no-authority`, `key-passphrase`)."""
+        statement = sa.select(t.authorities.c.key).where(t.authorities.c.fingerprint == authority.fingerprint)
+        with self._database.read() as connection:
+            sealed = connection.execute(statement).scalar_one_or_none()
+        if sealed is None:
+            raise RejectedError(f"the key of {authority.name} is not here", code="no-authority")
+        key = serialization.load_der_private_key(self._vault.open(sealed, authority.subject), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
+        return key
+
     def anchors(self) -> list[str]:
-        """Return the PEM of our roots in force: whom devices trust."""
+        """Return the PEM of the roots in force: whom devices trust."""
+        return [each.certificate for each in self.roots()]
+
+    def roots(self) -> list[Authority]:
+        """Return the roots in force, an issuing authority that signed itself included."""
         return [
-            each.certificate
+            each
             for each in self.all()
-            if each.kind is AuthorityKind.ROOT and each.state is not AuthorityState.RETIRED
+            if each.state is not AuthorityState.RETIRED
+            and (each.kind is AuthorityKind.ROOT or (each.kind is AuthorityKind.ISSUING and _is_own(each)))
         ]
 
+    # --- making -------------------------------------------------------------------------------------------------
 
-def authority_certificate(  # noqa: PLR0917 - subject, then issuer, then times
-    name: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    issuer: x509.Name,
-    issuer_key: SigningKey,
-    now: dt.datetime,
-    lifetime: dt.timedelta,
-    *,
-    depth: int,
-) -> x509.Certificate:
-    """Return an authority's certificate (RFC 5280, 4.2.1.9). `depth`: how many authorities may stand below it."""
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + lifetime)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=depth), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-                key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
+    def ensure(self) -> None:
+        """Make root and issuing intermediate where there are none."""
+        if any(each.kind is AuthorityKind.ISSUING for each in self.all()):
+            return
+        self.make_root(AuthorityState.ACTIVE, "godwit")
+
+    def make_root(self, state: AuthorityState, who: str) -> tuple[Authority, Authority]:
+        """Make a root and its issuing intermediate; returns both."""
+        root_key, issuing_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        now = dt.datetime.now(dt.UTC)
+        root_name, issuing_name = name_for("godwit root", root_key), name_for("godwit issuing", issuing_key)
+        root = authority_certificate(root_name, root_key.public_key(), root_name, root_key, now, ROOT_LIFETIME, depth=1)
+        issuing = authority_certificate(
+            issuing_name, issuing_key.public_key(), root_name, root_key, now, ISSUING_LIFETIME, depth=0
         )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        .sign(issuer_key, hashes.SHA256())
-    )  # fmt: skip
+        above = describe(root, AuthorityKind.ROOT, has_key=True, state=state)
+        above = msgspec.structs.replace(above, issuer=above.fingerprint)
+        made = describe(issuing, AuthorityKind.ISSUING, issuer=above.fingerprint, has_key=True, state=state)
+        self.keep([(above, root_key), (made, issuing_key)], who)
+        return above, made
+
+    def keep(self, new: Sequence[tuple[Authority, SigningKey | None]], who: str, what: str = "create") -> None:
+        """Keep authorities, with their keys where we have them."""
+        with self._database.write() as connection:
+            for authority, key in new:
+                sealed = None if key is None else self._vault.seal(key_bytes(key), authority.subject)
+                connection.execute(t.authorities.insert(), rows.row_of_authority(authority, sealed))
+                record(
+                    connection, who, f"authority.{what}", authority.fingerprint, tenant=authority.tenant or "",
+                    after={"subject": authority.subject, "kind": str(authority.kind), "state": str(authority.state)},
+                )  # fmt: skip
+        for authority, _ in new:
+            self._news.tell(authority)
+
+
+def name_for(kind: str, key: SigningKey) -> x509.Name:
+    """Return a name for a new authority: no two of one installation have the same."""
+    digest = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest
+    return common(f"{kind} {digest.hex()[:6]}")
+
+
+def key_bytes(key: SigningKey) -> bytes:
+    """Return a private key as PKCS#8, for the vault."""
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def describe(
@@ -185,5 +235,5 @@ def nanoseconds(time: dt.datetime) -> int:
     return int(time.timestamp()) * 1_000_000_000
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+def _is_own(authority: Authority) -> bool:
+    return authority.issuer == authority.fingerprint

@@ -1,34 +1,39 @@
 """Issuance: what may be issued (profiles), and the making of device certificates. Nothing here asks who may ask."""
 
 import datetime as dt
+from collections.abc import Sequence
 from time import time_ns
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.identity import rows
-from godwit.server.identity.authorities import BACKDATED, Authorities, nanoseconds
+from godwit.server.identity.authorities import Authorities, nanoseconds
 from godwit.server.identity.model import Certificate, CertificateState, Source
 from godwit.server.identity.news import News
+from godwit.server.identity.profiles import Signer, device_certificate, device_uri
 from godwit.server.identity.requests import check_key, check_wishes, key_fingerprint
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
 
+__all__ = ["LIFETIME_DEFAULT", "LIFETIME_MAX", "Issuance", "Issued", "Order", "device_uri"]
+
 LIFETIME_DEFAULT: Final = dt.timedelta(days=90)
 LIFETIME_MAX: Final = dt.timedelta(days=365)
 
 
-def device_uri(tenant: str, device_id: str) -> str:
-    """Return the name of a device in its certificate's SAN: with its tenant."""
-    return f"urn:godwit:{quote(tenant, safe='')}:{device_id}"
+class Order(msgspec.Struct, frozen=True):
+    """A certificate that is wanted: the request (read by `read_request`), and for which device."""
+
+    request: x509.CertificateSigningRequest
+    device_id: DeviceId
+    tenant: TenantId
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -56,74 +61,46 @@ class Issuance:
         who: str,
         *,
         lifetime: dt.timedelta | None = None,
+        trusts: Sequence[str] = (),
+        address: str = "",
     ) -> Issued:
         """Issue a certificate for a device that exists. The request has been read by `read_request`.
 
-        Raises RejectedError (`csr-wrong-name`, `csr-wants-authority`, `weak-key`, `lifetime-too-long`,
-        `no-authority`).
+        `trusts`: the roots that the device says it trusts (a rollover asks). Raises RejectedError (`csr-wrong-name`,
+        `csr-wants-authority`, `weak-key`, `lifetime-too-long`, `no-authority`).
         """
-        check_wishes(request, device_id, device_uri(tenant, device_id))
+        order = Order(request, device_id, tenant)
+        return self.issue_all([order], source, who, lifetime=lifetime, trusts=trusts, address=address)[0]
+
+    def issue_all(
+        self,
+        orders: Sequence[Order],
+        source: Source,
+        who: str,
+        *,
+        lifetime: dt.timedelta | None = None,
+        trusts: Sequence[str] = (),
+        address: str = "",
+    ) -> list[Issued]:
+        """Issue certificates in one transaction: all of them, or none. Raises like `issue`."""
         lifetime = lifetime or self.lifetime
         if lifetime > LIFETIME_MAX:
             raise RejectedError(
                 f"a device's certificate lives {LIFETIME_MAX.days} days at most", code="lifetime-too-long"
             )
-        signer = self._authorities.signer()
-        key = check_key(request.public_key())
-        now = dt.datetime.now(dt.UTC)
-        ends = min(now + lifetime, signer.certificate.not_valid_after_utc)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)]))
-            .issuer_name(signer.certificate.subject)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATED)
-            .not_valid_after(ends)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(
-                x509.KeyUsage(
-                    digital_signature=True, key_cert_sign=False, crl_sign=False, content_commitment=False,
-                    key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
-                    decipher_only=False,
-                ),
-                critical=True,
-            )
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(device_uri(tenant, device_id))]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False
-            )
-            .sign(signer.key, hashes.SHA256())
-        )  # fmt: skip
-        certificate = Certificate(
-            fingerprint=made.fingerprint(hashes.SHA256()).hex(),
-            device_id=device_id,
-            tenant=tenant,
-            authority=signer.authority.fingerprint,
-            serial=f"{made.serial_number:x}",
-            key_fingerprint=key_fingerprint(key),
-            state=CertificateState.PENDING,
-            source=source,
-            certificate=made.public_bytes(serialization.Encoding.PEM).decode(),
-            not_before=nanoseconds(made.not_valid_before_utc),
-            not_after=nanoseconds(made.not_valid_after_utc),
-            created=time_ns(),
-        )
+        signer = self._authorities.signer(trusts)
+        made = [_make(each, signer, source, lifetime) for each in orders]
         with self._database.write() as connection:
-            connection.execute(t.certificates.insert(), rows.row_of_certificate(certificate))
-            record(
-                connection, who, "certificate.issue", device_id, tenant=tenant,
-                after={
-                    "fingerprint": certificate.fingerprint, "source": str(source), "notAfter": certificate.not_after,
-                },
-            )  # fmt: skip
-        self._news.tell(certificate)
-        return Issued(certificate, signer.chain)
+            connection.execute(t.certificates.insert(), [rows.row_of_certificate(each) for each in made])
+            for each in made:
+                after = {"fingerprint": each.fingerprint, "source": str(source), "notAfter": each.not_after}
+                record(
+                    connection, who, "certificate.issue", each.device_id, tenant=each.tenant, address=address,
+                    after=after,
+                )  # fmt: skip
+        for each in made:
+            self._news.tell(each)
+        return [Issued(each, signer.chain) for each in made]
 
     def find(self, fingerprint: str) -> Certificate | None:
         """Return a certificate that we know."""
@@ -139,3 +116,24 @@ class Issuance:
         statement = sa.select(t.certificates).where(c.device_id == device_id).order_by(c.created.desc())
         with self._database.read() as connection:
             return [rows.certificate_of(each) for each in connection.execute(statement)]
+
+
+def _make(order: Order, signer: Signer, source: Source, lifetime: dt.timedelta) -> Certificate:
+    check_wishes(order.request, order.device_id, device_uri(order.tenant, order.device_id))
+    key = check_key(order.request.public_key())
+    now = dt.datetime.now(dt.UTC)
+    made = device_certificate(key, order.device_id, order.tenant, signer, now, lifetime)
+    return Certificate(
+        fingerprint=made.fingerprint(hashes.SHA256()).hex(),
+        device_id=order.device_id,
+        tenant=order.tenant,
+        authority=signer.authority.fingerprint,
+        serial=f"{made.serial_number:x}",
+        key_fingerprint=key_fingerprint(key),
+        state=CertificateState.PENDING,
+        source=source,
+        certificate=made.public_bytes(serialization.Encoding.PEM).decode(),
+        not_before=nanoseconds(made.not_valid_before_utc),
+        not_after=nanoseconds(made.not_valid_after_utc),
+        created=time_ns(),
+    )

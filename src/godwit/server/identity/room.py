@@ -10,6 +10,7 @@ from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.news import News
 from godwit.server.identity.revocation import Revocation
+from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerCertificates
 from godwit.server.identity.vault import Vault, passphrase_of
 from godwit.server.registry.service import Registry
 from godwit.server.storage.database import Database
@@ -23,6 +24,7 @@ class Identity(msgspec.Struct, frozen=True):
     authorities: Authorities
     issuance: Issuance
     revocation: Revocation
+    server: ServerCertificates
     enrollment: Enrollment
 
 
@@ -35,6 +37,7 @@ def open_identity(
     passphrase_file: str = "",
     credentials: str | None = None,
     lifetime: dt.timedelta = LIFETIME_DEFAULT,
+    given: Given = OF_ITS_OWN,
 ) -> Identity:
     """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`)."""
     news = News()
@@ -48,4 +51,12 @@ def open_identity(
         news=news,
     )  # fmt: skip
     news.on_change(enrollment.follow)
-    return Identity(news, vault, authorities, issuance, revocation, enrollment)
+    return Identity(
+        news=news,
+        vault=vault,
+        authorities=authorities,
+        issuance=issuance,
+        revocation=revocation,
+        server=ServerCertificates(data_dir, authorities, given),
+        enrollment=enrollment,
+    )

@@ -312,6 +312,11 @@ class Crew:
         ]
         return frames.Begin(listeners, self.broker.limits.packet_bytes_max, self._topic_layout)
 
+    def renew_tls(self) -> None:
+        """Have the workers take the server's certificate from its files again."""
+        for worker in self.workers:
+            worker.tell([frames.RenewTls()])
+
     def lost(self, worker: Worker) -> None:
         """Start another in the place of a worker that ended, at once if it had worked for a while."""
         self.workers.remove(worker)

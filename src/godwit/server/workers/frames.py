@@ -119,6 +119,10 @@ class Seen(msgspec.Struct, array_like=True, tag=8):
     opened: int
 
 
+class RenewTls(msgspec.Struct, array_like=True, tag=9):
+    """Take the server's certificate from its files again, for new connections."""
+
+
 class Listener(msgspec.Struct, array_like=True):
     """A socket that listens already, inherited under a descriptor.
 
@@ -141,7 +145,7 @@ class Begin(msgspec.Struct, array_like=True, tag=5):
 
 
 FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired | TurnedAway
-FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke | Seen
+FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke | Seen | RenewTls
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])
 from_owner: Final = msgspec.msgpack.Decoder(list[FromOwner])

@@ -249,7 +249,7 @@ class Relay:
         if isinstance(event, frames.Seen):
             self._unseen -= event.opened
             return
-        if isinstance(event, frames.Begin):
+        if isinstance(event, frames.Begin | frames.RenewTls):
             return
         client = self._by_number.get(event.number)
         if client is None:

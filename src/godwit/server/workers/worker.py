@@ -7,6 +7,7 @@ owner closes the pipe.
 import asyncio
 import signal
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Final, cast
@@ -16,7 +17,7 @@ import uvloop
 from godwit.contract.topics import topics_for
 from godwit.mqtt.tls import server_context
 from godwit.server.broker.listener import Server
-from godwit.server.workers.frames import Begin, Frames, frame, from_owner
+from godwit.server.workers.frames import Begin, Frames, RenewTls, frame, from_owner
 from godwit.server.workers.relay import Relay
 
 PIPE_BYTES_HIGH: Final = 65_536
@@ -34,6 +35,7 @@ class Pipe(asyncio.Protocol):
         self._relay: Relay | None = None
         self._server: Server | None = None
         self._is_held = False
+        self._contexts: list[tuple[ssl.SSLContext, tuple[Path, Path]]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the owner to begin."""
@@ -46,6 +48,8 @@ class Pipe(asyncio.Protocol):
             for event in from_owner.decode(body):
                 if isinstance(event, Begin):
                     self._begin(event)
+                elif isinstance(event, RenewTls):
+                    self._renew_tls()
                 elif self._relay is not None:
                     self._relay.follow(event)
         self._ease()
@@ -54,9 +58,17 @@ class Pipe(asyncio.Protocol):
         relay = self._relay = Relay(begin.packet_bytes_max, topics_for(begin.topic_layout), self._tell_soon)
         server = self._server = Server(relay)
         for each in begin.listeners:
-            tls = server_context(Path(each.certificate), Path(each.key)) if each.certificate else None
+            tls = None
+            if each.certificate:
+                files = Path(each.certificate), Path(each.key)
+                tls = server_context(*files)
+                self._contexts.append((tls, files))
             listening = socket.socket(fileno=each.descriptor)
             server.serve(each.name, listening, tls, frame_bytes_max=each.frame_bytes_max)
+
+    def _renew_tls(self) -> None:
+        for context, files in self._contexts:
+            context.load_cert_chain(*files)
 
     def _tell_soon(self) -> None:
         self._loop.call_soon(self._tell)
