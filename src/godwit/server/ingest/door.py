@@ -1,12 +1,14 @@
 """What other rooms see of ingest: hand in a message, learn what became of it, look at the ledger."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel
+from godwit.server.accounts.principal import Principal
 from godwit.server.ingest.clock_report import ClockReport
 
 
@@ -170,8 +172,16 @@ class IngestDoor(Protocol):
         """Return reading name -> series number of a device."""
         ...
 
-    def series_named(self, name: str, device_ids: list[str] | None = None) -> dict[str, int]:
-        """Return device id -> series number of all devices with a reading `name`."""
+    def series_named(self, name: str, tenants: Collection[str] | None = None) -> dict[str, int]:
+        """Return device id -> series number of all devices (of some tenants) with a reading `name`."""
+        ...
+
+    def is_of(self, tenants: Collection[str] | None, device_id: str) -> bool:
+        """Whether a device is registered, and one of these tenants' (None: of all)."""
+        ...
+
+    def may_speak_for(self, tenants: Collection[str] | None, device_id: str) -> bool:
+        """Whether a name is not that of a device of another tenant: `is_of`, or nobody's."""
         ...
 
     def name_of(self, series: int) -> tuple[str, str, str]:
@@ -186,10 +196,15 @@ class IngestDoor(Protocol):
         """Return (device id, tenant) of the store's number of a device, None when it was erased."""
         ...
 
-    def freshness(self) -> Freshness:
-        """Return how fresh the data of the live devices are, at most a second old."""
+    def freshness(self, tenants: Collection[str] | None = None) -> Freshness:
+        """Return how fresh the data of the live devices (of some tenants) are, at most a second old."""
         ...
 
     def stats(self) -> IngestStats:
         """Return counters, rates and the state of the road."""
         ...
+
+
+def eyes(ingest: IngestDoor, who: Principal) -> Callable[[str], bool] | None:
+    """Return what says whether `who` may see a device, to be asked anew each time; None: all of them."""
+    return None if who.tenants is None else partial(ingest.is_of, who.tenants)

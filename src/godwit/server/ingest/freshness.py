@@ -24,6 +24,7 @@ FLUSHING_NS: Final = 60 * NS
 """Who flushes says something at least so often."""
 KEEP_NS: Final = NS
 """How long a look is good enough for the next who asks."""
+LOOKS_MAX: Final = 1_000
 
 
 class FleetFreshness:
@@ -33,15 +34,23 @@ class FleetFreshness:
         self._directory, self._latest = directory, latest
         self._devices: NDArray[np.int64] = np.zeros(0, np.int64)
         """Device number by series number."""
-        self._seen: tuple[int, Freshness] = (0, Freshness())
+        self._seen: dict[frozenset[str] | None, tuple[int, Freshness]] = {}
+        """By whose devices: those of some tenants, or (None) all."""
 
-    def look(self, now: int | None = None) -> Freshness:
-        """Return the freshness at `now`, ns UTC."""
+    def look(self, now: int | None = None, tenants: frozenset[str] | None = None) -> Freshness:
+        """Return the freshness at `now`, ns UTC, of all devices or those of some tenants."""
         now = time_ns() if now is None else now
-        at, found = self._seen
+        at, found = self._seen.get(tenants, (0, Freshness()))
         if not 0 <= now - at < KEEP_NS:
-            found = measure(*self._newest(), now)
-            self._seen = now, found
+            newest, came = self._newest()
+            if tenants is not None:
+                owners = self._directory.by_no[: len(came)]
+                is_theirs = np.array([each.is_known and each.tenant in tenants for each in owners], bool)
+                came = np.where(is_theirs, came, 0)
+            found = measure(newest, came, now)
+            if len(self._seen) >= LOOKS_MAX:
+                self._seen.clear()
+            self._seen[tenants] = now, found
         return found
 
     def _newest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -430,11 +430,23 @@ class Ingest:
         entry = self.directory.entries.get(device_id)
         return dict(entry.series) if entry else {}
 
-    def series_named(self, name: str, device_ids: list[str] | None = None) -> dict[str, int]:
-        """Return device id -> series number of all devices with a reading `name`."""
-        entries = self.directory.entries
-        wanted = list(entries) if device_ids is None else device_ids
-        return {each: entries[each].series[name] for each in wanted if each in entries and name in entries[each].series}
+    def series_named(self, name: str, tenants: Collection[str] | None = None) -> dict[str, int]:
+        """Return device id -> series number of all devices (of some tenants) with a reading `name`."""
+        return {
+            each.device_id: each.series[name]
+            for each in list(self.directory.entries.values())
+            if name in each.series and (tenants is None or (each.is_known and each.tenant in tenants))
+        }
+
+    def is_of(self, tenants: Collection[str] | None, device_id: str) -> bool:
+        """Whether a device is registered, and one of these tenants' (None: of all)."""
+        entry = self.directory.entries.get(device_id)
+        return entry is not None and entry.is_known and (tenants is None or entry.tenant in tenants)
+
+    def may_speak_for(self, tenants: Collection[str] | None, device_id: str) -> bool:
+        """Whether a name is not that of a device of another tenant: `is_of`, or nobody's."""
+        entry = self.directory.entries.get(device_id)
+        return tenants is None or entry is None or not entry.is_known or entry.tenant in tenants
 
     def tenant_of(self, device_id: str) -> str:
         """Return the tenant of a device; of one that is not known, the default tenant."""
@@ -464,9 +476,9 @@ class Ingest:
         self.pipeline.notices.ask(now, self._notify)
         self._history.append((self._clock.monotonic_s(), self._messages, self._readings))
 
-    def freshness(self) -> Freshness:
-        """Return how fresh the data of the live devices are, at most a second old."""
-        return self._freshness.look()
+    def freshness(self, tenants: Collection[str] | None = None) -> Freshness:
+        """Return how fresh the data of the live devices (of some tenants) are, at most a second old."""
+        return self._freshness.look(tenants=None if tenants is None else frozenset(tenants))
 
     def stats(self) -> IngestStats:
         """Return counters, rates and the state of the road."""

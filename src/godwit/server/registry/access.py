@@ -20,11 +20,21 @@ def visible(who: Principal, tenant_column: "sa.Column[Any]" = devices.c.tenant) 
     return tenant_column.in_(who.tenants)
 
 
+def sees(who: Principal, tenant: str) -> bool:
+    """Whether `who` may see what belongs to a tenant: `visible` for what is not in the database."""
+    return who.tenants is None or tenant in who.tenants
+
+
+def home(who: Principal) -> TenantId:
+    """Return the tenant that `who` means where none is named."""
+    return who.tenants[0] if who.tenants else DEFAULT_TENANT
+
+
 def require_tenant(who: Principal, tenant: TenantId | None) -> TenantId:
     """Return the tenant to write to. Raises RejectedError (`not-found`) for one that `who` may not see."""
     if tenant is None:
-        return who.tenants[0] if who.tenants else DEFAULT_TENANT
-    if who.tenants is not None and tenant not in who.tenants:
+        return home(who)
+    if not sees(who, tenant):
         raise not_found("tenant", tenant)
     return tenant
 

@@ -9,7 +9,7 @@ only its last step, a short transaction, makes them wait.
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -218,14 +218,19 @@ class DuckDBStore:
     def quarantine(
         self,
         *,
-        tenant: str | None = None,
+        tenants: Collection[str] | None = None,
         device_id: str | None = None,
         code: str | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> list[Quarantined]:
         """List quarantined messages, newest first."""
-        wanted = {"tenant = ?": tenant, "device_id = ?": device_id, "code = ?": code, "number < ?": before}
+        wanted = {
+            "tenant IN (SELECT unnest(?::VARCHAR[]))": None if tenants is None else list(tenants),
+            "device_id = ?": device_id,
+            "code = ?": code,
+            "number < ?": before,
+        }
         chosen = {clause: value for clause, value in wanted.items() if value is not None}
         where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
         with self._reader.snapshot() as (con, _tables):

@@ -39,12 +39,30 @@ News = Reading | Presence
 class Listener:
     """A bounded queue of news for one page or socket. `wake` is called (from any thread) when news arrive."""
 
-    def __init__(self, feed: "LiveFeed", devices: frozenset[str] | None, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        feed: "LiveFeed",
+        devices: frozenset[str] | None,
+        wake: Callable[[], None],
+        may_see: Callable[[str], bool] | None = None,
+    ) -> None:
         self._feed = feed
         self._news: deque[News] = deque(maxlen=NEWS_MAX)
         self.devices = devices
+        self._may_see = may_see
         self.wake = wake
         self.lost = 0
+
+    def wants(self, device_id: str) -> bool:
+        """Whether it listens to this device, and may."""
+        if self.devices is not None and device_id not in self.devices:
+            return False
+        return self._may_see is None or self._may_see(device_id)
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether it does not want everything."""
+        return self.devices is not None or self._may_see is not None
 
     def put(self, news: list[News]) -> None:
         """Add news; the oldest leave when there are too many."""
@@ -87,11 +105,16 @@ class LiveFeed:
 
     def wants(self, device_id: str) -> bool:
         """Whether anybody listens to this device."""
-        return any(each.devices is None or device_id in each.devices for each in self._listeners)
+        return any(each.wants(device_id) for each in self._listeners)
 
-    def listen(self, wake: Callable[[], None], devices: frozenset[str] | None = None) -> Listener:
-        """Listen to `devices` (None: all)."""
-        listener = Listener(self, devices, wake)
+    def listen(
+        self,
+        wake: Callable[[], None],
+        devices: frozenset[str] | None = None,
+        may_see: Callable[[str], bool] | None = None,
+    ) -> Listener:
+        """Listen to `devices` (None: all), as far as `may_see` lets; it is asked for every item, from any thread."""
+        listener = Listener(self, devices, wake, may_see)
         with self._lock:
             self._listeners = (*self._listeners, listener)
         return listener
@@ -104,6 +127,6 @@ class LiveFeed:
     def publish(self, news: list[News]) -> None:
         """Hand news to whoever wants them."""
         for listener in self._listeners:
-            mine = news if listener.devices is None else [each for each in news if each.device_id in listener.devices]
+            mine = [each for each in news if listener.wants(each.device_id)] if listener.is_choosy else news
             if mine:
                 listener.put(mine)

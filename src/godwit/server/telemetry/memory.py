@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -232,7 +232,7 @@ class MemoryStore:
     def quarantine(
         self,
         *,
-        tenant: str | None = None,
+        tenants: Collection[str] | None = None,
         device_id: str | None = None,
         code: str | None = None,
         before: int | None = None,
@@ -244,7 +244,7 @@ class MemoryStore:
             for commit in self._commits
             for each in commit.quarantined
             if each.number not in self._released
-            and tenant in (None, each.tenant)
+            and (tenants is None or each.tenant in tenants)
             and device_id in (None, each.device_id)
             and code in (None, each.code)
             and (before is None or each.number < before)

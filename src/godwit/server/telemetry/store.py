@@ -4,7 +4,7 @@ Writing is one `commit` at a time from one thread; reading may happen from any t
 block and raises only `UnavailableError` for trouble that may pass (disk full, engine away).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -102,13 +102,13 @@ class TelemetryStore(Protocol):
     def quarantine(
         self,
         *,
-        tenant: str | None = None,
+        tenants: Collection[str] | None = None,
         device_id: str | None = None,
         code: str | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> list[Quarantined]:
-        """List quarantined messages, newest first, with numbers below `before`."""
+        """List quarantined messages (of some tenants), newest first, with numbers below `before`."""
         ...
 
     def quarantine_sizes(self) -> dict[tuple[str, str], int]:

@@ -7,12 +7,13 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
 from godwit.contract.errors import RejectedError
-from godwit.contract.ids import DEFAULT_TENANT, DEVICE_ID_PATTERN
+from godwit.contract.ids import DEVICE_ID_PATTERN
 from godwit.contract.payloads import legible
 from godwit.server.api.access import Id, Rooms, Who
 from godwit.server.api.answers import answer, device_document, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
+from godwit.server.registry.access import home
 from godwit.server.registry.model import Device
 
 router = APIRouter(prefix="/api/v1/devices", tags=["devices"], route_class=StrictRoute)
@@ -53,13 +54,13 @@ class NewDevice(DeviceChange):
         json_schema_extra={"examples": [{"deviceId": "pump-7", "name": "Pump 7", "tags": {"hall": "2"}}]},
     )
     deviceId: str = Field(pattern=f"^{DEVICE_ID_PATTERN}$")  # noqa: N815
-    tenant: str = Field(DEFAULT_TENANT, pattern=NAME)
+    tenant: str | None = Field(None, pattern=NAME)
 
 
 @router.post("", status_code=201, responses=documented(404, 409, 413), summary="Create a device")
 def create(body: NewDevice, who: Who, rooms: Rooms) -> Response:
     """Create a device. Its id is unique in the installation."""
-    document = {key: value for key, value in body.model_dump().items() if value is not None}
+    document = {"tenant": home(who)} | {key: value for key, value in body.model_dump().items() if value is not None}
     device = rooms.registry.create_device(who, msgspec.convert(document, Device))
     return answer(device_document(device, None), 201)
 

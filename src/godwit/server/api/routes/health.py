@@ -13,6 +13,8 @@ from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import StrictRoute
+from godwit.server.platform import Platform
+from godwit.server.registry.model import Principal
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -34,18 +36,16 @@ def ready(rooms: Rooms) -> Response:
 
 @router.get("/api/v1/stats", tags=["health"], responses=documented(), summary="Numbers of the platform")
 def stats(who: Who, rooms: Rooms) -> Response:
-    """Return counters of ingest, broker, store and fleet."""
-    return answer(
-        {
-            "version": __version__,
-            "started": time_or_none(rooms.started),
-            "ingest": rooms.ingest.stats(),
-            "freshness": rooms.ingest.freshness(),
-            "broker": rooms.broker.stats(),
-            "store": rooms.store.stats(),
-            "fleet": rooms.registry.counts(who),
-        }
-    )
+    """Return counters of ingest, broker, store and fleet. Who may not see all tenants gets those of the own fleet."""
+    document: dict[str, Any] = {
+        "version": __version__,
+        "started": time_or_none(rooms.started),
+        "freshness": rooms.ingest.freshness(who.tenants),
+        "fleet": rooms.registry.counts(who),
+    }
+    if who.tenants is None:
+        document |= {"ingest": rooms.ingest.stats(), "broker": rooms.broker.stats(), "store": rooms.store.stats()}
+    return answer(document)
 
 
 def _metric(name: str, kind: str, text: str, value: float, labels: str = "") -> str:
@@ -59,11 +59,35 @@ def _quantiles(name: str, text: str, values: dict[float, float]) -> str:
 
 @router.get("/metrics", tags=["health"], response_class=PlainTextResponse, responses=documented(), summary="Prometheus")
 def metrics(who: Who, rooms: Rooms) -> Response:
-    """Return the platform's numbers in Prometheus' text format."""
-    ingest, broker, store, fleet = (
-        rooms.ingest.stats(), rooms.broker.stats(), rooms.store.stats(), rooms.registry.counts(who)
-    )  # fmt: skip
-    fresh = rooms.ingest.freshness()
+    """Return the platform's numbers in Prometheus' text format: of the own fleet only for who sees some tenants."""
+    lines = _fleet_metrics(who, rooms)
+    if who.tenants is None:
+        lines = [*_platform_metrics(rooms), *lines]
+    return Response("".join(lines), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _fleet_metrics(who: Principal, rooms: Platform) -> list[str]:
+    fleet, fresh = rooms.registry.counts(who), rooms.ingest.freshness(who.tenants)
+    return [
+        _metric("devices", "gauge", "Devices registered.", fleet["total"]),
+        _metric("devices_online", "gauge", "Devices online.", fleet["online"]),
+        _metric("devices_live", "gauge", "Devices whose telemetry was stored in the last 5 minutes.", fresh.live),
+        _metric("devices_catching_up", "gauge", "Live devices that deliver a backlog.", fresh.catching_up),
+        _quantiles(
+            "sample_age_seconds",
+            "Age of the newest sample of a live device.",
+            {0.5: fresh.age_p50_s, 0.95: fresh.age_p95_s},
+        ),
+        _quantiles(
+            "behind_seconds",
+            "How old the newest sample of a device that catches up was when it came.",
+            {0.5: fresh.behind_p50_s, 1: fresh.behind_max_s},
+        ),
+    ]
+
+
+def _platform_metrics(rooms: Platform) -> list[str]:
+    ingest, broker, store = rooms.ingest.stats(), rooms.broker.stats(), rooms.store.stats()
     lines = [
         _metric("uptime_seconds", "gauge", "Time since start.", (time_ns() - rooms.started) / 1e9),
         _metric("ready", "gauge", "1 while messages are stored.", 0 if rooms.trouble() else 1),
@@ -89,25 +113,11 @@ def metrics(who: Who, rooms: Rooms) -> Response:
         _metric("points_hot", "gauge", "Points not sealed yet.", store.points_hot),
         _metric("points_sealed", "gauge", "Points in Parquet.", store.points_sealed),
         _metric("store_bytes", "gauge", "Bytes on disk.", store.bytes_hot + store.bytes_sealed),
-        _metric("devices", "gauge", "Devices registered.", fleet["total"]),
-        _metric("devices_online", "gauge", "Devices online.", fleet["online"]),
-        _metric("devices_live", "gauge", "Devices whose telemetry was stored in the last 5 minutes.", fresh.live),
-        _metric("devices_catching_up", "gauge", "Live devices that deliver a backlog.", fresh.catching_up),
-        _quantiles(
-            "sample_age_seconds",
-            "Age of the newest sample of a live device.",
-            {0.5: fresh.age_p50_s, 0.95: fresh.age_p95_s},
-        ),
-        _quantiles(
-            "behind_seconds",
-            "How old the newest sample of a device that catches up was when it came.",
-            {0.5: fresh.behind_p50_s, 1: fresh.behind_max_s},
-        ),
     ]
     lines.append("# HELP godwit_station_seconds CPU per message and station.\n# TYPE godwit_station_seconds gauge\n")
     for name, microseconds in ingest.stations_us.items():
         lines.append(f'godwit_station_seconds{{station="{name}"}} {microseconds / 1e6:.9f}\n')
-    return Response("".join(lines), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return lines
 
 
 @router.get("/asyncapi.json", tags=["documents"], summary="AsyncAPI 3 of the MQTT interface")

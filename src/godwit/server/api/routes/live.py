@@ -12,6 +12,8 @@ import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from godwit.contract.times import format_time
+from godwit.server.accounts.principal import Principal
+from godwit.server.ingest.door import eyes
 from godwit.server.telemetry.live import News, Reading
 
 router = APIRouter()
@@ -46,18 +48,20 @@ async def live(socket: WebSocket) -> None:
         return
     bearer = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
     who = socket.app.state.tokens.principal(hello.token or bearer)
-    if who is None or who.tenants is not None:
+    if who is None:
         await socket.close(1008, "unauthorized")
         return
-    await _feed(socket, hello)
+    await _feed(socket, hello, who)
 
 
-async def _feed(socket: WebSocket, hello: Hello) -> None:
+async def _feed(socket: WebSocket, hello: Hello, who: Principal) -> None:
     loop, news_there = asyncio.get_running_loop(), asyncio.Event()
     devices = frozenset(hello.devices) if hello.devices is not None else None
     readings = frozenset(hello.readings) if hello.readings is not None else None
     gone = asyncio.create_task(until_gone(socket))
-    with socket.app.state.platform.live.listen(lambda: loop.call_soon_threadsafe(news_there.set), devices) as listener:
+    platform = socket.app.state.platform
+    may_see = eyes(platform.ingest, who)
+    with platform.live.listen(lambda: loop.call_soon_threadsafe(news_there.set), devices, may_see) as listener:
         await socket.send_text('{"type":"ready"}')
         while not gone.done():
             waiting = asyncio.create_task(news_there.wait())

@@ -13,6 +13,7 @@ from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.platform import Platform
+from godwit.server.registry.access import sees
 from godwit.server.registry.model import Principal
 from godwit.server.telemetry.model import Quarantined
 
@@ -50,10 +51,6 @@ def _document(kept: Quarantined, *, whole: bool = False) -> dict[str, Any]:
     return document
 
 
-def _visible(who: Principal, kept: Quarantined | None) -> bool:
-    return kept is not None and (who.tenants is None or kept.tenant in who.tenants)
-
-
 @router.get("", responses=documented(), summary="List quarantined messages")
 def list_quarantine(
     who: Who,
@@ -64,16 +61,20 @@ def list_quarantine(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Return quarantined messages, newest first; payloads are cut at 4 KiB."""
-    found = rooms.store.quarantine(device_id=deviceId, code=code, before=before, limit=limit)
-    items = [_document(each) for each in found if _visible(who, each)]
+    found = rooms.store.quarantine(tenants=who.tenants, device_id=deviceId, code=code, before=before, limit=limit)
+    items = [_document(each) for each in found]
     return answer({"items": items, "before": found[-1].number if len(found) == limit else None})
 
 
 def _kept(rooms: Platform, who: Principal, number: int) -> Quarantined:
     kept = rooms.store.quarantined(number)
-    if kept is None or not _visible(who, kept):
-        raise RejectedError(f"nothing in quarantine has number {number}", code="not-found")
+    if kept is None or not sees(who, kept.tenant):
+        raise _not_there(number)
     return kept
+
+
+def _not_there(number: int) -> RejectedError:
+    return RejectedError(f"nothing in quarantine has number {number}", code="not-found")
 
 
 @router.get("/{number}", responses=documented(404), summary="Look at a quarantined message")
@@ -87,7 +88,9 @@ async def replay(number: Number, who: Who, rooms: Rooms) -> Response:
     """Replay a message; it leaves quarantine when it is accepted now."""
     from asyncio import to_thread  # noqa: PLC0415
 
-    await to_thread(_kept, rooms, who, number)
+    kept = await to_thread(_kept, rooms, who, number)
+    if not rooms.ingest.may_speak_for(who.tenants, kept.device_id):  # the name has become another tenant's since
+        raise _not_there(number)
     outcome = await rooms.ingest.replay(number)
     return answer(outcome._asdict())
 
@@ -106,20 +109,22 @@ async def purge(body: Purge, who: Who, rooms: Rooms) -> Response:
 def _to_purge(rooms: Platform, who: Principal, body: Purge) -> list[int]:
     return [
         each.number
-        for each in _found(rooms, body)
-        if _visible(who, each) and body.deviceId in (None, each.device_id) and body.code in (None, each.code)
+        for each in _found(rooms, who, body)
+        if body.deviceId in (None, each.device_id) and body.code in (None, each.code)
     ]
 
 
-def _found(rooms: Platform, body: Purge) -> Iterator[Quarantined]:
+def _found(rooms: Platform, who: Principal, body: Purge) -> Iterator[Quarantined]:
     """Return what may leave, a page in memory at a time: payloads are large."""
     if body.numbers is not None:
         for number in set(body.numbers):
             kept = rooms.store.quarantined(number)
-            if kept is not None:
+            if kept is not None and sees(who, kept.tenant):
                 yield kept
         return
     before = None
-    while page := rooms.store.quarantine(device_id=body.deviceId, code=body.code, before=before, limit=PURGE_PAGE):
+    while page := rooms.store.quarantine(
+        tenants=who.tenants, device_id=body.deviceId, code=body.code, before=before, limit=PURGE_PAGE
+    ):
         yield from page
         before = page[-1].number

@@ -5,6 +5,7 @@ Who asks is said by a bearer header, or by the first message, `{"token": "..."}`
 """
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -13,6 +14,7 @@ from godwit.contract.errors import MalformedError
 from godwit.contract.ids import parse_device_id
 from godwit.contract.times import format_time
 from godwit.server.api.routes.live import HELLO_S_MAX, until_gone
+from godwit.server.ingest.door import eyes
 from godwit.server.ingest.trace import Traced
 
 router = APIRouter()
@@ -49,13 +51,17 @@ async def trace(socket: WebSocket, device: str = "") -> None:
     except WebSocketDisconnect:
         return
     who = socket.app.state.tokens.principal(token)
-    if who is None or who.tenants is not None:
+    if who is None:
         await socket.close(1008, "unauthorized")
         return
-    await _follow(socket, device_id)
+    may_see = eyes(socket.app.state.platform.ingest, who)
+    if may_see is not None and not may_see(device_id):
+        await socket.close(1008, "no such device")
+        return
+    await _follow(socket, device_id, may_see)
 
 
-async def _follow(socket: WebSocket, device_id: str) -> None:
+async def _follow(socket: WebSocket, device_id: str, may_see: Callable[[str], bool] | None) -> None:
     loop, events_there = asyncio.get_running_loop(), asyncio.Event()
     gone = asyncio.create_task(until_gone(socket))
     trace = socket.app.state.platform.trace
@@ -68,6 +74,9 @@ async def _follow(socket: WebSocket, device_id: str) -> None:
             if gone.done():
                 return
             events_there.clear()
+            if may_see is not None and not may_see(device_id):  # it has become another tenant's
+                await socket.close(1008, "no such device")
+                return
             document = {"type": "events", "events": [_document(each) for each in follower.take()]}
             try:
                 await socket.send_text(msgspec.json.encode(document | {"lost": follower.lost}).decode())

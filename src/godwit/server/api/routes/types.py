@@ -7,19 +7,20 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from godwit.contract.errors import MalformedError
-from godwit.contract.ids import DEFAULT_TENANT, DEVICE_ID_PATTERN, DeviceId, TenantId, TypeName
+from godwit.contract.ids import DEVICE_ID_PATTERN, DeviceId, TenantId, TypeName
 from godwit.contract.samples import check_name
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME
 from godwit.server.api.strict import Body, StrictRoute
+from godwit.server.registry.access import home
 from godwit.server.registry.model import DeviceType, Group
 
 router = APIRouter(prefix="/api/v1", tags=["types, groups, tenants"], route_class=StrictRoute)
 
 Name = Annotated[str, Path(pattern=NAME)]
-Tenant = Annotated[str, Query(pattern=NAME)]
+Tenant = Annotated[str | None, Query(pattern=NAME, description="the first of the token's own without it")]
 
 
 def _reading_name(name: str) -> str:
@@ -81,16 +82,16 @@ def types(who: Who, rooms: Rooms) -> Response:
 
 
 @router.put("/types/{name}", responses=documented(404, 413), summary="Declare a device type")
-def put_type(name: Name, body: TypeBody, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+def put_type(name: Name, body: TypeBody, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Insert or replace a device type."""
-    document = body.model_dump(exclude_none=True) | {"name": name, "tenant": tenant}
+    document = body.model_dump(exclude_none=True) | {"name": name, "tenant": tenant or home(who)}
     return answer(rooms.registry.put_type(who, msgspec.convert(document, DeviceType)))
 
 
 @router.delete("/types/{name}", status_code=204, responses=documented(404, 409), summary="Remove a device type")
-def delete_type(name: Name, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+def delete_type(name: Name, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Remove a device type that no device has."""
-    rooms.registry.delete_type(who, TenantId(tenant), TypeName(name))
+    rooms.registry.delete_type(who, TenantId(tenant or home(who)), TypeName(name))
     return Response(status_code=204)
 
 
@@ -101,30 +102,30 @@ def groups(who: Who, rooms: Rooms) -> Response:
 
 
 @router.put("/groups/{name}", responses=documented(404, 413), summary="Make or describe a group")
-def put_group(name: Name, body: GroupBody, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+def put_group(name: Name, body: GroupBody, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Insert a group or change its description."""
-    return answer(rooms.registry.put_group(who, Group(name, TenantId(tenant), body.description)))
+    return answer(rooms.registry.put_group(who, Group(name, TenantId(tenant or home(who)), body.description)))
 
 
 @router.delete("/groups/{name}", status_code=204, responses=documented(404), summary="Remove a group")
-def delete_group(name: Name, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+def delete_group(name: Name, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Remove a group; its devices stay."""
-    rooms.registry.delete_group(who, TenantId(tenant), name)
+    rooms.registry.delete_group(who, TenantId(tenant or home(who)), name)
     return Response(status_code=204)
 
 
 @router.post("/groups/{name}/devices", responses=documented(404, 413), summary="Add devices to a group")
-def add(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+def add(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Add devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]
-    return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant), name, devices)})
+    return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant or home(who)), name, devices)})
 
 
 @router.post("/groups/{name}/devices/remove", responses=documented(404, 413), summary="Take devices out of a group")
-def remove(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = DEFAULT_TENANT) -> Response:
+def remove(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Remove devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]
-    return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant), name, devices)})
+    return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant or home(who)), name, devices)})
 
 
 @router.get("/tenants", responses=documented(), summary="List tenants")

@@ -13,7 +13,7 @@ from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custo
 from godwit.server.console.device_parts import Facts, account, last_messages, latest_values, render
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.words import unit
-from godwit.server.ingest.door import Latest
+from godwit.server.ingest.door import Latest, eyes
 from godwit.server.platform import Platform
 from godwit.server.telemetry.live import Listener, Reading
 
@@ -100,7 +100,8 @@ class _Page:
         """Build the page."""
         frame, screen = self._frame, self._frame.screen
         # listen before history is read, so that nothing falls between the two
-        self._listener = self._platform.live.listen(lambda: None, frozenset({self._device_id}))
+        may_see = eyes(self._platform.ingest, frame.who)
+        self._listener = self._platform.live.listen(lambda: None, frozenset({self._device_id}), may_see)
         ui.context.client.on_delete(self._listener.close)
         self._latest = facts.latest
         self._chosen = self._first_choice()
@@ -135,7 +136,14 @@ class _Page:
         frame.on("pick", self._on_pick)
         frame.tick(TICK_S, self._tick)
 
+    def _is_ours(self) -> bool:
+        """Whether the person may still see the device: it may have become another tenant's."""
+        return self._platform.ingest.is_of(self._frame.who.tenants, self._device_id)
+
     async def _tick(self) -> None:
+        if not self._is_ours():
+            ui.navigate.to("/devices")
+            return
         news = self._listener.take() if self._listener else []
         readings = [each for each in news if isinstance(each, Reading)]
         if readings and self._window.follow and (points := batch(readings, self._chosen)):
@@ -180,7 +188,8 @@ class _Page:
         return {each.name: unit(each.unit) for each in self._latest if not isinstance(each.value, str)}
 
     def _series(self) -> dict[str, int]:
-        return {each.name: each.series for each in self._latest if each.name in self._chosen}
+        latest = self._latest if self._is_ours() else []
+        return {each.name: each.series for each in latest if each.name in self._chosen}
 
     def _load(self, points: dict[str, list[list[float]]]) -> None:
         start, end = self._window.milliseconds()

@@ -18,6 +18,7 @@ from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.reasons import reason
 from godwit.server.ingest.door import Freshness, IngestStats
 from godwit.server.platform import BrokerStats, Platform
+from godwit.server.registry.access import sees
 from godwit.server.registry.model import Device, Lifecycle, Presence
 from godwit.server.telemetry.model import Document, Quarantined
 from godwit.server.telemetry.store import StoreStats
@@ -38,10 +39,18 @@ class Numbers(NamedTuple):
     """What changes every second."""
 
     counts: dict[str, int]
+    fresh: Freshness
+    quarantined_bytes: int
+    platform: "PlatformNumbers | None"
+    """Of all tenants together: for who may see all of them."""
+
+
+class PlatformNumbers(NamedTuple):
+    """What the machine does, whoever it is for."""
+
     ingest: IngestStats
     broker: BrokerStats
     store: StoreStats
-    fresh: Freshness
 
 
 class Lists(NamedTuple):
@@ -69,18 +78,21 @@ class Overview:
         return self._numbers.get(who.tenants, lambda: self._ask_numbers(who))
 
     def _ask_numbers(self, who: Principal) -> Numbers:
-        platform, now = self._platform, monotonic()
-        ingest = platform.ingest.stats()
+        platform = self._platform
+        kept = platform.store.quarantine_sizes().items() if who.tenants is not None else ()
+        return Numbers(
+            platform.registry.counts(who),
+            platform.ingest.freshness(who.tenants),
+            sum(size for (tenant, _), size in kept if sees(who, tenant)),
+            self._ask_platform() if who.tenants is None else None,
+        )
+
+    def _ask_platform(self) -> PlatformNumbers:
+        ingest, now = self._platform.ingest.stats(), monotonic()
         if self._rates and now - self._rates[-1][0] > 3 * TICK_S:
             self._rates.clear()  # nobody was looking meanwhile: a curve across the gap would be made up
         self._rates.append((now, round(ingest.messages_per_s, 2), round(ingest.readings_per_s, 2)))
-        return Numbers(
-            platform.registry.counts(who),
-            ingest,
-            platform.broker.stats(),
-            platform.store.stats(),
-            platform.ingest.freshness(),
-        )
+        return PlatformNumbers(ingest, self._platform.broker.stats(), self._platform.store.stats())
 
     def rates(self) -> tuple[list[float], list[float]]:
         """Return messages and readings per second of the last ticks."""
@@ -95,7 +107,7 @@ class Overview:
             lambda: Lists(
                 registry.devices(who, sort="lastSeen", descending=True, limit=_ROWS).items,
                 registry.devices(who, lifecycle=Lifecycle.UNCLAIMED, limit=_ROWS).items,
-                store.quarantine(limit=_ROWS),
+                store.quarantine(tenants=who.tenants, limit=_ROWS),
                 self._events(who),
                 [[east, north, device, online] for device, north, east, online in registry.positions(who, PLACES_MAX)],
             ),
@@ -108,7 +120,7 @@ class Overview:
         asked = _ROWS if who.tenants is None else _ROWS * 20  # those of other tenants are left out
         for each in self._platform.store.documents(None, [Channel.EVENTS], asked):
             device = self._platform.ingest.device_of(each.device_no)
-            if device is not None and (who.tenants is None or device[1] in who.tenants):
+            if device is not None and sees(who, device[1]):
                 found.append((device[0], each))
         return found[:_ROWS]
 
@@ -146,7 +158,7 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
     drawn = render_numbers(platform, numbers) | render_lists(lists)
     part = {name: screen.sent(name, html) for name, html in drawn.items()}
     with frame.main():
-        markup(_heading() + f'<div class="stats five">{_tiles(part)}</div>')
+        markup(_heading() + _tiles(part))
         with ui.element("div").classes("grid"):
             with ui.element("section").classes("card w8"):
                 markup(_map_head(part["placed"]))
@@ -169,9 +181,10 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
                     "Newest in quarantine", part["refused"], aside=_more("/quarantine"), classes="w6", flush=True
                 ),
             )
-    messages, readings = overview.rates()
-    screen.call("spark", "spark-messages", messages)
-    screen.call("spark", "spark-readings", readings)
+    if numbers.platform is not None:
+        messages, readings = overview.rates()
+        screen.call("spark", "spark-messages", messages)
+        screen.call("spark", "spark-readings", readings)
     screen.flush()
     ticks = 0
     shown = lists.places
@@ -182,8 +195,9 @@ def _show(frame: Frame, overview: Overview, numbers: Numbers, lists: Lists) -> N
         now = await in_thread(overview.numbers, frame.who)
         for name, html in render_numbers(platform, now).items():
             screen.put(name, html)
-        screen.call("spark", "spark-messages", round(now.ingest.messages_per_s, 2))
-        screen.call("spark", "spark-readings", round(now.ingest.readings_per_s, 2))
+        if now.platform is not None:
+            screen.call("spark", "spark-messages", round(now.platform.ingest.messages_per_s, 2))
+            screen.call("spark", "spark-readings", round(now.platform.ingest.readings_per_s, 2))
         if ticks % SLOW_TICKS == 0:
             then = await in_thread(overview.lists, frame.who)
             for name, html in render_lists(then).items():
@@ -215,13 +229,17 @@ def _tiles(part: dict[str, str]) -> str:
         )
         return f'<{tag} class="card stat"{link}><span class="label">{label}</span>{part[name]}{drawing}</{tag}>'
 
-    return (
-        tile("Devices online", "online", href="/devices?online=yes")
-        + tile("Messages per second", "messages", spark="spark-messages")
-        + tile("Readings per second", "readings", spark="spark-readings")
-        + tile("Freshness", "fresh")
-        + tile("Quarantined since start", "quarantine", href="/quarantine")
-    )
+    if "messages" in part:
+        tiles = [
+            tile("Messages per second", "messages", spark="spark-messages"),
+            tile("Readings per second", "readings", spark="spark-readings"),
+            tile("Freshness", "fresh"),
+            tile("Quarantined since start", "quarantine", href="/quarantine"),
+        ]
+    else:  # for who sees some tenants only
+        tiles = [tile("Freshness", "fresh"), tile("In quarantine", "quarantine", href="/quarantine")]
+    online = tile("Devices online", "online", href="/devices?online=yes")
+    return f'<div class="stats{" five" if len(tiles) > 3 else ""}">{online}{"".join(tiles)}</div>'
 
 
 def _map_head(placed: str) -> str:
@@ -238,24 +256,41 @@ def _no_places() -> str:
 
 def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
     """Return the parts that are drawn from numbers, by their id."""
-    counts, ingest, broker, store, fresh = numbers
+    counts = numbers.counts
     total, online = counts.get("total", 0), counts.get("online", 0)
     trouble = platform.trouble()
+    drawn = {
+        "online": f'<span class="value">{words.count(online)}<small>of {words.count(total)}</small></span>'
+        f'{parts.meter_plain(online / total if total else 0)}<span class="note">{_states(counts)}</span>',
+        "fresh": _freshness(numbers.fresh),
+        "quarantine": f'<span class="value">{words.size(numbers.quarantined_bytes)}</span>',
+        "ready": parts.badge("not ready", "bad") if trouble else parts.badge("ready", "good"),
+        "platform": parts.facts([_heartbeat(trouble), _started(platform)]),
+    }
+    return drawn | (_render_platform(platform, numbers.platform, trouble) if numbers.platform is not None else {})
+
+
+def _heartbeat(trouble: list[str]) -> tuple[str, str]:
+    return "Heartbeat", parts.badge("held back", "warn") if trouble else '<span class="num">every 10 s</span>'
+
+
+def _started(platform: Platform) -> tuple[str, str]:
+    return "Started", parts.age(platform.started)
+
+
+def _render_platform(platform: Platform, numbers: PlatformNumbers, trouble: list[str]) -> dict[str, str]:
+    ingest, broker, store = numbers
     pending = f"{words.count(ingest.pending_messages)} · {words.size(ingest.pending_bytes)}"
     stored = store.points_hot + store.points_sealed
     return {
-        "online": f'<span class="value">{words.count(online)}<small>of {words.count(total)}</small></span>'
-        f'{parts.meter_plain(online / total if total else 0)}<span class="note">{_states(counts)}</span>',
         "messages": f'<span class="value">{words.rate(ingest.messages_per_s)}</span>',
         "readings": f'<span class="value">{words.rate(ingest.readings_per_s)}</span>',
-        "fresh": _freshness(fresh),
         "quarantine": f'<span class="value">{words.count(ingest.quarantined)}</span>'
         f'<span class="note">of {words.count(ingest.messages)} messages</span>',
-        "ready": parts.badge("not ready", "bad") if trouble else parts.badge("ready", "good"),
         "platform": parts.facts(
             (
-                ("Heartbeat", parts.badge("held back", "warn") if trouble else '<span class="num">every 10 s</span>'),
-                ("Started", parts.age(platform.started)),
+                _heartbeat(trouble),
+                _started(platform),
                 ("Connections", words.count(broker.connections)),
                 ("Sessions · subscriptions", f"{words.count(broker.sessions)} · {words.count(broker.subscriptions)}"),
                 ("Retained documents", words.count(broker.retained)),

@@ -14,6 +14,7 @@ from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.reasons import REASONS, reason
 from godwit.server.console.session import principal_of
 from godwit.server.platform import Platform
+from godwit.server.registry.access import sees
 from godwit.server.telemetry.model import Quarantined
 
 PAGE_ROWS = 50
@@ -31,7 +32,7 @@ class Wanted(NamedTuple):
 
 def may_see(who: Principal, message: Quarantined | None) -> Quarantined:
     """Return the message if it exists and `who` may see it. Raises RejectedError (not-found) otherwise."""
-    if message is None or (who.tenants is not None and message.tenant not in who.tenants):
+    if message is None or not sees(who, message.tenant):
         raise RejectedError("That message is no longer in quarantine.", code="not-found")
     return message
 
@@ -73,20 +74,13 @@ class _Page:
 
     def _load(self) -> list[Quarantined]:
         """Ask for one row more than a page shows: it says whether there is a next page. Blocks."""
-        who = self._frame.who
-        tenants: list[str | None] = [None] if who.tenants is None else list(who.tenants)
-        found = [
-            row
-            for tenant in tenants
-            for row in self._platform.store.quarantine(
-                tenant=tenant,
-                device_id=self._wanted.device_id or None,
-                code=self._wanted.code or None,
-                before=self._befores[-1],
-                limit=PAGE_ROWS + 1,
-            )
-        ]
-        return sorted(found, key=lambda row: -row.number)[: PAGE_ROWS + 1]
+        return self._platform.store.quarantine(
+            tenants=self._frame.who.tenants,
+            device_id=self._wanted.device_id or None,
+            code=self._wanted.code or None,
+            before=self._befores[-1],
+            limit=PAGE_ROWS + 1,
+        )
 
     async def show(self) -> None:
         """Build the page."""
@@ -170,6 +164,8 @@ class _Page:
 
     async def _replay(self, arg: str) -> None:
         message = await self._one(arg)
+        if not self._platform.ingest.may_speak_for(self._frame.who.tenants, message.device_id):
+            raise RejectedError("That message is no longer in quarantine.", code="not-found")
         outcome = await self._platform.ingest.replay(message.number)
         if outcome.code:
             told = f"Refused again: {outcome.detail or outcome.code}"
@@ -197,20 +193,15 @@ class _Page:
 
     def _numbers(self) -> list[int]:
         """Return the numbers of all messages that the filters leave, up to `PURGE_MAX`. Blocks."""
-        who = self._frame.who
-        tenants: list[str | None] = [None] if who.tenants is None else list(who.tenants)
         numbers: list[int] = []
-        for tenant in tenants:
-            before: int | None = None
-            while len(numbers) < PURGE_MAX:
-                rows = self._platform.store.quarantine(
-                    tenant=tenant, device_id=self._wanted.device_id or None, code=self._wanted.code or None,
-                    before=before, limit=200,
-                )  # fmt: skip
-                if not rows:
-                    break
-                numbers += [row.number for row in rows]
-                before = rows[-1].number
+        while len(numbers) < PURGE_MAX:
+            rows = self._platform.store.quarantine(
+                tenants=self._frame.who.tenants, device_id=self._wanted.device_id or None,
+                code=self._wanted.code or None, before=numbers[-1] if numbers else None, limit=200,
+            )  # fmt: skip
+            if not rows:
+                break
+            numbers += [row.number for row in rows]
         return numbers
 
 
