@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from godwit.contract.errors import RejectedError
 from godwit.contract.times import format_time
+from godwit.server.api.access import token_of, who_has
 from godwit.server.telemetry.live import News, Reading
 
 router = APIRouter()
@@ -44,12 +46,24 @@ async def live(socket: WebSocket) -> None:
         return
     except WebSocketDisconnect:
         return
-    bearer = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    who = socket.app.state.tokens.principal(hello.token or bearer)
-    if who is None or who.tenants is not None:
-        await socket.close(1008, "unauthorized")
+    if not await may_listen(socket, hello.token or token_of(socket), "telemetry:read"):
         return
     await _feed(socket, hello)
+
+
+async def may_listen(socket: WebSocket, token: str, scope: str) -> bool:
+    """Whether who has this token may look at all tenants; closes the socket otherwise."""
+    try:
+        who = await who_has(socket, token)
+        who.require("viewer")
+        who.require_scope(scope)
+    except RejectedError as error:
+        await socket.close(1008, error.code)
+        return False
+    if who.tenants is not None:
+        await socket.close(1008, "unauthorized")
+        return False
+    return True
 
 
 async def _feed(socket: WebSocket, hello: Hello) -> None:

@@ -12,7 +12,8 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from godwit.contract.errors import MalformedError
 from godwit.contract.ids import parse_device_id
 from godwit.contract.times import format_time
-from godwit.server.api.routes.live import HELLO_S_MAX, until_gone
+from godwit.server.api.access import token_of
+from godwit.server.api.routes.live import HELLO_S_MAX, may_listen, until_gone
 from godwit.server.ingest.trace import Traced
 
 router = APIRouter()
@@ -34,7 +35,7 @@ async def trace(socket: WebSocket, device: str = "") -> None:
         await socket.close(1008, "a foreign origin")
         return
     await socket.accept()
-    token = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    token = token_of(socket)
     try:
         if not token:
             async with asyncio.timeout(HELLO_S_MAX):
@@ -48,9 +49,7 @@ async def trace(socket: WebSocket, device: str = "") -> None:
         return
     except WebSocketDisconnect:
         return
-    who = socket.app.state.tokens.principal(token)
-    if who is None or who.tenants is not None:
-        await socket.close(1008, "unauthorized")
+    if not await may_listen(socket, token, "telemetry:read"):
         return
     await _follow(socket, device_id)
 
