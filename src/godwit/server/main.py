@@ -22,7 +22,7 @@ from godwit.contract.topics import HEARTBEAT_TOPIC, topics_for
 from godwit.mqtt.packets import Publish
 from godwit.runtime.supervise import supervise
 from godwit.server import upgrade
-from godwit.server.accounts.tokens import Tokens
+from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
@@ -121,8 +121,8 @@ class Server:
 
     def _open_rooms(self) -> None:
         settings = self.settings
-        self._tokens = Tokens(settings.data_dir / "admin-token")
         self._database = Database(open_engine(settings.database_url, settings.data_dir))
+        self._accounts = Accounts(self._database, settings.data_dir)
         self._registry = Registry(self._database)
         self._identity = open_identity(
             self._database,
@@ -202,18 +202,19 @@ class Server:
             registry=self._registry,
             database=self._database,
             identity=self._identity,
+            accounts=self._accounts,
             store=self._store,
             ingest=self._ingest,
             live=self._live,
             broker=self._road.door(self._loop.loop),
             started=self._started,
-            admin_token=self._tokens.admin_token,
-            sign_in_token=self._tokens.issue_sign_in(),
+            admin_token=self._accounts.admin_token,
+            sign_in_token=self._accounts.issue_sign_in(),
             trace=self._trace,
         )
         self._encoders = Encoders()
-        app = create_api(self._platform, self._tokens, self._encoders)
-        mount(app, self._platform, self._tokens)
+        app = create_api(self._platform, self._accounts, self._encoders)
+        mount(app, self._platform, self._accounts)
         self._front = Front(
             app, settings.server_host, settings.server_port, self._certificate, self._open_console_to_mqtt()
         )
@@ -280,6 +281,8 @@ class Server:
         if hasattr(self, "_loop"):
             self._loop.call(self._stop_broker())
             self._loop.stop()
+        if hasattr(self, "_accounts"):
+            self._accounts.close()
         self._store.close()
         self._lock.release()
         gc.unfreeze()  # else DuckDB's types outlive their module at exit, and it says so on stderr

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import msgspec
 
+from godwit.server.accounts.room import Accounts
 from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.stats import BrokerStats
@@ -64,6 +65,7 @@ class Platform(msgspec.Struct):
     registry: RegistryDoor
     database: Database
     identity: Identity
+    accounts: Accounts
     store: TelemetryStore
     ingest: IngestDoor
     live: LiveFeed

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from godwit.contract.topics import topics_for
-from godwit.server.accounts.tokens import Tokens
+from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
 from godwit.server.broker.broker import Broker
@@ -37,8 +37,8 @@ class Rig:
     """The rooms, wired as `godwit.server.main` wires them, less listeners and housekeeping."""
 
     def __init__(self, directory: Path) -> None:
-        self.tokens = Tokens(directory / "admin-token")
         self.database = Database(open_engine("", directory))
+        self.tokens = self.accounts = Accounts(self.database, directory)
         self.registry = Registry(self.database)
         self.identity = open_identity(self.database, self.registry, directory)
         self.store = DuckDBStore(directory / "telemetry")
@@ -53,7 +53,7 @@ class Rig:
         self.loop.call(self._start(topics))
         self.platform = Platform(
             settings=Settings(data_dir=directory), registry=self.registry, database=self.database,
-            identity=self.identity, store=self.store, ingest=self.ingest, live=live,
+            identity=self.identity, accounts=self.accounts, store=self.store, ingest=self.ingest, live=live,
             broker=ThreadSafeDoor(self.broker, self.server.addresses, self.loop.loop), started=time_ns(),
             admin_token=self.tokens.admin_token, sign_in_token="",
             trace=self.trace,

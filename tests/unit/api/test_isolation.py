@@ -64,16 +64,9 @@ class World(NamedTuple):
     """By mark: what parameters are filled with."""
 
 
-class TokensOf:
-    """Tokens of people who see one tenant only, beside the administrator's."""
-
-    def __init__(self, rest: Any) -> None:
-        self._rest = rest
-        self.people: dict[str, Principal] = {}
-
-    def principal(self, token: str) -> Principal | None:
-        """Return whose token it is."""
-        return self.people.get(token) or self._rest.principal(token)
+def token_of(rig: Any, tenant: str) -> str:
+    """Return the token of somebody who is administrator of one tenant only."""
+    return rig.accounts.tokens.create(Principal("admin"), tenant, grants={tenant: "admin"}).secret
 
 
 def client(rig: Any, token: str) -> TestClient:
@@ -116,15 +109,11 @@ def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def world(rig) -> World:
-    tokens = rig.app.state.tokens = TokensOf(rig.tokens)
-    tokens.people["a's"] = Principal("a", (TenantId(f"{A}-tenant"),), "admin")
-    tokens.people["b's"] = Principal("b", (TenantId(f"{B}-tenant"),), "admin")
-    tokens.people["default's"] = Principal("d", (DEFAULT_TENANT,), "admin")
     admin = client(rig, rig.tokens.admin_token)
     rig.ingest.pipeline.quarantine_number = FREE_NUMBER - 1_000
     found = {mark: plant(rig, admin, mark) for mark in (A, B)}
     found[FREE] = named(FREE) | {"number": FREE_NUMBER, "numbers": [FREE_NUMBER]}
-    return World(rig, admin, client(rig, "a's"), found)
+    return World(rig, admin, client(rig, token_of(rig, f"{A}-tenant")), found)
 
 
 class UnfillableError(Exception):
@@ -307,9 +296,10 @@ def _last_what_tells(each: tuple[str, str, Any]) -> tuple[bool, bool]:
 def everything(world: World, mark: str) -> dict[str, Any]:
     """Return all that a tenant's own people see."""
     found = {}
+    theirs = client(world.rig, token_of(world.rig, f"{B}-tenant"))
     for method, path, operation in operations(world):
         if method == "get" and path.startswith(V1) and path != f"{V1}/stats":
-            for each in ask(world, client(world.rig, "b's"), method, path, operation, mark):
+            for each in ask(world, theirs, method, path, operation, mark):
                 found[str(each)] = plain(each, mark, world.found[mark])
     return found
 
@@ -346,7 +336,7 @@ def test_a_person_of_a_tenant_makes_things_there_without_naming_it(world: World)
 
 
 def test_live_news_are_of_the_own_devices_only(world: World) -> None:
-    hello = {"token": "a's"}
+    hello = {"token": token_of(world.rig, f"{A}-tenant")}
     for wanted in ({}, {"devices": [f"{A}-device", f"{B}-device"]}):
         with world.person.websocket_connect(f"{V1}/live") as socket:
             socket.send_text(json.dumps(hello | wanted))
@@ -376,7 +366,7 @@ def test_a_name_that_has_become_another_tenants_cannot_be_spoken_for(world: Worl
     told(world.rig, "moved-1", "telemetry", {"readings": {"x": 1}})
     kept = world.admin.get(f"{V1}/quarantine", params={"deviceId": "moved-1"}).json()["items"][0]
     world.admin.post(f"{V1}/devices", json={"deviceId": "moved-1", "tenant": f"{B}-tenant"})
-    defaults = client(world.rig, "default's")
+    defaults = client(world.rig, token_of(world.rig, DEFAULT_TENANT))
     assert defaults.get(f"{V1}/quarantine/{kept['number']}").status_code == 200
     assert defaults.post(f"{V1}/quarantine/{kept['number']}/replay").status_code == 404
 

@@ -14,8 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from godwit.server.accounts.tokens import Tokens
+from godwit.server.accounts.room import Accounts
 from godwit.server.console.session import Guard, SignIn, is_own_origin
+from godwit.server.storage.database import Database
+from godwit.server.storage.engine import open_engine
 
 COOKIE = "godwit-session-1"
 HOST = "godwit.test:8080"
@@ -23,19 +25,19 @@ Story = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
 @pytest.fixture
-def tokens(tmp_path: Path) -> Tokens:
-    return Tokens(tmp_path / "admin-token")
+def accounts(tmp_path: Path) -> Accounts:
+    return Accounts(Database(open_engine("", tmp_path)), tmp_path)
 
 
 @pytest.fixture
-def app(tokens: Tokens) -> Starlette:
+def app(accounts: Accounts) -> Starlette:
     async def home(request: Request) -> PlainTextResponse:
         return PlainTextResponse("the fleet")
 
     async def socket(ws: WebSocket) -> None:
         await ws.accept()
 
-    sign_in = SignIn(tokens, COOKIE, "")
+    sign_in = SignIn(accounts, COOKIE, "")
     routes = [
         Route("/", home),
         Route("/sign-in", sign_in.show, methods=["GET"]),
@@ -43,7 +45,7 @@ def app(tokens: Tokens) -> Starlette:
         Route("/sign-out", sign_in.leave, methods=["POST"]),
         WebSocketRoute("/_nicegui_ws/socket.io", socket),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, tokens=tokens, cookie=COOKIE)])
+    return Starlette(routes=routes, middleware=[Middleware(Guard, accounts=accounts, cookie=COOKIE)])
 
 
 def tell(app: Starlette, story: Story) -> None:
@@ -82,8 +84,8 @@ def test_a_stranger_is_led_to_the_sign_in_page(app: Starlette) -> None:
     tell(app, story)
 
 
-def test_the_link_signs_in_once(app: Starlette, tokens: Tokens) -> None:
-    link = f"/sign-in?token={tokens.issue_sign_in()}"
+def test_the_link_signs_in_once(app: Starlette, accounts: Accounts) -> None:
+    link = f"/sign-in?token={accounts.issue_sign_in()}"
 
     async def story(browser: httpx.AsyncClient) -> None:
         assert (await browser.head(link)).status_code == 200  # looked at, not used up
@@ -99,11 +101,11 @@ def test_the_link_signs_in_once(app: Starlette, tokens: Tokens) -> None:
     tell(app, story)
 
 
-def test_the_admin_token_signs_in_and_sign_out_ends_the_session(app: Starlette, tokens: Tokens) -> None:
+def test_the_admin_token_signs_in_and_sign_out_ends_the_session(app: Starlette, accounts: Accounts) -> None:
     async def story(browser: httpx.AsyncClient) -> None:
         assert (await browser.post("/sign-in", data={"token": "wrong"})).status_code == 403
         assert (await browser.post("/sign-in", data={"token": "x" * 9_000})).status_code == 400
-        await browser.post("/sign-in", data={"token": f" {tokens.admin_token}\n"})
+        await browser.post("/sign-in", data={"token": f" {accounts.admin_token}\n"})
         assert (await browser.get("/")).text == "the fleet"
         session = browser.cookies[COOKIE]
         await browser.post("/sign-out")
@@ -113,17 +115,17 @@ def test_the_admin_token_signs_in_and_sign_out_ends_the_session(app: Starlette, 
     tell(app, story)
 
 
-def test_another_site_may_not_post(app: Starlette, tokens: Tokens) -> None:
+def test_another_site_may_not_post(app: Starlette, accounts: Accounts) -> None:
     async def story(browser: httpx.AsyncClient) -> None:
-        await browser.get(f"/sign-in?token={tokens.issue_sign_in()}")
+        await browser.get(f"/sign-in?token={accounts.issue_sign_in()}")
         assert (await browser.post("/sign-out", headers={"origin": "http://evil.example"})).status_code == 403
         assert (await browser.get("/")).text == "the fleet"
 
     tell(app, story)
 
 
-def test_the_socket_opens_for_our_pages_and_signed_in_people_only(app: Starlette, tokens: Tokens) -> None:
-    session = tokens.redeem(tokens.issue_sign_in()) or ""
+def test_the_socket_opens_for_our_pages_and_signed_in_people_only(app: Starlette, accounts: Accounts) -> None:
+    session = accounts.redeem(accounts.issue_sign_in()) or ""
     own = f"http://{HOST}"
     assert open_socket(app, origin=own, cookie=session) == "websocket.accept"
     assert open_socket(app, origin="http://evil.example", cookie=session) == "websocket.close"

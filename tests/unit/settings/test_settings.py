@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from godwit.contract.errors import RejectedError
-from godwit.server.accounts.tokens import Tokens
 from godwit.server.settings import Settings, load, shown
 from godwit.server.storage.lock import DataDirLock
 
@@ -83,20 +82,3 @@ def test_one_platform_a_data_directory(tmp_path: Path) -> None:
         DataDirLock(tmp_path)
     lock.release()
     DataDirLock(tmp_path).release()
-
-
-def test_tokens(tmp_path: Path) -> None:
-    path = tmp_path / "admin-token"
-    tokens = Tokens(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert Tokens(path).admin_token == tokens.admin_token
-    assert tokens.principal(tokens.admin_token) is not None
-    assert tokens.principal("x") is None
-    link = tokens.issue_sign_in()
-    session = tokens.redeem(link)
-    assert session is not None
-    assert tokens.redeem(link) is None
-    assert tokens.principal(session) is not None
-    assert tokens.principal(link) is None
-    tokens.sign_out(session)
-    assert tokens.principal(session) is None

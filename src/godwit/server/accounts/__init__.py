@@ -1,1 +1,1 @@
-"""Who may use the platform: the administrator's token, sign-in links and sessions. Devices are identity's business."""
+"""Who may use the platform: users, sessions, API tokens, the first token. Devices are identity's business."""

@@ -1,45 +1,126 @@
-"""Who asks: a bearer token, everywhere but health and the documents about the API."""
+"""Who asks, and whether he may: every route says which role it needs, and nothing is served without one but OPEN.
 
-from typing import Annotated, Protocol
+A route needs the role of the dependency by which it asks who it is: `Who` (viewer), `Operator`, `Admin`. `StrictRoute`
+checks it before it reads anything else of a request.
+"""
+
+from asyncio import to_thread
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId, parse_device_id
+from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.room import Accounts
 from godwit.server.platform import Platform
-from godwit.server.registry.model import Principal
+
+OPEN: Final = frozenset({"/health/live", "/health/ready", "/openapi.json", "/asyncapi.json", "/asyncapi"})
+"""Routes that show nothing of the fleet, and need no token."""
+
+WHO: Final = "godwit.who"
+"""Where a request's scope has who asks, once it was checked."""
+
+_bearer = HTTPBearer(auto_error=False, description="An API token, or the administrator's in DATA_DIR/admin-token.")
 
 
-class TokenDoor(Protocol):
-    """What the API asks of the accounts room."""
-
-    def principal(self, token: str) -> Principal | None:
-        """Return whose token it is."""
-        ...
+def address_of(connection: HTTPConnection) -> str:
+    """Return where a request comes from."""
+    return connection.client.host if connection.client is not None else ""
 
 
-_bearer = HTTPBearer(auto_error=False, description="The administrator's token is in DATA_DIR/admin-token.")
+def token_of(connection: HTTPConnection) -> str:
+    """Return the bearer token; "" without one."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def who_has(connection: HTTPConnection, token: str) -> Principal:
+    """Return whose token it is. Raises RejectedError (`unauthorized`, `session-stolen`)."""
+    accounts: Accounts = connection.app.state.tokens
+    address, agent = address_of(connection), connection.headers.get("user-agent", "")
+    known = accounts.recall(token, address=address, agent=agent) if token else None
+    if known is None and token:
+        known = await to_thread(accounts.known, token, address=address, agent=agent)
+    if known is None or known.must_change:
+        raise RejectedError(
+            "a bearer token is needed: Authorization: Bearer <token>; the first is in DATA_DIR/admin-token",
+            code="unauthorized",
+        )
+    return known.principal
+
+
+async def admit(request: Request, role: str) -> None:
+    """Check who asks, before anything else of a request is read.
+
+    Raises RejectedError (`unauthorized`, `forbidden`, `scope-missing`).
+    """
+    who = await who_has(request, token_of(request))
+    request.scope[WHO] = who
+    who.require(role)
+    if who.scopes:
+        who.require_scope(scope_of(request.scope["route"].path, role))
+
+
+def scope_of(path: str, role: str) -> str:
+    """Return the scope that a route needs: the noun of its address, `read` where a viewer may."""
+    verb = "read" if role == "viewer" else "write"
+    parts = path.removeprefix("/api/v1").strip("/").split("/")
+    nested = [each for each in parts[2:] if each in _NOUNS_WITHIN]
+    return f"{nested[0] if nested else parts[0]}:{verb}"
+
+
+_NOUNS_WITHIN: Final = frozenset({"telemetry", "certificates", "keys"})
+"""Nouns that have scopes of their own within a device's address."""
 
 
 def require_principal(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    """Return who asks. Raises RejectedError (`unauthorized`)."""
-    return check_token(request)
+    """Return who asks, who may look."""
+    return _as_admitted(request, "viewer")
 
 
-def check_token(request: Request) -> Principal:
-    """Return whose bearer token the request has. Raises RejectedError (`unauthorized`)."""
-    tokens: TokenDoor = request.app.state.tokens
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    who = tokens.principal(token.strip()) if scheme.lower() == "bearer" else None
-    if who is None:
-        raise RejectedError(
-            "a bearer token is needed: Authorization: Bearer <token>; the first is in DATA_DIR/admin-token",
-            code="unauthorized",
-        )
-    return who
+def require_operator(
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Return who asks, who may change devices: where he may not, he sees nothing."""
+    return _as_admitted(request, "operator")
+
+
+def require_admin(
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Return who asks, who may change who may what: where he may not, he sees nothing."""
+    return _as_admitted(request, "admin")
+
+
+def _as_admitted(request: Request, role: str) -> Principal:
+    who: Principal = request.scope[WHO]
+    return who.limited_to(role)
+
+
+_ROLES: Final[dict[Any, str]] = {
+    require_principal: "viewer",
+    require_operator: "operator",
+    require_admin: "admin",
+}
+
+
+def role_of(dependant: Any) -> str | None:
+    """Return the role that a route declares: the highest of its dependencies'; None where it declares none."""
+    found = set(_roles_within(dependant))
+    return next((role for role in ("admin", "operator", "viewer") if role in found), None)
+
+
+def _roles_within(dependant: Any) -> Iterator[str]:
+    for each in dependant.dependencies:
+        if each.call in _ROLES:
+            yield _ROLES[each.call]
+        yield from _roles_within(each)
 
 
 def refuse_unknown_queries(request: Request) -> None:
@@ -73,18 +154,6 @@ def device_id_of(device_id: str) -> DeviceId:
         return parse_device_id(device_id)
     except MalformedError:
         raise RejectedError(f"no device {device_id[:64]!r}", code="not-found") from None
-
-
-def require_operator(who: Annotated[Principal, Depends(require_principal)]) -> Principal:
-    """Return who asks, who may change devices. Raises RejectedError (`unauthorized`, `forbidden`)."""
-    who.require("operator")
-    return who
-
-
-def require_admin(who: Annotated[Principal, Depends(require_principal)]) -> Principal:
-    """Return who asks, who may change who may what. Raises RejectedError (`unauthorized`, `forbidden`)."""
-    who.require("admin")
-    return who
 
 
 Who = Annotated[Principal, Depends(require_principal)]

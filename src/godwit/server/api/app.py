@@ -6,8 +6,9 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from godwit import __version__
+from godwit.server.accounts.room import Accounts
 from godwit.server.api import problems
-from godwit.server.api.access import TokenDoor, refuse_unknown_queries
+from godwit.server.api.access import refuse_unknown_queries
 from godwit.server.api.encoder import Encoders
 from godwit.server.api.routes import broker, clocks, devices, health, live, quarantine, telemetry, trace, types
 from godwit.server.platform import Platform
@@ -18,10 +19,10 @@ _ABOUT = (
 )
 
 
-def create_api(platform: Platform, tokens: TokenDoor, encoders: Encoders) -> FastAPI:
+def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> FastAPI:
     """Return the application with all API routes."""
     app = FastAPI(title="godwit", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
-    app.state.platform, app.state.tokens, app.state.encoders = platform, tokens, encoders
+    app.state.platform, app.state.tokens, app.state.encoders = platform, accounts, encoders
     problems.install(app)
     strict = [Depends(refuse_unknown_queries)]
     for each in (health, broker, devices, telemetry, clocks, types, quarantine):

@@ -20,7 +20,11 @@ _STATUS: Final = {
     "exists": 409,
     "in-use": 409,
     "unauthorized": 401,
+    "session-stolen": 401,
     "forbidden": 403,
+    "scope-missing": 403,
+    "wrong-password": 403,
+    "too-many-attempts": 429,
     "payload-too-large": 413,
     "not-acceptable": 406,
     "not-supported": 501,
@@ -33,7 +37,7 @@ _CODES: Final = {
 _TITLES: Final = {
     400: "Bad request", 401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
     406: "Not acceptable", 409: "Conflict", 413: "Too large", 415: "Unknown content type", 422: "Refused",
-    500: "A bug in the server", 501: "Not supported", 503: "Not available now",
+    429: "Too many attempts", 500: "A bug in the server", 501: "Not supported", 503: "Not available now",
 }  # fmt: skip
 
 
@@ -57,7 +61,7 @@ class Problem(BaseModel):
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of problems with these statuses, and those that every route may give."""
-    wanted = sorted({400, 401, 422, 503, *statuses})
+    wanted = sorted({400, 401, 403, 422, 503, *statuses})
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": _TITLES[status], "content": content} for status in wanted}
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from godwit.contract.duplicate_keys import check_depth
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.limits import PAYLOAD_BYTES_MAX
-from godwit.server.api.access import check_token
+from godwit.server.api.access import OPEN, admit, role_of
 
 _INTEGER_MAX: Final = 2**63
 
@@ -27,20 +27,25 @@ class Body(BaseModel):
 
 
 class StrictRoute(APIRoute):
-    """A route that asks for the token before it reads a JSON body, and reads only what is unambiguous."""
+    """A route that asks who asks before it reads anything else, and reads only what is unambiguous."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler with the checks before it."""
+        """Return the handler with the checks before it. Raises RuntimeError for a route that declares no role."""
         handle = super().get_route_handler()
-        if self.body_field is None:
+        role = role_of(self.dependant)
+        if role is None:
+            if self.path not in OPEN:
+                raise RuntimeError(f"{self.path} says no role: let it ask for Who, Operator or Admin (api/access.py)")
             return handle
+        needed, has_body = role, self.body_field is not None
 
         async def checked(request: Request) -> Response:
-            check_token(request)
-            # What was read is kept by the request: FastAPI parses the same bytes.
-            request._body = await read_body(request)  # noqa: SLF001 - Starlette has no other way to bound a body
-            if request._body:  # noqa: SLF001
-                check_json(request._body)  # noqa: SLF001
+            await admit(request, needed)
+            if has_body:
+                # What was read is kept by the request: FastAPI parses the same bytes.
+                request._body = await read_body(request)  # noqa: SLF001 - Starlette has no other way to bound a body
+                if request._body:  # noqa: SLF001
+                    check_json(request._body)  # noqa: SLF001
             return await handle(request)
 
         return checked

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from godwit.server.accounts.tokens import Tokens
+from godwit.server.accounts.room import Accounts
 from godwit.server.console import parts, theme
 from godwit.server.console.pages import broker, clocks, device, devices, overview, quarantine
 from godwit.server.console.session import Guard, SignIn
@@ -29,13 +29,13 @@ def head_html() -> str:
     )
 
 
-def mount(app: FastAPI, platform: Platform, tokens: Tokens) -> None:
+def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     """Serve the console from `app`, at every address that the API leaves free. Once per process (NiceGUI is global)."""
     head = head_html()
     mark = head.split("/console/", 1)[1].split("/", 1)[0]
     # cookies know no port: two platforms on one host must not sign each other out
     cookie = f"godwit-session-{platform.settings.server_port}"
-    sign_in = SignIn(tokens, cookie, head)
+    sign_in = SignIn(accounts, cookie, head)
     nicegui_app.add_route("/sign-in", sign_in.show, methods=["GET"])
     nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
@@ -44,7 +44,7 @@ def mount(app: FastAPI, platform: Platform, tokens: Tokens) -> None:
     for page in (overview, devices, device, quarantine, clocks, broker):
         page.register(platform)
     guard: Any = Guard
-    nicegui_app.add_middleware(guard, tokens=tokens, cookie=cookie)
+    nicegui_app.add_middleware(guard, accounts=accounts, cookie=cookie)
     ui.run_with(
         app,
         title="godwit",

@@ -4,7 +4,8 @@ The guard is plain ASGI and stands before NiceGUI, for its WebSocket too. A requ
 WebSocket, must come from a page of this very host (RFC 6455, 10.2). Every answer carries the security headers.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from asyncio import to_thread
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -13,8 +14,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from godwit.contract.errors import RejectedError
 from godwit.server.accounts.principal import Principal
-from godwit.server.accounts.tokens import Tokens
+from godwit.server.accounts.room import Accounts, Known
 from godwit.server.console import parts
 
 Scope = MutableMapping[str, Any]
@@ -28,7 +30,7 @@ _OPEN: Final = ("/_nicegui/", "/console/", "/sign-in", "/favicon.ico")
 _MACHINES: Final = ("/api/", "/health/", "/metrics")
 """Addresses of the API: an unknown one is answered by it with a problem, not with a sign-in page."""
 
-_PRINCIPAL: Final = "godwit.principal"
+_KNOWN: Final = "godwit.known"
 _FORM_BYTES_MAX: Final = 4_096
 
 HEADERS: Final = {
@@ -53,9 +55,9 @@ def is_own_origin(origin: str | None, host: str) -> bool:
 class Guard:
     """Lets through who has signed in, from our own pages."""
 
-    def __init__(self, app: App, tokens: Tokens, cookie: str) -> None:
+    def __init__(self, app: App, accounts: Accounts, cookie: str) -> None:
         self._app = app
-        self._tokens = tokens
+        self._accounts = accounts
         self._cookie = cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +65,7 @@ class Guard:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        answer = self._refusal(scope)
+        answer = await self._refusal(scope)
         if answer is not None and scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
@@ -72,7 +74,7 @@ class Guard:
         else:
             await self._app(scope, receive, _with_headers(send))
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    async def _refusal(self, scope: Scope) -> Response | None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         path = str(scope["path"])
         may_change = scope["type"] == "websocket" or scope.get("method") not in {"GET", "HEAD"}
@@ -87,17 +89,30 @@ class Guard:
                 404,
                 media_type="application/problem+json",
             )
-        principal = self._tokens.principal(cookie_of(headers.get("cookie", ""), self._cookie))
-        if principal is None:
+        known = await self._known(scope, headers)
+        if known is None:
             return Response("Sign in first.\n", 401) if is_socket else RedirectResponse("/sign-in", 303)
-        scope[_PRINCIPAL] = principal
+        scope[_KNOWN] = known
         return None
+
+    async def _known(self, scope: Scope, headers: Mapping[str, str]) -> Known | None:
+        secret = cookie_of(headers.get("cookie", ""), self._cookie)
+        if not secret:
+            return None
+        address, agent = (scope.get("client") or ("",))[0], headers.get("user-agent", "")
+        known = self._accounts.recall(secret, address=address, agent=agent)
+        if known is None:
+            try:
+                known = await to_thread(self._accounts.known, secret, address=address, agent=agent)
+            except RejectedError:  # somebody else's cookie: it was written down, and the session has ended
+                return None
+        return known if known is not None and known.session else None
 
 
 def principal_of(request: Request) -> Principal:
     """Return who asks: the guard has put it there."""
-    principal: Principal = request.scope[_PRINCIPAL]
-    return principal
+    known: Known = request.scope[_KNOWN]
+    return known.principal
 
 
 def cookie_of(header: str, name: str) -> str:
@@ -123,17 +138,17 @@ def _with_headers(send: Send) -> Send:
 class SignIn:
     """The page that every other one leads to, and the way out."""
 
-    def __init__(self, tokens: Tokens, cookie: str, head: str) -> None:
-        self._tokens = tokens
+    def __init__(self, accounts: Accounts, cookie: str, head: str) -> None:
+        self._accounts = accounts
         self._cookie = cookie
         self._head = head
 
-    def show(self, request: Request) -> Response:
+    async def show(self, request: Request) -> Response:
         """GET /sign-in: with `token`, sign in by the link; else show the form."""
         token = request.query_params.get("token")
         if token is None or request.method != "GET":  # whoever only looks at the link (HEAD) does not use it up
             return self._form("")
-        return self._enter(
+        return await self._enter(
             request, token, "This sign-in link has been used or is no longer valid. Paste the admin token instead."
         )
 
@@ -145,17 +160,18 @@ class SignIn:
             if len(body) > _FORM_BYTES_MAX:
                 return self._form("That is too long to be a token.", 400)
         token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
-        return self._enter(request, token, "That token is not valid. Copy the whole line of the file.")
+        return await self._enter(request, token, "That token is not valid. Copy the whole line of the file.")
 
-    def leave(self, request: Request) -> Response:
+    async def leave(self, request: Request) -> Response:
         """POST /sign-out: end the session, and forget it in this browser."""
-        self._tokens.sign_out(request.cookies.get(self._cookie, ""))
+        await to_thread(self._accounts.sign_out, request.cookies.get(self._cookie, ""))
         answer = RedirectResponse("/sign-in", 303)
         answer.delete_cookie(self._cookie)
         return answer
 
-    def _enter(self, request: Request, token: str, refusal: str) -> Response:
-        session = self._tokens.redeem(token) if token else None
+    async def _enter(self, request: Request, token: str, refusal: str) -> Response:
+        address, agent = request.client.host if request.client else "", request.headers.get("user-agent", "")
+        session = await to_thread(self._accounts.redeem, token, address=address, agent=agent) if token else None
         if session is None:
             return self._form(refusal, 403)
         answer = RedirectResponse("/", 303)

@@ -33,7 +33,11 @@ sessions = sa.Table(
     sa.Column("expires", sa.BigInteger, nullable=False),
     sa.Column("address", sa.String(64), nullable=False),
     sa.Column("agent", sa.String(256), nullable=False),
+    # one sign-in: its secret is changed now and then, and the former ones are kept to know a thief by
+    sa.Column("family", sa.String(32), nullable=False),
+    sa.Column("replaced", sa.BigInteger, nullable=False),  # 0: this secret is in use
     sa.Index("sessions_by_user", "user"),
+    sa.Index("sessions_by_family", "family"),
 )
 
 api_tokens = sa.Table(
@@ -45,7 +49,7 @@ api_tokens = sa.Table(
     sa.Column("name", sa.String(128), nullable=False),
     # like a user's, never more than its owner has
     sa.Column("grants", sa.JSON, nullable=False),
-    # accounts.model.SCOPES; empty: all that its role has
+    # of accounts.model.SCOPES; empty: all that its role has
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("expires", sa.BigInteger, nullable=False),  # 0: never

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import ConfigDict, Field
 
 from godwit.contract.errors import RejectedError
-from godwit.server.api.access import Rooms, Who
+from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
@@ -67,7 +67,7 @@ def connections(
 )
 async def disconnect(
     clientId: Annotated[str, Path(max_length=65_535)],  # noqa: N803
-    who: Who,
+    who: Operator,
     rooms: Rooms,
 ) -> Response:
     """Disconnect a client: MQTT 5 is told 0x98, administrative action. It may connect again; its session goes on."""
@@ -98,7 +98,7 @@ class RedirectBody(Body):
 async def redirect_client(
     clientId: Annotated[str, Path(max_length=65_535)],  # noqa: N803
     body: RedirectBody,
-    who: Who,
+    who: Operator,
     rooms: Rooms,
 ) -> Response:
     """Disconnect a client: MQTT 5 is told 0x9C, or 0x9D when it is for good, and the server reference."""
@@ -116,7 +116,7 @@ def redirect(who: Who, rooms: Rooms) -> Response:
 
 
 @router.post("/redirect", responses=documented(403, 409, 413), summary="Send all clients to another server")
-async def set_redirect(body: RedirectBody, who: Who, rooms: Rooms) -> Response:
+async def set_redirect(body: RedirectBody, who: Operator, rooms: Rooms) -> Response:
     """Tell everybody who is connected, or connects from now on, to use another server.
 
     In force until it is taken back, or the platform starts anew: then `SERVER_REFERENCE` counts.
@@ -128,7 +128,7 @@ async def set_redirect(body: RedirectBody, who: Who, rooms: Rooms) -> Response:
 
 
 @router.delete("/redirect", status_code=204, responses=documented(403, 409), summary="Let clients in again")
-async def end_redirect(who: Who, rooms: Rooms) -> Response:
+async def end_redirect(who: Operator, rooms: Rooms) -> Response:
     """Take the redirect back."""
     _require_all(who)
     await rooms.broker.set_redirect(None)

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEVICE_ID_PATTERN
 from godwit.contract.payloads import legible
-from godwit.server.api.access import Id, Rooms, Who
+from godwit.server.api.access import Id, Operator, Rooms, Who
 from godwit.server.api.answers import answer, device_document, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
@@ -58,7 +58,7 @@ class NewDevice(DeviceChange):
 
 
 @router.post("", status_code=201, responses=documented(404, 409, 413), summary="Create a device")
-def create(body: NewDevice, who: Who, rooms: Rooms) -> Response:
+def create(body: NewDevice, who: Operator, rooms: Rooms) -> Response:
     """Create a device. Its id is unique in the installation."""
     document = {"tenant": home(who)} | {key: value for key, value in body.model_dump().items() if value is not None}
     device = rooms.registry.create_device(who, msgspec.convert(document, Device))
@@ -120,7 +120,7 @@ def get(device_id: Id, who: Who, rooms: Rooms) -> Response:
 
 
 @router.patch("/{device_id}", responses=documented(404, 413), summary="Change a device")
-def change(device_id: Id, body: DeviceChange, who: Who, rooms: Rooms) -> Response:
+def change(device_id: Id, body: DeviceChange, who: Operator, rooms: Rooms) -> Response:
     """Change the fields that the body names."""
     changes = body.model_dump(exclude_unset=True)
     empty = sorted(name for name, value in changes.items() if value is None)
@@ -131,13 +131,13 @@ def change(device_id: Id, body: DeviceChange, who: Who, rooms: Rooms) -> Respons
 
 
 @router.post("/{device_id}/retire", responses=documented(404), summary="Retire a device")
-def retire(device_id: Id, who: Who, rooms: Rooms) -> Response:
+def retire(device_id: Id, who: Operator, rooms: Rooms) -> Response:
     """Retire a device: its data stays, its messages are refused."""
     return answer(device_document(rooms.registry.retire_device(who, device_id), None))
 
 
 @router.delete("/{device_id}", responses=documented(404), summary="Erase a device and all its data")
-async def erase(device_id: Id, who: Who, rooms: Rooms) -> Response:
+async def erase(device_id: Id, who: Operator, rooms: Rooms) -> Response:
     """Erase a device from the registry, and all its telemetry, state and quarantine."""
     from asyncio import to_thread  # noqa: PLC0415
 

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from godwit.contract.errors import RejectedError
 from godwit.contract.times import format_time
 from godwit.server.accounts.principal import Principal
+from godwit.server.api.access import token_of, who_has
 from godwit.server.ingest.door import eyes
 from godwit.server.telemetry.live import News, Reading
 
@@ -46,12 +48,22 @@ async def live(socket: WebSocket) -> None:
         return
     except WebSocketDisconnect:
         return
-    bearer = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    who = socket.app.state.tokens.principal(hello.token or bearer)
+    who = await listener(socket, hello.token or token_of(socket), "telemetry:read")
     if who is None:
-        await socket.close(1008, "unauthorized")
         return
     await _feed(socket, hello, who)
+
+
+async def listener(socket: WebSocket, token: str, scope: str) -> Principal | None:
+    """Return whose token it is, who may look; None closes the socket."""
+    try:
+        who = await who_has(socket, token)
+        who.require("viewer")
+        who.require_scope(scope)
+    except RejectedError as error:
+        await socket.close(1008, error.code)
+        return None
+    return who
 
 
 async def _feed(socket: WebSocket, hello: Hello, who: Principal) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from godwit.contract.errors import RejectedError
-from godwit.server.api.access import Rooms, Who
+from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
@@ -84,7 +84,7 @@ def inspect(number: Number, who: Who, rooms: Rooms) -> Response:
 
 
 @router.post("/{number}/replay", responses=documented(404), summary="Send a message down the road again")
-async def replay(number: Number, who: Who, rooms: Rooms) -> Response:
+async def replay(number: Number, who: Operator, rooms: Rooms) -> Response:
     """Replay a message; it leaves quarantine when it is accepted now."""
     from asyncio import to_thread  # noqa: PLC0415
 
@@ -96,7 +96,7 @@ async def replay(number: Number, who: Who, rooms: Rooms) -> Response:
 
 
 @router.post("/purge", responses=documented(413), summary="Remove quarantined messages")
-async def purge(body: Purge, who: Who, rooms: Rooms) -> Response:
+async def purge(body: Purge, who: Operator, rooms: Rooms) -> Response:
     """Remove messages by number, or all that a filter finds. Says how many there were."""
     from asyncio import to_thread  # noqa: PLC0415
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.topics import Channel
-from godwit.server.api.access import Id, Rooms, Who
+from godwit.server.api.access import Id, Operator, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.columns import chosen_format, respond
 from godwit.server.api.encodings import ARROW, CSV, JSON, PARQUET
@@ -160,7 +160,7 @@ def latest(device_id: Id, who: Who, rooms: Rooms) -> Response:
         }
     },
 )
-async def submit(device_id: Id, request: Request, who: Who, rooms: Rooms) -> Response:
+async def submit(device_id: Id, request: Request, who: Operator, rooms: Rooms) -> Response:
     """Ingest a message in any shape of the contract; answered once it is stored.
 
     A message that cannot be accepted is kept in quarantine and answered 422 with its reason.

@@ -13,7 +13,8 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from godwit.contract.errors import MalformedError
 from godwit.contract.ids import parse_device_id
 from godwit.contract.times import format_time
-from godwit.server.api.routes.live import HELLO_S_MAX, until_gone
+from godwit.server.api.access import token_of
+from godwit.server.api.routes.live import HELLO_S_MAX, listener, until_gone
 from godwit.server.ingest.door import eyes
 from godwit.server.ingest.trace import Traced
 
@@ -36,7 +37,7 @@ async def trace(socket: WebSocket, device: str = "") -> None:
         await socket.close(1008, "a foreign origin")
         return
     await socket.accept()
-    token = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    token = token_of(socket)
     try:
         if not token:
             async with asyncio.timeout(HELLO_S_MAX):
@@ -50,9 +51,8 @@ async def trace(socket: WebSocket, device: str = "") -> None:
         return
     except WebSocketDisconnect:
         return
-    who = socket.app.state.tokens.principal(token)
+    who = await listener(socket, token, "telemetry:read")
     if who is None:
-        await socket.close(1008, "unauthorized")
         return
     may_see = eyes(socket.app.state.platform.ingest, who)
     if may_see is not None and not may_see(device_id):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from godwit.contract.errors import MalformedError
 from godwit.contract.ids import DEVICE_ID_PATTERN, DeviceId, TenantId, TypeName
 from godwit.contract.samples import check_name
-from godwit.server.api.access import Rooms, Who
+from godwit.server.api.access import Admin, Operator, Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME
@@ -82,14 +82,14 @@ def types(who: Who, rooms: Rooms) -> Response:
 
 
 @router.put("/types/{name}", responses=documented(404, 413), summary="Declare a device type")
-def put_type(name: Name, body: TypeBody, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
+def put_type(name: Name, body: TypeBody, who: Operator, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Insert or replace a device type."""
     document = body.model_dump(exclude_none=True) | {"name": name, "tenant": tenant or home(who)}
     return answer(rooms.registry.put_type(who, msgspec.convert(document, DeviceType)))
 
 
 @router.delete("/types/{name}", status_code=204, responses=documented(404, 409), summary="Remove a device type")
-def delete_type(name: Name, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
+def delete_type(name: Name, who: Operator, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Remove a device type that no device has."""
     rooms.registry.delete_type(who, TenantId(tenant or home(who)), TypeName(name))
     return Response(status_code=204)
@@ -102,27 +102,27 @@ def groups(who: Who, rooms: Rooms) -> Response:
 
 
 @router.put("/groups/{name}", responses=documented(404, 413), summary="Make or describe a group")
-def put_group(name: Name, body: GroupBody, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
+def put_group(name: Name, body: GroupBody, who: Operator, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Insert a group or change its description."""
     return answer(rooms.registry.put_group(who, Group(name, TenantId(tenant or home(who)), body.description)))
 
 
 @router.delete("/groups/{name}", status_code=204, responses=documented(404), summary="Remove a group")
-def delete_group(name: Name, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
+def delete_group(name: Name, who: Operator, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Remove a group; its devices stay."""
     rooms.registry.delete_group(who, TenantId(tenant or home(who)), name)
     return Response(status_code=204)
 
 
 @router.post("/groups/{name}/devices", responses=documented(404, 413), summary="Add devices to a group")
-def add(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
+def add(name: Name, body: Members, who: Operator, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Add devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]
     return answer({"size": rooms.registry.add_to_group(who, TenantId(tenant or home(who)), name, devices)})
 
 
 @router.post("/groups/{name}/devices/remove", responses=documented(404, 413), summary="Take devices out of a group")
-def remove(name: Name, body: Members, who: Who, rooms: Rooms, tenant: Tenant = None) -> Response:
+def remove(name: Name, body: Members, who: Operator, rooms: Rooms, tenant: Tenant = None) -> Response:
     """Remove devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]
     return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant or home(who)), name, devices)})
@@ -135,7 +135,7 @@ def tenants(who: Who, rooms: Rooms) -> Response:
 
 
 @router.put("/tenants/{name}", status_code=204, responses=documented(403), summary="Add a tenant")
-def put_tenant(name: Name, who: Who, rooms: Rooms) -> Response:
+def put_tenant(name: Name, who: Admin, rooms: Rooms) -> Response:
     """Add a tenant."""
     rooms.registry.put_tenant(who, TenantId(name))
     return Response(status_code=204)
