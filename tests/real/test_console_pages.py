@@ -324,10 +324,13 @@ def test_the_printed_link_signs_in_once(chromium: Browser, platform: Any) -> Non
 def test_a_foreign_page_is_refused_the_socket(visit: Visit, platform: Any) -> None:
     (cookie,) = (each for each in visit.page.context.cookies() if each["name"].startswith("godwit-session"))
 
+    agent = visit.page.evaluate("navigator.userAgent")
+
     def shake_hands(origin: str, cookies: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", platform.http, timeout=10)
         headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
         headers |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": origin, "Cookie": cookies}
+        headers["User-Agent"] = agent
         connection.request("GET", "/_nicegui_ws/socket.io/?EIO=4&transport=websocket", headers=headers)
         status = connection.getresponse().status
         connection.close()
