@@ -61,11 +61,11 @@ class Principal(msgspec.Struct, frozen=True):
             raise RejectedError("only an administrator of all tenants may do this", code="forbidden")
 
     def limited_to(self, role: str) -> "Principal":
-        """Return it as it is where it has at least `role`: the other tenants are out of its sight."""
+        """Return it as it is where it has at least `role`: `tenants` are those only."""
         if not self.roles:
             return self
-        wide = tuple(each for each in self.roles if _RANK[each[1]] >= _RANK[role])
-        return msgspec.structs.replace(self, roles=wide, tenants=_tenants(name for name, _ in wide))
+        wide = _tenants(name for name, has in self.roles if _RANK[has] >= _RANK[role])
+        return msgspec.structs.replace(self, tenants=wide)
 
     def require_scope(self, scope: str) -> None:
         """Raise RejectedError (`scope-missing`) for a token that was not made for this."""
@@ -116,9 +116,9 @@ def covers(wide: Mapping[str, str], narrow: Mapping[str, str]) -> bool:
 
 
 def grants_of(who: Principal) -> dict[str, str]:
-    """Return what `who` has, as grants."""
+    """Return what `who` has in his tenants, as grants."""
     if who.roles:
-        return dict(who.roles)
+        return {name: role for name, role in who.roles if who.tenants is None or name in who.tenants}
     return dict.fromkeys((EVERYWHERE,) if who.tenants is None else who.tenants, who.role)
 
 

@@ -25,6 +25,16 @@ def sees(who: Principal, tenant: str) -> bool:
     return who.tenants is None or tenant in who.tenants
 
 
+def may_use(who: Principal, tenant: str) -> bool:
+    """Whether `who` may use one thing of a tenant.
+
+    Raises RejectedError (`forbidden`) where he sees it, but may not do what he was limited to for this request.
+    """
+    if not sees(who, tenant) and who.roles and (role := who.role_in(tenant)) is not None:
+        raise RejectedError(f"{who.name} has only the role {role} in {tenant}", code="forbidden")
+    return sees(who, tenant)
+
+
 def home(who: Principal) -> TenantId:
     """Return the tenant that `who` means where none is named."""
     return who.tenants[0] if who.tenants else DEFAULT_TENANT
@@ -34,7 +44,7 @@ def require_tenant(who: Principal, tenant: TenantId | None) -> TenantId:
     """Return the tenant to write to. Raises RejectedError (`not-found`) for one that `who` may not see."""
     if tenant is None:
         return home(who)
-    if not sees(who, tenant):
+    if not may_use(who, tenant):
         raise not_found("tenant", tenant)
     return tenant
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName, parse_device_id
 from godwit.server.registry import store
-from godwit.server.registry.access import not_found, require_tenant, visible
+from godwit.server.registry.access import may_use, not_found, require_tenant, visible
 from godwit.server.registry.model import (
     DEFAULT_TYPE,
     Device,
@@ -108,10 +108,8 @@ class Registry:
         return DevicePage([(store.device_of(row), store.presence_of(row)) for row in rows], next_cursor, total)
 
     def _row(self, connection: sa.Connection, who: Principal, device_id: str) -> Any:
-        row = connection.execute(
-            sa.select(t.devices).where(t.devices.c.device_id == device_id, visible(who))
-        ).one_or_none()
-        if row is None:
+        row = connection.execute(sa.select(t.devices).where(t.devices.c.device_id == device_id)).one_or_none()
+        if row is None or not may_use(who, row.tenant):
             raise not_found("device", device_id)
         return row
 
@@ -140,7 +138,15 @@ class Registry:
                 raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
             connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
             store.set_tags(connection, device)
-            record(connection, who.name, "device.create", device.device_id, after=device, tenant=device.tenant)
+            record(
+                connection,
+                who.name,
+                "device.create",
+                device.device_id,
+                after=device,
+                tenant=device.tenant,
+                address=who.address,
+            )
         self._tell(device)
         return device
 
@@ -194,7 +200,16 @@ class Registry:
                 raise RejectedError(str(error), code="invalid-field") from error
             connection.execute(t.devices.update().where(t.devices.c.device_id == device_id), store.row_of(after))
             store.set_tags(connection, after)
-            record(connection, who.name, "device.change", device_id, before=before, after=after, tenant=after.tenant)
+            record(
+                connection,
+                who.name,
+                "device.change",
+                device_id,
+                before=before,
+                after=after,
+                tenant=after.tenant,
+                address=who.address,
+            )
         self._tell(after)
         return after
 
@@ -208,7 +223,15 @@ class Registry:
             before = store.device_of(self._row(connection, who, device_id))
             for table in (t.device_tags, t.group_members, t.devices):
                 connection.execute(table.delete().where(table.c.device_id == device_id))
-            record(connection, who.name, "device.erase", device_id, before=before, tenant=before.tenant)
+            record(
+                connection,
+                who.name,
+                "device.erase",
+                device_id,
+                before=before,
+                tenant=before.tenant,
+                address=who.address,
+            )
         self._tell(DeviceId(device_id))
 
     def counts(self, who: Principal) -> dict[str, int]:
@@ -262,7 +285,7 @@ class Registry:
                 connection.execute(t.device_types.update().where(where), {"document": document})
             record(
                 connection, who.name, "type.put", device_type.name, before=before.document if before else None,
-                after=document, tenant=device_type.tenant,
+                after=document, tenant=device_type.tenant, address=who.address,
             )  # fmt: skip
         self._tell(device_type)
         return device_type
@@ -277,7 +300,7 @@ class Registry:
             where = sa.and_(t.device_types.c.tenant == tenant, t.device_types.c.name == name)
             if not connection.execute(t.device_types.delete().where(where)).rowcount:
                 raise not_found("device type", name)
-            record(connection, who.name, "type.delete", name, tenant=tenant)
+            record(connection, who.name, "type.delete", name, tenant=tenant, address=who.address)
         self._tell(DeviceType(name, tenant))
 
     def groups(self, who: Principal) -> list[Group]:
@@ -300,7 +323,7 @@ class Registry:
             store.insert_or_keep(connection, t.groups, [row])
             where = sa.and_(t.groups.c.tenant == tenant, t.groups.c.name == group.name)
             connection.execute(t.groups.update().where(where), {"description": group.description})
-            record(connection, who.name, "group.put", group.name, after=row, tenant=tenant)
+            record(connection, who.name, "group.put", group.name, after=row, tenant=tenant, address=who.address)
         return next(each for each in self.groups(who) if (each.tenant, each.name) == (tenant, group.name))
 
     def delete_group(self, who: Principal, tenant: TenantId, name: str) -> None:
@@ -310,7 +333,7 @@ class Registry:
             self._require_group(connection, tenant, name)
             for table in (t.group_members, t.groups):
                 connection.execute(table.delete().where(table.c.tenant == tenant, table.c.name == name))
-            record(connection, who.name, "group.delete", name, tenant=tenant)
+            record(connection, who.name, "group.delete", name, tenant=tenant, address=who.address)
 
     def _require_group(self, connection: sa.Connection, tenant: TenantId, name: str) -> None:
         where = sa.and_(t.groups.c.tenant == tenant, t.groups.c.name == name)
@@ -328,7 +351,7 @@ class Registry:
             rows = [{"tenant": tenant, "name": name, "device_id": each} for each in devices]
             if rows:
                 store.insert_or_keep(connection, t.group_members, rows)
-            record(connection, who.name, "group.add", name, after=list(devices), tenant=tenant)
+            record(connection, who.name, "group.add", name, after=list(devices), tenant=tenant, address=who.address)
             return self._group_size(connection, tenant, name)
 
     def remove_from_group(self, who: Principal, tenant: TenantId, name: str, devices: Sequence[DeviceId]) -> int:
@@ -339,7 +362,7 @@ class Registry:
             self._require_group(connection, tenant, name)
             where = sa.and_(m.tenant == tenant, m.name == name, m.device_id.in_(list(devices)))
             connection.execute(t.group_members.delete().where(where))
-            record(connection, who.name, "group.remove", name, before=list(devices), tenant=tenant)
+            record(connection, who.name, "group.remove", name, before=list(devices), tenant=tenant, address=who.address)
             return self._group_size(connection, tenant, name)
 
     def _group_size(self, connection: sa.Connection, tenant: TenantId, name: str) -> int:
@@ -359,7 +382,7 @@ class Registry:
         _check_name(tenant)
         with self._write() as connection:
             store.insert_or_keep(connection, t.tenants, [{"name": tenant, "created": time_ns()}])
-            record(connection, who.name, "tenant.put", tenant, tenant=tenant)
+            record(connection, who.name, "tenant.put", tenant, tenant=tenant, address=who.address)
 
     def _require_tenant_row(self, connection: sa.Connection, tenant: TenantId) -> None:
         if connection.execute(sa.select(t.tenants.c.name).where(t.tenants.c.name == tenant)).one_or_none() is None:
