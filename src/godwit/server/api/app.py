@@ -10,7 +10,18 @@ from godwit.server.accounts.room import Accounts
 from godwit.server.api import problems
 from godwit.server.api.access import refuse_unknown_queries
 from godwit.server.api.encoder import Encoders
-from godwit.server.api.routes import broker, clocks, devices, health, live, quarantine, telemetry, trace, types
+from godwit.server.api.routes import (
+    broker,
+    certificates,
+    clocks,
+    devices,
+    health,
+    live,
+    quarantine,
+    telemetry,
+    trace,
+    types,
+)
 from godwit.server.platform import Platform
 
 _ABOUT = (
@@ -25,7 +36,7 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.state.platform, app.state.tokens, app.state.encoders = platform, accounts, encoders
     problems.install(app)
     strict = [Depends(refuse_unknown_queries)]
-    for each in (health, broker, devices, telemetry, clocks, types, quarantine):
+    for each in (health, broker, devices, telemetry, clocks, types, quarantine, certificates):
         app.include_router(each.router, dependencies=strict)
     app.include_router(live.router)
     app.include_router(trace.router)

@@ -128,6 +128,10 @@ class Authorities:
             at = known.get(at.issuer or "")
         return tuple(chain)
 
+    def chain_of(self, fingerprint: str) -> tuple[str, ...]:
+        """Return the PEM from an authority up, without the root. Raises RejectedError (`not-found`)."""
+        return self._chain(self.get(fingerprint))
+
     def key_of(self, authority: Authority) -> SigningKey:
         """Return an authority's key. Raises RejectedError (`no-authority`, `key-passphrase`)."""
         statement = sa.select(t.authorities.c.key).where(t.authorities.c.fingerprint == authority.fingerprint)

@@ -28,7 +28,7 @@ class Revocation:
     def __init__(self, database: Database, news: News) -> None:
         self._database, self._news = database, news
 
-    def revoke(self, fingerprint: str, reason: str, who: str) -> Certificate:
+    def revoke(self, fingerprint: str, reason: str, who: str, *, address: str = "") -> Certificate:
         """Revoke a certificate; again is no error. Raises RejectedError (`not-found`, `invalid-reason`)."""
         if reason not in REASONS:
             raise RejectedError(f"a reason is one of {', '.join(REASONS)}", code="invalid-reason")
@@ -38,10 +38,10 @@ class Revocation:
                 return before
             return msgspec.structs.replace(before, state=CertificateState.REVOKED, revoked=time_ns(), reason=reason)
 
-        return self._change(fingerprint, revoked, "certificate.revoke", who)
+        return self._change(fingerprint, revoked, "certificate.revoke", who, address)
 
     def _change(
-        self, fingerprint: str, change: Callable[[Certificate], Certificate], what: str, who: str
+        self, fingerprint: str, change: Callable[[Certificate], Certificate], what: str, who: str, address: str
     ) -> Certificate:
         where = t.certificates.c.fingerprint == fingerprint
         with self._database.write() as connection:
@@ -54,7 +54,7 @@ class Revocation:
                 return before
             connection.execute(t.certificates.update().where(where), rows.row_of_certificate(after))
             record(
-                connection, who, what, before.device_id, tenant=before.tenant,
+                connection, who, what, before.device_id, tenant=before.tenant, address=address,
                 before={"fingerprint": fingerprint, "state": str(before.state)},
                 after={"fingerprint": fingerprint, "state": str(after.state), "reason": after.reason},
             )  # fmt: skip

@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 
 from godwit.server.identity.authorities import Authorities
+from godwit.server.identity.certificates import Certificates
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.news import News
+from godwit.server.identity.operators import Operators
 from godwit.server.identity.revocation import Revocation
 from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerCertificates
 from godwit.server.identity.vault import Vault, passphrase_of
@@ -26,6 +28,8 @@ class Identity(msgspec.Struct, frozen=True):
     revocation: Revocation
     server: ServerCertificates
     enrollment: Enrollment
+    operators: Operators
+    certificates: Certificates
 
 
 def open_identity(
@@ -59,4 +63,6 @@ def open_identity(
         revocation=revocation,
         server=ServerCertificates(data_dir, authorities, given),
         enrollment=enrollment,
+        operators=Operators(database, registry, authorities, issuance, enrollment),
+        certificates=Certificates(database),
     )

@@ -64,6 +64,11 @@ class ServerCertificates:
             self.files = ServerCertificate(self._directory / "server.crt", self._directory / "server.key")
 
     @property
+    def host(self) -> str:
+        """Return the name by which devices are to reach this server."""
+        return next((each for each in self._given.names if each not in _EVERYWHERE), socket.gethostname())
+
+    @property
     def ca(self) -> Path:
         """Return the file of the roots, for whoever is to trust us."""
         return self._directory / "ca.crt"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName, parse_device_id
 from godwit.server.registry import store
-from godwit.server.registry.access import may_use, not_found, require_tenant, visible
+from godwit.server.registry.access import may_use, not_found, require_tenant, sees, visible
 from godwit.server.registry.model import (
     DEFAULT_TYPE,
     Device,
@@ -155,36 +155,47 @@ class Registry:
 
         Raises RejectedError (`not-found`: no such tenant; `exists`: it is somebody's already).
         """
-        now = time_ns()
-        device = msgspec.structs.replace(device, tenant=require_tenant(who, device.tenant), updated=now)
+        device = msgspec.structs.replace(device, tenant=require_tenant(who, device.tenant))
         with self._write() as connection:
             self._require_tenant_row(connection, device.tenant)
             row = connection.execute(
                 sa.select(t.devices).where(t.devices.c.device_id == device.device_id)
             ).one_or_none()
             before = None if row is None else store.device_of(row)
-            if before is None:
-                device = msgspec.structs.replace(device, created=now)
-                connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
-            elif before.lifecycle is not Lifecycle.UNCLAIMED or (who.tenants and before.tenant not in who.tenants):
+            if before is not None and (before.lifecycle is not Lifecycle.UNCLAIMED or not sees(who, before.tenant)):
                 raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
-            else:
-                device = msgspec.structs.replace(
-                    device, name=device.name or before.name, location=before.location, created=before.created,
-                    tags={**before.tags, **device.tags}, metadata={**before.metadata, **device.metadata},
-                )  # fmt: skip
-                connection.execute(
-                    t.devices.update().where(t.devices.c.device_id == device.device_id), store.row_of(device)
-                )
-                connection.execute(t.group_members.delete().where(t.group_members.c.device_id == device.device_id))
-            store.set_tags(connection, device)
-            store.join_groups(connection, device, groups)
-            record(
-                connection, who.name, "device.claim", device.device_id, before=before, after=device,
-                tenant=device.tenant, address=who.address,
-            )  # fmt: skip
+            device = _take_in(connection, who, device, before, groups)
         self._tell(device)
         return device
+
+    def create_devices(
+        self, who: Principal, wanted: Sequence[tuple[Device, Sequence[str]]]
+    ) -> list[Device | RejectedError]:
+        """Insert devices with their groups in one transaction, keeping those that are there; unclaimed ones are taken.
+
+        Returns each as it is now, or why not (`not-found`: no such tenant, `exists`: it is not for these eyes).
+        """
+        found: list[Device | RejectedError] = []
+        fresh: list[Device] = []
+        with self._write() as connection:
+            ids = [device.device_id for device, _ in wanted]
+            rows = connection.execute(sa.select(t.devices).where(t.devices.c.device_id.in_(ids)))
+            known = {row.device_id: store.device_of(row) for row in rows}
+            tenants = set(connection.execute(sa.select(t.tenants.c.name)).scalars())
+            for device, groups in wanted:
+                before = known.get(device.device_id)
+                if device.tenant not in tenants or not sees(who, device.tenant):
+                    found.append(not_found("tenant", device.tenant))
+                elif before is not None and not sees(who, before.tenant):
+                    found.append(RejectedError(f"the id {device.device_id!r} is taken", code="exists"))
+                elif before is not None and before.lifecycle is not Lifecycle.UNCLAIMED:
+                    found.append(before)
+                else:
+                    fresh.append(_take_in(connection, who, device, before, groups))
+                    found.append(fresh[-1])
+        for each in fresh:
+            self._tell(each)
+        return found
 
     def change_device(self, who: Principal, device_id: DeviceId, changes: dict[str, object]) -> Device:
         """Change some fields (camelCase). Raises RejectedError (`not-found`, `invalid-field`)."""
@@ -481,3 +492,29 @@ def _read_cursor(cursor: str, sort: str) -> tuple[Any, str]:
     if said != sort or not isinstance(device_id, str) or not isinstance(value, kind):
         raise RejectedError("this cursor belongs to another list", code="invalid-cursor")
     return value, device_id
+
+
+def _take_in(
+    connection: sa.Connection, who: Principal, device: Device, before: Device | None, groups: Sequence[str]
+) -> Device:
+    """Insert a device, or (`before`: unclaimed) make it this tenant's, with what was known of it."""
+    now = time_ns()
+    if before is None:
+        device = msgspec.structs.replace(device, created=now, updated=now)
+        connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
+    else:
+        device = msgspec.structs.replace(
+            device, name=device.name or before.name, location=before.location, created=before.created, updated=now,
+            tags={**before.tags, **device.tags}, metadata={**before.metadata, **device.metadata},
+        )  # fmt: skip
+        where = t.devices.c.device_id == device.device_id
+        connection.execute(t.devices.update().where(where), store.row_of(device))
+        connection.execute(t.group_members.delete().where(t.group_members.c.device_id == device.device_id))
+    if device.tags or before is not None:
+        store.set_tags(connection, device)
+    store.join_groups(connection, device, groups)
+    record(
+        connection, who.name, "device.claim", device.device_id, before=before, after=device, tenant=device.tenant,
+        address=who.address,
+    )  # fmt: skip
+    return device
