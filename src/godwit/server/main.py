@@ -30,6 +30,7 @@ from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
+from godwit.server.identity import clockwork
 from godwit.server.identity.room import open_identity
 from godwit.server.identity.server_certificate import Given
 from godwit.server.ingest.commit import GroupCommit
@@ -191,7 +192,7 @@ class Server:
         self._tasks = [
             supervise(self._group.run(), "group commit", self._on_failure),
             supervise(self._housekeeping.run(), "housekeeping", self._on_failure),
-            supervise(self._identity.server.run(), "server certificate", self._on_failure),
+            supervise(clockwork.run(self._identity), "identity", self._on_failure),
         ]
         self._identity.server.on_change(road.renew_tls)
 

@@ -1,4 +1,7 @@
-"""Revocation: a certificate that counts no more, at once. The CRL is made from the same rows, for others."""
+"""The life of a certificate after it was issued: pending, active from its first use, superseded, revoked.
+
+A revoked one counts no more, at once. The CRL and the answers of OCSP are made from the same rows, for others.
+"""
 
 from collections.abc import Callable
 from time import time_ns
@@ -7,7 +10,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.server.identity import rows
 from godwit.server.identity.model import Certificate, CertificateState
 from godwit.server.identity.news import News
@@ -20,6 +23,7 @@ REASONS: Final = (
     "privilegeWithdrawn",
 )  # fmt: skip
 """RFC 5280, 5.3.1, those that last. What is only for a while is the suspension of a device."""
+_AT_ONCE: Final = 500
 
 
 class Revocation:
@@ -27,6 +31,44 @@ class Revocation:
 
     def __init__(self, database: Database, news: News) -> None:
         self._database, self._news = database, news
+        self._seen: dict[str, int] = {}
+
+    def seen(self, fingerprint: str, at: int | None = None) -> None:
+        """Note that a device has connected with a certificate. Does not block: `flush` writes it down.
+
+        Only the first time is of interest; said again, nothing happens.
+        """
+        self._seen.setdefault(fingerprint, at or time_ns())
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether there is something to write down."""
+        return bool(self._seen)
+
+    def flush(self) -> list[Certificate]:
+        """Write down which certificates came into use, and that those before them are superseded; tells everybody.
+
+        Returns what has changed. Raises UnavailableError (`registry-unavailable`): all is kept for the next time.
+        """
+        seen, self._seen = self._seen, {}
+        changed: list[Certificate] = []
+        try:
+            with self._database.write() as connection:
+                c = t.certificates.c
+                fingerprints = sorted(seen)
+                for at in range(0, len(fingerprints), _AT_ONCE):
+                    part = fingerprints[at : at + _AT_ONCE]
+                    statement = sa.select(t.certificates).where(
+                        c.fingerprint.in_(part), c.state == str(CertificateState.PENDING)
+                    )
+                    for row in connection.execute(statement).all():
+                        changed += _activate(connection, rows.certificate_of(row), seen[row.fingerprint])
+        except UnavailableError:
+            self._seen = seen | self._seen
+            raise
+        for each in changed:
+            self._news.tell(each)
+        return changed
 
     def revoke(self, fingerprint: str, reason: str, who: str, *, address: str = "") -> Certificate:
         """Revoke a certificate; again is no error. Raises RejectedError (`not-found`, `invalid-reason`)."""
@@ -60,3 +102,26 @@ class Revocation:
             )  # fmt: skip
         self._news.tell(after)
         return after
+
+
+def _activate(connection: sa.Connection, certificate: Certificate, at: int) -> list[Certificate]:
+    """Have a certificate be the one in use. Those in use before it count until their own end."""
+    c = t.certificates.c
+    older = sa.select(t.certificates).where(
+        c.device_id == certificate.device_id, c.state == str(CertificateState.ACTIVE), c.created <= certificate.created
+    )
+    before = [rows.certificate_of(each) for each in connection.execute(older).all()]
+    after = [
+        *(msgspec.structs.replace(each, state=CertificateState.SUPERSEDED) for each in before),
+        msgspec.structs.replace(certificate, state=CertificateState.ACTIVE, first_seen=at),
+    ]
+    for old, new in zip([*before, certificate], after, strict=True):
+        connection.execute(
+            t.certificates.update().where(c.fingerprint == new.fingerprint), rows.row_of_certificate(new)
+        )
+        record(
+            connection, "godwit", "certificate.first-use" if old is certificate else "certificate.supersede",
+            new.device_id, tenant=new.tenant, before={"fingerprint": new.fingerprint, "state": str(old.state)},
+            after={"fingerprint": new.fingerprint, "state": str(new.state)},
+        )  # fmt: skip
+    return after

@@ -27,7 +27,6 @@ from godwit.server.identity.profiles import SERVER_LIFETIME, Signer, server_cert
 log = logging.getLogger(__name__)
 
 RENEW_BEFORE: Final = dt.timedelta(days=30)
-LOOK_S: Final = 5.0
 _EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - no address to go to
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -121,14 +120,8 @@ class ServerCertificates:
             _make(self.files, signer, self._names, now)
 
     def on_change(self, listener: Callable[[], object]) -> None:
-        """Call `listener`, on the loop of `run`, when there is another certificate to serve with."""
+        """Call `listener`, on the loop of `look`, when there is another certificate to serve with."""
         self._listeners.append(listener)
-
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.look()
 
     async def look(self) -> None:
         """Look now; have the listeners take what is new."""

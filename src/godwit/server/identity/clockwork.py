@@ -1,0 +1,29 @@
+"""What identity does by the clock: writes down first uses, renews the server's certificate."""
+
+import asyncio
+import logging
+from typing import Final
+
+from godwit.contract.errors import UnavailableError
+from godwit.server.identity.room import Identity
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.5
+LOOK_TICKS: Final = 10
+"""How seldom the server's certificate is looked at."""
+
+
+async def run(identity: Identity) -> None:
+    """Tick until cancelled. Whatever blocks goes to a thread."""
+    ticks = 0
+    while True:
+        await asyncio.sleep(TICK_S)
+        ticks += 1
+        try:
+            if identity.revocation.has_seen:
+                await asyncio.to_thread(identity.revocation.flush)
+        except UnavailableError as error:  # kept for the next time
+            log.warning("first uses of certificates are not written down yet: %s", error)
+        if ticks % LOOK_TICKS == 0:
+            await identity.server.look()
