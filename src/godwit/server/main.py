@@ -37,6 +37,7 @@ from godwit.server.device_port.rooms import Rooms
 from godwit.server.device_port.trust import Trust
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
+from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import open_identity
 from godwit.server.identity.server_certificate import Given
 from godwit.server.ingest.commit import GroupCommit
@@ -244,6 +245,7 @@ class Server:
             ingest=self._ingest,
             knows=Doorkeeper(self._registry, identity.issuance, None),
             enroller=None,
+            registrars=Registrars(self._database, identity.vault, identity.authorities),
             refusals=refusals,
             payload_bytes_max=settings.payload_bytes_max,
         )

@@ -6,13 +6,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from godwit.server.api import problems
-from godwit.server.device_port import enrollment, telemetry
+from godwit.server.device_port import enrollment, est, scep, telemetry
 from godwit.server.device_port.rooms import Rooms
 
 
 def create_app(rooms: Rooms) -> Starlette:
     """Return the application with all routes."""
-    routes = [*telemetry.ROUTES, *enrollment.ROUTES, Route("/health/live", live, methods=["GET"])]
+    routes = [
+        *telemetry.ROUTES,
+        *enrollment.ROUTES,
+        *est.ROUTES,
+        *scep.ROUTES,
+        Route("/health/live", live, methods=["GET"]),
+    ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     app.state.rooms = rooms

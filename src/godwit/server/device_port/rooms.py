@@ -11,6 +11,7 @@ from godwit.server.device_port.credentials import KnowsDevices, Said, identify, 
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.identity.enroller import Enroller
 from godwit.server.identity.model import Credential
+from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import Identity
 from godwit.server.ingest.door import IngestDoor
 
@@ -24,6 +25,7 @@ class Rooms(msgspec.Struct, frozen=True):
     ingest: IngestDoor
     knows: KnowsDevices
     enroller: Enroller | None
+    registrars: Registrars
     refusals: Refusals
     payload_bytes_max: int
 
