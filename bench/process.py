@@ -125,7 +125,8 @@ def godwit(data_dir: Path, **settings: str) -> Iterator[Target]:
     http, mqtt, mqtts, websocket = free_ports(4)
     environment = os.environ | {
         "DATA_DIR": str(data_dir), "SERVER_PORT": str(http), "MQTT_PORT": str(mqtt), "MQTTS_PORT": str(mqtts),
-        "MQTT_WS_PORT": str(websocket), "LOG_LEVEL": "warning", "MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD,
+        "MQTT_WS_PORT": str(websocket), "DEVICE_PORT": "0", "LOG_LEVEL": "warning",
+        "MQTT_USERNAME": USERNAME, "MQTT_PASSWORD": PASSWORD,
     } | settings  # fmt: skip
     begin = time.perf_counter()
     path = data_dir.parent / f"{data_dir.name}.log"

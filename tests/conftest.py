@@ -27,7 +27,7 @@ OUR_SETTINGS = (
     "SERVER_HOST", "SERVER_PORT", "LOG_LEVEL", "MQTT_HOST", "MQTT_PORT", "MQTTS_PORT", "MQTT_WS_PORT", "MQTT_CLIENT_ID",
     "MQTT_KEEP_ALIVE", "MQTT_CLEAN_SESSION", "MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_BROKER", "MQTT_TLS",
     "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_SHARE_GROUP", "MQTT_REGISTER_DEVICES", "BRIDGES",
-    "DATABASE_URL", "DATA_DIR",
+    "DATABASE_URL", "DATA_DIR", "DEVICE_HOST", "DEVICE_PORT",
 )  # fmt: skip
 
 
@@ -69,11 +69,12 @@ class PlatformProcess:
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
-        self.http, self.mqtt, self.mqtts, self.websocket = free_ports(4)
+        self.http, self.mqtt, self.mqtts, self.websocket, self.https = free_ports(5)
         inherited = {name: value for name, value in os.environ.items() if name not in OUR_SETTINGS}
         self.environment = inherited | {
             "DATA_DIR": str(data_dir), "SERVER_PORT": str(self.http), "MQTT_PORT": str(self.mqtt),
             "MQTTS_PORT": str(self.mqtts), "MQTT_WS_PORT": str(self.websocket), "LOG_LEVEL": "warning",
+            "DEVICE_PORT": str(self.https), "DEVICE_HOST": "127.0.0.1",
         } | settings  # fmt: skip
         self.is_tls = not settings.get("SERVER_HOST", "127.0.0.1").startswith("127.")
         self.log = data_dir.parent / f"{data_dir.name}.log"

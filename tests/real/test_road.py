@@ -95,7 +95,12 @@ def road(
     certificates: Any,
     password_file: Path,
 ) -> Iterator[Road]:
-    common: dict[str, Any] = {"data_dir": tmp_path / "data", "server_port": free_port(), "log_level": "warning"}
+    common: dict[str, Any] = {
+        "data_dir": tmp_path / "data",
+        "server_port": free_port(),
+        "device_port": 0,
+        "log_level": "warning",
+    }
     (tmp_path / "data").mkdir()
 
     def plain(_client: paho.Client) -> None:

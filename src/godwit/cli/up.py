@@ -25,6 +25,7 @@ SETTINGS_OF_FLAGS = (
     ("--mqtt-port", "MQTT_PORT", "port of the plaintext MQTT listener"),
     ("--mqtts-port", "MQTTS_PORT", "port of the TLS MQTT listener"),
     ("--mqtt-ws-port", "MQTT_WS_PORT", "port of MQTT over WebSocket, plaintext like --mqtt-port; 0 for none"),
+    ("--device-port", "DEVICE_PORT", "HTTPS port of devices: telemetry, enrollment, EST, SCEP; 0 for none"),
     ("--database-url", "DATABASE_URL", "registry in PostgreSQL instead of SQLite"),
     ("--log-level", "LOG_LEVEL", "debug, info, warning or error"),
 )
@@ -71,6 +72,8 @@ def wanted_ports(settings: "Settings") -> list[Wanted]:
             if settings.mqtt_ws_port:
                 wanted.append(Wanted("MQTT_WS_PORT", settings.mqtt_host, settings.mqtt_ws_port))
         wanted.append(Wanted("MQTTS_PORT", settings.mqtts_host, settings.mqtts_port))
+    if settings.device_port:
+        wanted.append(Wanted("DEVICE_PORT", settings.device_host, settings.device_port))
     return wanted
 
 
@@ -136,6 +139,8 @@ def announcement(running: "Running", settings: "Settings") -> str:
     if running.mqtts_address:
         rows.append(("MQTT, TLS", running.mqtts_address))
     rows += [("MQTT, WebSocket", address) for address in running.websocket_addresses]
+    if running.device_address:
+        rows.append(("Devices, HTTPS", running.device_address))
     if running.foreign_address:
         rows.append(("MQTT", f"behind the broker at {running.foreign_address}"))
         rows += [("", sentence) for sentence in running.trouble]

@@ -28,9 +28,17 @@ from godwit.server.api.encoder import Encoders
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
+from godwit.server.device_port.app import create_app
+from godwit.server.device_port.credentials import Doorkeeper
+from godwit.server.device_port.enrollment import REQUEST_BYTES_MAX
+from godwit.server.device_port.port import DevicePort
+from godwit.server.device_port.refusals import Refusals
+from godwit.server.device_port.rooms import Rooms
+from godwit.server.device_port.trust import Trust
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity import clockwork
+from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import open_identity
 from godwit.server.identity.server_certificate import Given
 from godwit.server.ingest.commit import GroupCommit
@@ -67,6 +75,8 @@ class Running(NamedTuple):
     mqtts_address: str
     websocket_addresses: list[str]
     """Where MQTT over WebSocket is, as clients are told it."""
+    device_address: str
+    """Of the HTTPS port of devices; empty: there is none."""
     foreign_address: str
     """Of the broker that the platform is behind, if it is."""
     trouble: list[str]
@@ -99,6 +109,7 @@ class Server:
         try:
             self._loop.call(self._start_broker())
             self._start_front()
+            self._start_device_port()
         except BaseException:
             self.stop()
             raise
@@ -115,6 +126,7 @@ class Server:
             addresses.get("local", ""),
             addresses.get("tls", ""),
             websockets,
+            self._device_port.address if settings.device_port else "",
             addresses.get("foreign", ""),
             self._platform.trouble(),
             monotonic() - began,
@@ -222,6 +234,28 @@ class Server:
         self._identity.server.on_change(self._front.renew_tls)
         self._front.start()
 
+    def _start_device_port(self) -> None:
+        settings, identity = self.settings, self._identity
+        if not settings.device_port:
+            return
+        trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
+        trust.follow(identity.news)
+        refusals = Refusals(self._database)
+        rooms = Rooms(
+            identity=identity,
+            ingest=self._ingest,
+            knows=Doorkeeper(self._registry, identity.issuance, None),
+            enroller=None,
+            registrars=Registrars(self._database, identity.vault, identity.authorities),
+            refusals=refusals,
+            payload_bytes_max=settings.payload_bytes_max,
+        )
+        self._device_port = DevicePort(
+            create_app(rooms), settings.device_host, settings.device_port, trust, refusals,
+            body_bytes_max=max(settings.payload_bytes_max, REQUEST_BYTES_MAX),
+        )  # fmt: skip
+        self._device_port.start()
+
     def _open_console_to_mqtt(self) -> Any:
         """Return what takes the WebSockets of the console's port; MQTT is among them where the broker is ours."""
         settings, inside = self.settings, self._road.inside
@@ -276,6 +310,8 @@ class Server:
         if self._is_down:
             return
         self._is_down = True
+        if hasattr(self, "_device_port"):
+            self._device_port.stop()
         if hasattr(self, "_front"):
             self._front.stop()
             self._encoders.close()

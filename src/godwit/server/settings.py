@@ -24,7 +24,8 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "topic_layout": ("native", "placed"),
     "tls_minimum": ("1.2", "1.3"),
 }
-_PORTS: Final = frozenset({"server_port", "mqtt_port", "mqtts_port", "device_port"})
+_PORTS: Final = frozenset({"server_port", "mqtt_port", "mqtts_port"})
+_PORTS_OR_NONE: Final = frozenset({"mqtt_ws_port", "device_port"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +183,7 @@ def _whole_number(field: str, text: str, refuse: Callable[[str], RejectedError])
         raise refuse("a whole number")
     if field in _PORTS and not 0 < int(text) < 65_536:
         raise refuse("a port, 1 to 65535")
-    if field == "mqtt_ws_port" and int(text) > 65_535:
+    if field in _PORTS_OR_NONE and int(text) > 65_535:
         raise refuse("a port, 1 to 65535, or 0 for none")
     return int(text)
 

@@ -46,10 +46,11 @@ def test_two_settings_never_get_the_same_port() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({}, ["SERVER_PORT", "MQTT_PORT", "MQTT_WS_PORT", "MQTTS_PORT"]),
-        ({"mqtt_ws_port": 0}, ["SERVER_PORT", "MQTT_PORT", "MQTTS_PORT"]),
-        ({"local_listener": False}, ["SERVER_PORT", "MQTTS_PORT"]),
-        ({"mqtt_broker": "external"}, ["SERVER_PORT"]),
+        ({}, ["SERVER_PORT", "MQTT_PORT", "MQTT_WS_PORT", "MQTTS_PORT", "DEVICE_PORT"]),
+        ({"mqtt_ws_port": 0}, ["SERVER_PORT", "MQTT_PORT", "MQTTS_PORT", "DEVICE_PORT"]),
+        ({"local_listener": False}, ["SERVER_PORT", "MQTTS_PORT", "DEVICE_PORT"]),
+        ({"mqtt_broker": "external"}, ["SERVER_PORT", "DEVICE_PORT"]),
+        ({"mqtt_broker": "external", "device_port": 0}, ["SERVER_PORT"]),
     ],
 )
 def test_only_ports_that_are_opened_are_wanted(given: dict[str, Any], wanted: list[str]) -> None:

@@ -4,10 +4,11 @@ import logging
 from typing import Any, Final
 
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from godwit.contract.errors import GodwitError, MalformedError, RejectedError, UnavailableError
@@ -25,7 +26,19 @@ _STATUS: Final = {
     "scope-missing": 403,
     "wrong-password": 403,
     "too-many-attempts": 429,
+    "certificate-unknown": 401,
+    "certificate-revoked": 401,
+    "certificate-expired": 401,
+    "certificate-not-yet-valid": 401,
+    "certificate-malformed": 401,
+    "certificate-wrong-name": 401,
+    "certificate-wrong-tenant": 401,
+    "authority-unknown": 401,
+    "authority-expired": 401,
+    "device-suspended": 403,
+    "device-retired": 403,
     "payload-too-large": 413,
+    "unknown-content-encoding": 415,
     "not-acceptable": 406,
     "not-supported": 501,
     "foreign-broker": 409,
@@ -117,7 +130,7 @@ def _of_bug(request: Request, error: Exception) -> Response:
     return problem(500, "bug", "the server has a bug; its log says more")
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Render all errors of `app` as problems."""
     app.add_exception_handler(GodwitError, _of_godwit)
     app.add_exception_handler(HTTPException, _of_http)

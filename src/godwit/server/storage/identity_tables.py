@@ -118,6 +118,19 @@ device_grants = sa.Table(  # OAuth 2.0 device grants (RFC 8628), for as long as 
     sa.Column("token_expires", sa.BigInteger, nullable=False),
 )
 
+# Who reads SCEP requests and signs the answers: RSA, certified by an issuing authority of ours.
+registrars = sa.Table(
+    "registrars",
+    metadata,
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    sa.Column("authority", sa.String(64), nullable=False),
+    sa.Column("serial", sa.String(64), nullable=False),  # hexadecimal
+    sa.Column("certificate", sa.Text, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),  # sealed PKCS#8
+    sa.Column("not_after", sa.BigInteger, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+)
+
 device_tokens = sa.Table(
     "device_tokens",
     metadata,

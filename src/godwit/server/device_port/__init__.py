@@ -1,0 +1,1 @@
+"""The HTTPS port of devices: client certificates, telemetry, enrollment (JSON, EST, SCEP), CRL and OCSP."""

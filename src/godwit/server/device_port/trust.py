@@ -1,0 +1,70 @@
+"""TLS of the port of devices: our certificate, and whose certificates clients may show. Made anew when that changes."""
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+from godwit.contract.errors import RejectedError
+from godwit.mqtt.tls import server_context
+from godwit.server.identity.authorities import Authorities
+from godwit.server.identity.model import Authority, AuthorityState, Change
+from godwit.server.identity.news import News
+from godwit.server.identity.server_certificate import ServerCertificate
+
+log = logging.getLogger(__name__)
+
+_MINIMUM: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the standard library has no name for."""
+_CODES: Final = {
+    "self-signed certificate": "certificate-self-signed",
+    "self-signed certificate in certificate chain": "authority-unknown",
+    "unable to get issuer certificate": "authority-unknown",
+    "unable to get local issuer certificate": "authority-unknown",
+    "unable to verify the first certificate": "authority-unknown",
+    "certificate signature failure": "authority-unknown",
+    "EE certificate key too weak": "weak-key",
+    "CA certificate key too weak": "weak-key",
+    "CA signature digest algorithm too weak": "weak-signature",
+}
+
+
+class Trust:
+    """The context of new connections. Thread-safe: news come in the thread that writes."""
+
+    def __init__(self, authorities: Authorities, certificate: ServerCertificate, *, minimum: str = "1.2") -> None:
+        self._authorities, self._certificate, self._minimum = authorities, certificate, _MINIMUM[minimum]
+        self.context = self._make()
+
+    def follow(self, news: News) -> None:
+        """Trust from now on whoever is trusted."""
+        news.on_change(self._heard)
+
+    def reload(self, certificate: ServerCertificate | None = None) -> None:
+        """Read the server's certificate anew, and who is trusted. What cannot be read leaves all as it was."""
+        self._certificate = certificate or self._certificate
+        try:
+            self.context = self._make()
+        except (OSError, RejectedError) as error:
+            log.warning("the port of devices keeps its old certificates: %s", error)
+
+    def _heard(self, change: Change) -> None:
+        if isinstance(change, Authority):
+            self.reload()
+
+    def _make(self) -> ssl.SSLContext:
+        context = server_context(Path(self._certificate.certificate), Path(self._certificate.key))
+        context.minimum_version = self._minimum
+        trusted = [each.certificate for each in self._authorities.all() if each.state is not AuthorityState.RETIRED]
+        context.load_verify_locations(cadata="\n".join(trusted))
+        context.verify_mode = ssl.CERT_OPTIONAL
+        # A factory's or customer's authority counts by itself, whoever stands above it.
+        # Dates are looked at later: who is told that its certificate has expired can do something about it.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+        return context
+
+
+def code_of(error: ssl.SSLCertVerificationError) -> str:
+    """Return the stable code of a certificate that TLS did not accept."""
+    return _CODES.get(error.verify_message, "certificate-refused")
