@@ -28,10 +28,19 @@ WIRE_LIMITS = Limits(packet_bytes_max=2_000_000, receive_maximum=20, topic_alias
 class SomeTopicsForbidden:
     """Admits everybody; nobody may subscribe to `test/nosubscribe`, which suites ask for."""
 
-    def authenticate(self, _listener: str, _connect: Connect, _certificate: bytes | None) -> Grant:
+    def authenticate(self, _listener: str, _connect: Connect, _certificate: bytes | None, _address: str) -> Grant:
         return Grant(rights=self, may_register=True)
 
-    def may_publish(self, _topic: str) -> bool:
+    def rights_of(self, _identity: str, _terms: str, _client_id: str) -> None:
+        return None
+
+    def refusal(self, _topic: str, _place: object) -> str:
+        return ""
+
+    def may_receive(self, _topic: str, _place: object) -> bool:
+        return True
+
+    def sees(self, _device_id: str) -> bool:
         return True
 
     def may_subscribe(self, topic_filter: str) -> bool:

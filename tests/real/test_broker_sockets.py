@@ -12,10 +12,10 @@ from godwit.mqtt import packets as p
 from godwit.mqtt.codec import Decoder, encode
 from godwit.mqtt.server_connection import Limits
 from godwit.server.broker import listener
+from godwit.server.broker.authentication import PasswordAuthenticator
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
-from godwit.server.broker.rights import PasswordAuthenticator
 
 pytestmark = pytest.mark.real
 WAIT_S = 10

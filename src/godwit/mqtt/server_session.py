@@ -10,7 +10,7 @@ then or not.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -84,19 +84,28 @@ class Session:
         "is_device",
         "is_stored",
         "orphaned",
+        "owner",
         "pending",
         "queue",
         "queued_bytes",
         "received",
+        "rights",
         "room",
         "stale",
         "subscriptions",
         "tally",
+        "terms",
     )
 
     def __init__(self, client_id: str, expiry_s: int = 0, room: QueueRoom | None = None) -> None:
         self.client_id = client_id
         self.room = room
+        self.owner = ""
+        """Whose it is: nobody else takes it over or resumes it."""
+        self.rights: Any = None
+        """What its owner may be told: for the rooms above."""
+        self.terms = ""
+        """What is kept of the rights."""
         self.expiry_s = expiry_s
         self.ends_at = 0
         """When it ends, ns UTC, while the client is away; 0: not counting."""

@@ -8,8 +8,12 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2 (RFC 9325, 4.2.1); all of TLS 1.3 are of this kind."""
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+"""For TLS 1.2 (RFC 9325, 4.2.1); all of TLS 1.3 are of this kind. Security level 2: no RSA below 2048 bits, no SHA-1,
+in the certificates of either side."""
+NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the standard library has no name for."""
+VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def client_context(
@@ -37,6 +41,21 @@ def server_context(
     if authority is not None:
         context.load_verify_locations(authority)
         context.verify_mode = ssl.CERT_REQUIRED if needs_certificate else ssl.CERT_OPTIONAL
+    return context
+
+
+def fleet_context(certificate: Path, key: Path, authorities: str, minimum: str = "1.2") -> ssl.SSLContext:
+    """Return the context of a listener that asks devices for their certificates; they may come without.
+
+    `authorities`: PEM of who vouches for them, intermediates too: each is trusted by itself. Dates are not looked at in
+    the handshake: who is told by CONNACK that his certificate has expired can do something about it. Raises OSError.
+    """
+    context = server_context(certificate, key)
+    context.minimum_version = VERSIONS[minimum]
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
     return context
 
 

@@ -162,7 +162,7 @@ class Server:
         self._trace = Trace()
         self._directory = Directory()
         self._road: Road = ROADS[settings.mqtt_broker](
-            settings, self._topics, self._board, self._certificate, self._trace
+            settings, self._topics, self._board, self._certificate, self._trace, identity=self._identity
         )
         self._ingest = Ingest(
             self._store, self._directory, self._topics, self._road.presence, self._live, trace=self._trace,
@@ -179,12 +179,15 @@ class Server:
             self._directory.learn(device_type)
         for device in devices:
             self._directory.learn(device)
+            self._identity.roster.learn(device)
+        self._identity.news.on_change(lambda change: self._loop.soon(self._road.follow, change))
         self._registry.on_change(self._on_registry_change)
         self._started = time_ns()
 
     def _on_registry_change(self, changed: Change) -> None:
         def follow() -> None:
             self._directory.learn(changed)
+            self._road.follow(changed)
             if not isinstance(changed, Device | DeviceType):
                 self._board.forget(changed)
 

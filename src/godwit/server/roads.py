@@ -6,36 +6,43 @@ One protocol for both, so that nothing above asks which it is.
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import time_ns
 from typing import Final, Protocol
 
 from godwit.contract.errors import RejectedError
+from godwit.contract.ids import DeviceId
 from godwit.contract.topics import Topics
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.server_connection import Limits
-from godwit.mqtt.tls import server_context
+from godwit.mqtt.tls import fleet_context
 from godwit.runtime.supervise import OnFailure
+from godwit.server.broker.authentication import FleetAuthenticator, PasswordAuthenticator, Switches
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.redirect import redirect_to
-from godwit.server.broker.rights import LOCAL, WEBSOCKET, PasswordAuthenticator
+from godwit.server.broker.rights import LOCAL, WEBSOCKET
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
 from godwit.server.foreign.road import ForeignRoad
 from godwit.server.front import is_loopback
+from godwit.server.identity.model import Authority, Change
+from godwit.server.identity.room import Identity
 from godwit.server.identity.server_certificate import ServerCertificate
 from godwit.server.ingest.arrival import Participant
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.service import Ingest, SeesDevices
 from godwit.server.ingest.trace import Trace
 from godwit.server.platform import BrokerDoor
+from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.settings import Settings
 from godwit.server.workers.crew import Crew
+from godwit.server.workers.frames import TlsTerms
 
 
 class Road(Protocol):
@@ -88,6 +95,10 @@ class Road(Protocol):
         """Hand a message that came by another way to subscribers."""
         ...
 
+    def follow(self, change: Change | Device | DeviceType | DeviceId) -> None:
+        """Hear what has changed in identity or registry."""
+        ...
+
     def trouble(self) -> list[str]:
         """Return why messages do not come, if so."""
         ...
@@ -103,7 +114,14 @@ class EmbeddedRoad:
     is_storing_before_ack = True
 
     def __init__(
-        self, settings: Settings, topics: Topics, board: PresenceBoard, certificate: ServerCertificate, trace: Trace
+        self,
+        settings: Settings,
+        topics: Topics,
+        board: PresenceBoard,
+        certificate: ServerCertificate,
+        trace: Trace,
+        *,
+        identity: Identity,
     ) -> None:
         if settings.local_listener and not is_loopback(settings.mqtt_host):
             raise RejectedError(
@@ -120,13 +138,13 @@ class EmbeddedRoad:
         self._topics = topics
         self._certificate = certificate
         self._trace = trace
+        self._identity = identity
         self.presence = board
         self.addresses: dict[str, str] = {}
         self._journal = Journal(settings.data_dir / "broker.sqlite")
         self.participants: list[Participant] = [self._journal]
         self.inside: MqttServer | None = None
         self._crew: Crew | None = None
-        self._tls: ssl.SSLContext | None = None
         self._bridges = Bridges(load_bridges(settings.bridges), settings.data_dir)
 
     async def open(self, intake: Ingest, group: GroupCommit, on_failure: OnFailure) -> None:
@@ -138,12 +156,19 @@ class EmbeddedRoad:
             keep_alive_s_max=settings.keep_alive_max,
             user_properties=(("godwit-ack", "stored"),),
         )
+        authenticator = FleetAuthenticator(
+            self._identity.roster,
+            self._may_answer,
+            PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
+            Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+        )
         self._broker = Broker(
             self._topics,
             intake,
             group,
             self._journal,
-            PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
+            authenticator,
+            judge=authenticator,
             limits=limits,
             quotas=quotas_of(settings),
             tenant_of=intake.tenant_of,
@@ -169,21 +194,54 @@ class EmbeddedRoad:
             if settings.mqtt_ws_port:
                 port, frame_bytes_max = settings.mqtt_ws_port, packet_bytes_max(settings)
                 await server.listen(WEBSOCKET, host, port, frame_bytes_max=frame_bytes_max)
-        self._tls = server_context(*self._certificate)
-        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, self._tls)
+        await server.listen("tls", settings.mqtts_host, settings.mqtts_port, self._context())
         self.addresses = server.addresses
 
     async def _listen_with_workers(self, ticks: Sequence[Callable[[int], None]]) -> None:
         settings = self._settings
-        crew = self._crew = Crew(self._broker, settings.workers, settings.topic_layout, ticks)
+        crew = self._crew = Crew(
+            self._broker, settings.workers, settings.topic_layout, ticks, tls=TlsTerms(*self._tls_terms())
+        )
         if settings.local_listener:
             host = settings.mqtt_host
             crew.listen(LOCAL, host, settings.mqtt_port)
             if settings.mqtt_ws_port:
                 crew.listen(WEBSOCKET, host, settings.mqtt_ws_port, frame_bytes_max=packet_bytes_max(settings))
-        crew.listen("tls", settings.mqtts_host, settings.mqtts_port, self._certificate)
+        crew.listen("tls", settings.mqtts_host, settings.mqtts_port, is_tls=True)
         await crew.start()
         self.addresses = crew.addresses
+
+    def _tls_terms(self) -> tuple[str, str, str, str]:
+        certificate, key = self._certificate
+        vouching = self._identity.roster.trusted() if self._settings.device_certificates else []
+        authorities = "".join(each.row.certificate for each in vouching)
+        return str(certificate), str(key), authorities, self._settings.tls_minimum
+
+    def _context(self) -> ssl.SSLContext:
+        certificate, key, authorities, minimum = self._tls_terms()
+        return fleet_context(Path(certificate), Path(key), authorities, minimum)
+
+    def renew_tls(self) -> None:
+        """Shake hands anew from now on: our certificate, or whom we trust, has changed."""
+        if self._crew is not None:
+            self._crew.trust(TlsTerms(*self._tls_terms()))
+        elif self.inside is not None:
+            self.inside.trust(self._context())
+
+    def follow(self, change: Change | Device | DeviceType | DeviceId) -> None:
+        """Hear what has changed in identity or registry: sessions end, and what is delivered to whom changes."""
+        if not hasattr(self, "_broker"):
+            return
+        self._broker.guard.follow(change)
+        if isinstance(change, Authority):
+            self.renew_tls()
+        elif isinstance(change, Device | str):
+            self._broker.rights_changed()
+
+    def _may_answer(self, client_id: str, device_id: str) -> bool:
+        """Whether a client may be told by a device: it sees the device anyway."""
+        session = self._broker.sessions.get(client_id)
+        return session is not None and (session.rights is None or session.rights.sees(device_id))
 
     async def close(self) -> None:
         """Stop listening; everybody is told."""
@@ -192,13 +250,6 @@ class EmbeddedRoad:
             await self.inside.close()
         if self._crew is not None:
             await self._crew.close()
-
-    def renew_tls(self) -> None:
-        """Take the server's certificate from its files again, which were found to be whole."""
-        if self._tls is not None:
-            self._tls.load_cert_chain(*self._certificate)
-        if self._crew is not None:
-            self._crew.renew_tls()
 
     def shut(self) -> None:
         """Close the journal, after the last commit."""

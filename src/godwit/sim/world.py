@@ -23,10 +23,11 @@ from godwit.contract.topics import topics_for
 from godwit.device.client import Device
 from godwit.device.streams import Stream
 from godwit.mqtt.server_connection import Limits
+from godwit.server.broker.authentication import PasswordAuthenticator
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
-from godwit.server.broker.rights import LOCAL, PasswordAuthenticator
+from godwit.server.broker.rights import LOCAL
 from godwit.server.ingest.account import LOST, clones_of, gaps_of
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory

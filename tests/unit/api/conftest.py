@@ -11,11 +11,11 @@ from godwit.contract.topics import topics_for
 from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
+from godwit.server.broker.authentication import PasswordAuthenticator
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.listener import Server
-from godwit.server.broker.rights import PasswordAuthenticator
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.identity.room import open_identity
 from godwit.server.ingest.commit import GroupCommit

@@ -9,9 +9,9 @@ from godwit.contract.topics import Channel, DeviceTopic
 from godwit.mqtt import packets as p
 from godwit.mqtt.codec import Decoder, encode
 from godwit.mqtt.server_connection import Limits
+from godwit.server.broker.authentication import PasswordAuthenticator
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.journal import Journal
-from godwit.server.broker.rights import PasswordAuthenticator
 
 START = 1_790_000_000_000_000_000
 NS = 1_000_000_000

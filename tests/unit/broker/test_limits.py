@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from godwit.mqtt import packets as p
-from godwit.server.broker import broker as broker_module
+from godwit.server.broker import reception
 from godwit.server.broker.limits import BURST_S, NS, Bucket, Meters, Quotas, Turns
 
 
@@ -110,7 +110,7 @@ def test_nobody_is_told_to_stay_away_for_longer_than_five_minutes():
 
 
 def test_nobody_new_comes_in_while_too_much_waits_to_be_stored(make_world, monkeypatch):
-    monkeypatch.setattr(broker_module, "PENDING_BYTES_MAX", 5_000)
+    monkeypatch.setattr(reception, "PENDING_BYTES_MAX", 5_000)
     world = make_world()
     flusher = world.connect("d-1")
     for number in range(1, 10):

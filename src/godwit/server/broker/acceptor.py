@@ -42,7 +42,9 @@ class Acceptor:
         self._has_room = has_room
         self.refused = 0
         """Connections that ended before their handshake did."""
-        self._listening, self._protocol, self._tls = listening, protocol, tls
+        self._listening, self._protocol = listening, protocol
+        self.tls = tls
+        """The context of handshakes from now on; None: there are none."""
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[socket.socket] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +105,7 @@ class Acceptor:
                 continue
             accepted.setblocking(False)  # noqa: FBT003
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is None:
+            if self.tls is None:
                 self._begin(self._connect(accepted))
             else:
                 self._waiting.append(accepted)
@@ -138,10 +140,10 @@ class Acceptor:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, accepted: socket.socket) -> None:
-        timeout = HANDSHAKE_S_MAX if self._tls is not None else None
+        timeout = HANDSHAKE_S_MAX if self.tls is not None else None
         try:
             await self._loop.connect_accepted_socket(
-                self._protocol, accepted, ssl=self._tls, ssl_handshake_timeout=timeout
+                self._protocol, accepted, ssl=self.tls, ssl_handshake_timeout=timeout
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is one of the first
             self.refused += 1

@@ -5,12 +5,11 @@ of it must outlive the process, and joins the group commit. When that is durable
 are served, then it is acknowledged. All of it runs on the broker loop; nothing blocks or awaits. Times are ns UTC.
 """
 
-import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from godwit.contract import codes
-from godwit.contract.topics import Topics, response_prefix
+from godwit.contract.topics import Topics
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Publish
@@ -21,16 +20,18 @@ from godwit.server.broker.client import Client, Socket
 from godwit.server.broker.drops import Drops
 from godwit.server.broker.fan_out import FanOut
 from godwit.server.broker.gate import Gate
+from godwit.server.broker.guard import Guard, Judge
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
 from godwit.server.broker.presence import NoPresence, PresenceSink
+from godwit.server.broker.reception import PENDING_BYTES_MAX, Reception
 from godwit.server.broker.redirect import Redirect
-from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, Refusal, reason_string
+from godwit.server.broker.refusals import NOT_AUTHORISED, REASONS, SENTENCES, reason_string
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.retained_room import SERVER as NOBODY
-from godwit.server.broker.rights import INSIDE, Authenticator, is_reserved
+from godwit.server.broker.rights import Authenticator
 from godwit.server.broker.routes import Route, Routes
 from godwit.server.broker.sessions import Sessions
 from godwit.server.broker.stats import Counters
@@ -40,8 +41,6 @@ from godwit.server.ingest.arrival import Arrival, Group, Intake, Peer
 from godwit.server.ingest.trace import Trace
 
 NS: Final = 1_000_000_000
-PENDING_BYTES_MAX: Final = 128 * 1024 * 1024
-"""Of all messages that wait for their commit; beyond it nobody is read."""
 OVERHEAD_BYTES: Final = 600
 
 SERVER: Final = Peer("$godwit", "internal", identity="$godwit")
@@ -58,6 +57,7 @@ class Broker:
         journal: Journal,
         authenticator: Authenticator,
         *,
+        judge: Judge | None = None,
         limits: Limits | None = None,
         quotas: Quotas | None = None,
         tenant_of: Callable[[str], str] | None = None,
@@ -82,13 +82,16 @@ class Broker:
         self.presence: PresenceSink = NoPresence()
         self.pending_bytes = 0
         self.connections = 0
+        self._are_rights_changed = False
         self.group = group
         self.journal = journal
         self._intake = intake
         self.trace = trace or Trace()
         self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
-        self._wills = Wills(journal)
+        self.wills = Wills(journal)
+        self.guard = Guard(judge)
+        self.reception = Reception(self, authenticator, self.guard)
         self._subscriptions = Subscriptions(self)
         fan_out = FanOut(self.routes, self.retained, journal, self.counters, self.limits)
         self._owe, self._serve = fan_out.owe, fan_out.serve
@@ -100,8 +103,9 @@ class Broker:
             self.retained.put(message)
             self.gate.may_retain(message, NOBODY)
         for session in loaded.sessions:
+            session.rights = self._authenticator.rights_of(session.owner, session.terms, session.client_id)
             self.kept.restore(session, now)
-        self._wills.load()
+        self.wills.load()
 
     # ------------------------------------------------------------------ bytes in
 
@@ -109,13 +113,13 @@ class Broker:
         """Whether one more connection may come in, be it only to be refused politely; counted if not."""
         return self.gate.has_room(self.connections)
 
-    def admit(self, socket: Socket, listener: str, certificate: bytes | None) -> Client | None:
+    def admit(self, socket: Socket, listener: str, certificate: bytes | None, address: str = "") -> Client | None:
         """Take in a connection that was made; None if there is no room for it."""
         if not self.gate.has_room(self.connections):
             return None
         self.connections += 1
         self.counters.sockets += 1
-        return Client(self, socket, self.limits, listener, certificate)
+        return Client(self, socket, self.limits, listener, certificate, address)
 
     def receive(self, client: Client, data: bytes, now: int) -> None:
         """Bytes came from a client."""
@@ -153,7 +157,7 @@ class Broker:
     def _act(self, client: Client, packet: p.Packet, now: int) -> None:
         session = client.core.session
         if isinstance(packet, p.Connect):
-            self._connect(client, packet, now)
+            self.reception.connect(client, packet, now)
         elif session is None:
             return
         elif isinstance(packet, p.Subscribe):
@@ -165,73 +169,6 @@ class Broker:
 
     # ------------------------------------------------------------------ connections
 
-    def _connect(self, client: Client, packet: p.Connect, now: int) -> None:
-        core = client.core
-        refusal = self._unfit(packet, client.listener)
-        if refusal is not None:
-            core.refuse(*refusal, with_text=refusal[0] != reasons.BAD_AUTHENTICATION_METHOD)
-            return
-        grant = self._authenticator.authenticate(client.listener, packet, client.certificate)
-        if grant is None:
-            core.refuse(reasons.NOT_AUTHORIZED, "not authorised: this listener asks for a user name and a password")
-            return
-        client.rights = grant.rights
-        refused = self._refusal(client, packet, now)
-        if refused is not None:
-            core.refuse(refused.reason_code, refused.text, server_reference=refused.server_reference)
-            return
-        assigned = None
-        client_id = packet.client_id
-        if not client_id:
-            client_id = assigned = f"auto-{secrets.token_hex(8)}"
-        client.peer = Peer(client_id, client.listener, grant.identity, grant.may_register)
-        before = self.clients.get(client_id)
-        if before is not None:
-            before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
-            self.disconnect(before, now)
-        session, is_resumed = self.kept.open(client_id, packet)
-        will = self._wills.take(client_id)
-        if will is not None and not is_resumed:
-            self._post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
-        self.clients[client_id], client.since = client, now
-        self.counters.connects += 1
-        self.gate.accepted(client, now)
-        core.accept(
-            session,
-            now,
-            session_present=is_resumed,
-            assigned_client_id=assigned,
-            response_information=response_prefix(client_id) if packet.request_response_information else None,
-        )
-        if packet.will is not None:
-            place = self.routes.route(packet.will.topic).place
-            if place is not None:
-                self._note_speaker(client, place.device_id, now)
-
-    def _unfit(self, packet: p.Connect, listener: str) -> tuple[int, str] | None:
-        """Say why nobody could come in like this."""
-        if packet.authentication_method is not None:
-            return reasons.BAD_AUTHENTICATION_METHOD, "no extended authentication here"
-        if not packet.client_id and packet.version == 4 and not packet.clean_start:
-            return reasons.CLIENT_IDENTIFIER_NOT_VALID, "a session without a client id"  # 3.1.3-8
-        if packet.client_id.startswith("$") and listener != INSIDE:
-            return reasons.CLIENT_IDENTIFIER_NOT_VALID, "client ids that begin with $ are the server's own"
-        return None
-
-    def _refusal(self, client: Client, packet: p.Connect, now: int) -> Refusal | None:
-        """Say why a client that may come in cannot, and where else or when it may."""
-        if client.listener == INSIDE:
-            return None
-        redirect = self.redirect
-        if redirect is not None:
-            return Refusal(redirect.reason_code, redirect.text, redirect.server_reference)
-        if packet.will is not None and not self._may_publish(client, packet.will.topic):
-            return Refusal(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
-        is_return = packet.client_id in self.clients
-        return self.gate.busy(self.group.stalled, self.pending_bytes, PENDING_BYTES_MAX) or self.gate.refusal(
-            packet.client_id, self.connections, now, is_return=is_return
-        )
-
     def disconnect(self, client: Client, now: int, reason: str = "connection lost") -> None:
         """Part from a connection that is gone, by whomever. May be called more than once."""
         if client.is_over:
@@ -239,6 +176,7 @@ class Broker:
         client.is_over = True
         self.connections -= 1
         self.gate.parted(client)
+        self.guard.parted(client)
         core = client.core
         self.counters.packets_in += core.taken
         session = core.session
@@ -257,16 +195,17 @@ class Broker:
         if core.will is not None and (closed is None or closed.keeps_will):
             delay_s = min(core.will.delay_interval, session.expiry_s)
             if delay_s:
-                self._wills.put(client_id, now + delay_s * NS, core.will, client.peer)
+                self.wills.put(client_id, now + delay_s * NS, core.will, client.peer)
             else:
-                self._post_will(core.will, client.peer, now)
+                self.post_will(core.will, client.peer, now)
         self.kept.leave(session, now)
 
-    def _post_will(self, will: p.Will, peer: Peer, now: int) -> None:
+    def post_will(self, will: p.Will, peer: Peer, now: int) -> None:
+        """Publish a will, in the name of a client that is gone."""
         publish = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties)
         self.post(publish, now, peer=peer)
 
-    def _note_speaker(self, client: Client, device_id: str, now: int) -> None:
+    def note_speaker(self, client: Client, device_id: str, now: int) -> None:
         """Note that a client spoke for a device: the device is there."""
         if not client.speaks_for(device_id):
             return
@@ -280,13 +219,17 @@ class Broker:
 
     def tick(self, now: int) -> None:
         """Once a second or so: delayed wills, sessions that end, changes that no group has taken."""
-        for will, peer in self._wills.due(now):
-            self._post_will(will, peer, now)
+        for will, peer in self.wills.due(now):
+            self.post_will(will, peer, now)
         for client_id in self.kept.end_due(now):
-            will_left = self._wills.take(client_id)
+            will_left = self.wills.take(client_id)
             if will_left is not None:
-                self._post_will(*will_left, now)
+                self.post_will(*will_left, now)
         self._drop_expired(now)
+        self.guard.tick(now)
+        if self._are_rights_changed:
+            self._are_rights_changed = False
+            self.routes.refresh()
         if self.journal.is_dirty:
             self.after_commit(lambda: None, now)
 
@@ -297,10 +240,11 @@ class Broker:
         if expired:
             self.journal.drop_retained(expired)
 
-    # ------------------------------------------------------------------ messages in
+    def rights_changed(self) -> None:
+        """Have routes worked out anew at the next tick: whose a device is has changed."""
+        self._are_rights_changed = True
 
-    def _may_publish(self, client: Client, topic: str) -> bool:
-        return not is_reserved(topic) and (client.rights is None or client.rights.may_publish(topic))
+    # ------------------------------------------------------------------ messages in
 
     def _take(self, client: Client, publish: Publish, now: int) -> None:
         """Take a PUBLISH on its road."""
@@ -310,16 +254,17 @@ class Broker:
         route = self.routes.route(publish.topic)
         place = route.place
         arrival = Arrival(client, publish, client.peer, now, place)
-        if route.is_reserved or (client.rights is not None and not client.rights.may_publish(publish.topic)):
-            arrival.code, arrival.detail = NOT_AUTHORISED, "no right to publish to this topic"
-            counters.forbidden += 1
+        if route.is_reserved:
+            self._forbid(arrival, NOT_AUTHORISED)
+        elif client.rights is not None and (code := client.rights.refusal(publish.topic, place)):
+            self._forbid(arrival, code)
         elif client.meter is not None and (sentence := self.gate.passes(client, publish, now)):
             arrival.code, arrival.detail = codes.RATE_LIMITED, sentence
             self._intake.turn_away(arrival)
         elif route.is_up:
             if place is not client.last_place and place is not None:
                 client.last_place = place
-                self._note_speaker(client, place.device_id, now)
+                self.note_speaker(client, place.device_id, now)
             self._intake.receive(arrival)
         elif route.malformed is not None:
             arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
@@ -338,6 +283,13 @@ class Broker:
         ):
             self.gate.hold(client)
         self.group.join(arrival)
+
+    def _forbid(self, arrival: Arrival, code: str) -> None:
+        """Refuse a message for its topic. Whoever owns the device it was for finds it in quarantine."""
+        arrival.code, arrival.detail = code, SENTENCES[code]
+        self.counters.forbidden += 1
+        if code == codes.DEVICE_CLAIMED:
+            self._intake.receive(arrival)
 
     def _lay_by(self, arrival: Arrival, route: Route, session: Session | None) -> None:
         """Lay into the journal what must be durable with the message."""

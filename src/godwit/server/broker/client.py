@@ -6,6 +6,7 @@ from godwit.contract.topics import DeviceTopic
 from godwit.mqtt.server_connection import Closed, Limits, ServerConnection
 from godwit.server.broker.limits import Meter
 from godwit.server.broker.rights import Rights
+from godwit.server.identity.model import Credential
 from godwit.server.ingest.arrival import Arrival, Peer
 
 DEVICES_MAX = 10_000
@@ -42,10 +43,12 @@ class Client:
     __slots__ = (
         "_devices",
         "_door",
+        "address",
         "bytes_in",
         "bytes_out",
         "certificate",
         "core",
+        "credential",
         "is_counted",
         "is_held",
         "is_over",
@@ -63,12 +66,18 @@ class Client:
         "turn",
     )
 
-    def __init__(self, door: Door, socket: Socket, limits: Limits, listener: str, certificate: bytes | None) -> None:
+    def __init__(  # noqa: PLR0917 - as they are known
+        self, door: Door, socket: Socket, limits: Limits, listener: str, certificate: bytes | None, address: str = ""
+    ) -> None:
         self._door = door
         self.socket = socket
         self.core = ServerConnection(limits, socket.wake)
         self.listener = listener
         self.certificate = certificate
+        self.address = address
+        """From where it came, as far as the socket says."""
+        self.credential: Credential | None = None
+        """With what it came in, while it is there."""
         self.peer = Peer("", listener)
         self.rights: Rights | None = None
         self.sends_once = False

@@ -104,9 +104,9 @@ class Gate:
         self.limited.connects += 1
         return Refusal(reasons.SERVER_BUSY, f"{sentence}; {_hint(wait_s)}")
 
-    def accepted(self, client: Client, now: int) -> None:
-        """Count a client in."""
-        client.tenant = self._tenant_of(client.peer.client_id)
+    def accepted(self, client: Client, tenant: str, now: int) -> None:
+        """Count a client in. `tenant`: whose it is by its credential; empty: by its client id."""
+        client.tenant = tenant or self._tenant_of(client.peer.client_id)
         client.meter = self._meters.meter(client.tenant, now)
         self._connected[client.tenant] += 1
 

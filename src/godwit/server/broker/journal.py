@@ -20,11 +20,15 @@ from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Held, Session
 from godwit.server.ingest.arrival import Peer
 
+UNKNOWN_OWNER: Final = "*"
+"""Of a session from before owners were kept."""
+
 Change: TypeAlias = tuple[str, tuple[Any, ...]]
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS session (
-    client_id TEXT PRIMARY KEY, expiry_s INTEGER NOT NULL, ends_at INTEGER NOT NULL, is_device INTEGER NOT NULL
+    client_id TEXT PRIMARY KEY, expiry_s INTEGER NOT NULL, ends_at INTEGER NOT NULL, is_device INTEGER NOT NULL,
+    owner TEXT NOT NULL DEFAULT '', terms TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS subscription (
     client_id TEXT NOT NULL, topic_filter TEXT NOT NULL, qos INTEGER NOT NULL, flags INTEGER NOT NULL,
@@ -46,7 +50,7 @@ CREATE TABLE IF NOT EXISTS will (
 ) WITHOUT ROWID;
 """
 
-_PUT_SESSION: Final = "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?)"
+_PUT_SESSION: Final = "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?)"
 _END_SESSION: Final = (
     "DELETE FROM session WHERE client_id = ?",
     "DELETE FROM subscription WHERE client_id = ?",
@@ -113,6 +117,7 @@ class Journal:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
+            _upgrade(self._db)
         return self._db
 
     def load(self, now: int) -> Loaded:
@@ -125,11 +130,12 @@ class Journal:
 
     def _load(self, db: sqlite3.Connection, now: int) -> Loaded:
         sessions: dict[str, Session] = {}
-        for client_id, expiry_s, ends_at, is_device in db.execute("SELECT * FROM session"):
+        for client_id, expiry_s, ends_at, is_device, owner, terms in db.execute("SELECT * FROM session"):
             session = sessions[client_id] = Session(client_id, expiry_s)
             session.ends_at = ends_at
             session.is_device = bool(is_device)
             session.is_stored = True
+            session.owner, session.terms = owner, terms
         for client_id, topic_filter, qos, flags, number in db.execute("SELECT * FROM subscription"):
             options = Subscription(topic_filter, qos, bool(flags & 1), bool(flags & 2), flags >> 2)
             sessions[client_id].subscriptions[topic_filter] = Held(options, number)
@@ -224,9 +230,8 @@ class Journal:
     def put_session(self, session: Session) -> None:
         """Keep a session, or its new expiry."""
         session.is_stored = True
-        self._changes.append(
-            (_PUT_SESSION, (session.client_id, session.expiry_s, session.ends_at, int(session.is_device)))
-        )
+        row = (session.client_id, session.expiry_s, session.ends_at, int(session.is_device), session.owner)
+        self._changes.append((_PUT_SESSION, (*row, session.terms)))
 
     def end_session(self, session: Session) -> None:
         """Strike out a session and all it holds."""
@@ -335,6 +340,15 @@ class Journal:
     def drop_retained(self, topics: Iterable[str]) -> None:
         """Strike out retained documents that expired."""
         self._changes.extend((_DROP_RETAINED, (topic,)) for topic in topics)
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Add what files of earlier versions do not have."""
+    columns = {row[1] for row in db.execute("PRAGMA table_info(session)")}
+    for name in ("owner", "terms"):
+        if name not in columns:
+            default = UNKNOWN_OWNER if name == "owner" else ""
+            db.execute(f"ALTER TABLE session ADD COLUMN {name} TEXT NOT NULL DEFAULT '{default}'")
 
 
 def _body(message: Message) -> bytes:

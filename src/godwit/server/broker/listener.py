@@ -43,6 +43,7 @@ class Connection(asyncio.BufferedProtocol):
     """One accepted connection."""
 
     __slots__ = (
+        "address",
         "blocked_since",
         "client",
         "due",
@@ -57,9 +58,11 @@ class Connection(asyncio.BufferedProtocol):
         "transport",
     )
 
-    def __init__(self, server: "Server", listener: str) -> None:
+    def __init__(self, server: "Server", listener: str, address: str = "") -> None:
         self.server = server
         self.listener = listener
+        self.address = address
+        """From where it comes, where the socket does not know."""
         self.transport: asyncio.Transport | None = None
         self.client: Client | None = None
         self.is_awake = False
@@ -81,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             certificate = tls.getpeercert(binary_form=True)
-        self.client = self.server.broker.admit(self, self.listener, certificate)
+        self.client = self.server.broker.admit(self, self.listener, certificate, self.address or _address(transport))
         if self.client is None:
             transport.abort()
             return
@@ -297,9 +300,15 @@ class Server:
         for acceptor in self._acceptors:
             acceptor.hold(is_held=is_held)
 
-    async def adopt(self, name: str, wire: socket.socket) -> None:
-        """Take in a connection that was made inside this process."""
-        await self._loop.connect_accepted_socket(lambda: Connection(self, name), wire)
+    async def adopt(self, name: str, wire: socket.socket, address: str = "") -> None:
+        """Take in a connection that was made inside this process, for whoever is at `address`."""
+        await self._loop.connect_accepted_socket(lambda: Connection(self, name, address), wire)
+
+    def trust(self, tls: ssl.SSLContext) -> None:
+        """Shake hands by another context from now on: whom we trust, or our own certificate, has changed."""
+        for acceptor in self._acceptors:
+            if acceptor.tls is not None:
+                acceptor.tls = tls
 
     async def close(self) -> None:
         """Stop listening and tell everybody (0x8B); wills are sent as for any connection that we end."""
@@ -411,3 +420,8 @@ class Server:
         self.broker.tick(now_ns)
         for tick in self._ticks:
             tick(now_ns)
+
+
+def _address(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) and peer else ""

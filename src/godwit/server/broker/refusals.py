@@ -14,11 +14,24 @@ class Refusal(NamedTuple):
     server_reference: str | None = None
 
 
+class Denial(NamedTuple):
+    """Why nobody believes a client, by a code that stays. `reason_code` is what MQTT 5 has for it."""
+
+    code: str
+    text: str
+    reason_code: int = reasons.NOT_AUTHORIZED
+
+
 NOT_AUTHORISED: Final = "not-authorised"
+SENTENCES: Final = {
+    NOT_AUTHORISED: "no right to publish to this topic",
+    codes.DEVICE_CLAIMED: "the device has an owner: it speaks, and is spoken to, by TLS with a credential of its own",
+}
 REASONS: Final = {
     NOT_AUTHORISED: reasons.NOT_AUTHORIZED,
     codes.UNKNOWN_DEVICE: reasons.NOT_AUTHORIZED,
     codes.DEVICE_RETIRED: reasons.NOT_AUTHORIZED,
+    codes.DEVICE_CLAIMED: reasons.NOT_AUTHORIZED,
     codes.DEVICE_MISMATCH: reasons.NOT_AUTHORIZED,
     codes.PLACE_MISMATCH: reasons.NOT_AUTHORIZED,
     codes.INVALID_DEVICE_ID: reasons.TOPIC_NAME_INVALID,
@@ -27,8 +40,8 @@ REASONS: Final = {
     codes.RETAINED_LIMIT: reasons.QUOTA_EXCEEDED,
 }
 """By the code of an arrival; everything else is 0x99, payload format invalid."""
-TOLD_MORE: Final = frozenset({codes.RATE_LIMITED, codes.RETAINED_LIMIT})
-"""Of these the sentence is the reason string, since it names the limit; of others the code."""
+TOLD_MORE: Final = frozenset({codes.RATE_LIMITED, codes.RETAINED_LIMIT, codes.DEVICE_CLAIMED})
+"""Of these the sentence is the reason string, since it says what to do; of others the code."""
 
 
 def reason_string(code: str, detail: str) -> str | None:

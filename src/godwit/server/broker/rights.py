@@ -1,15 +1,32 @@
-"""Who a connection is, and what it may publish and subscribe to.
+"""What a connection may publish, subscribe to and be told: by the contract, and by whose devices they are.
 
-The local listener trusts whoever can reach it. Elsewhere a client must say a user name and password, if the settings
-have them; certificates will be another `Authenticator`.
+A device speaks upwards on its own topics and hears its own downwards; a gateway also those of its children. An
+application has the devices of its tenants. The loopback listener has what belongs to nobody: devices that nobody has
+claimed, and topics of no device. What is delivered is asked per topic, not per message: routes keep the answer until
+somebody's rights change.
 """
 
-import hmac
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
+from urllib.parse import unquote
 
 import msgspec
 
+from godwit.contract import codes
+from godwit.contract.topics import (
+    COMMAND_ALIASES,
+    RULES,
+    DeviceTopic,
+    EnrollmentStep,
+    enrollment_topic,
+    parse_enrollment,
+    response_prefix,
+)
 from godwit.mqtt.packets import Connect
+from godwit.server.broker.refusals import NOT_AUTHORISED, Denial
+from godwit.server.identity.model import Credential
+from godwit.server.identity.roster import Roster
+from godwit.server.registry.model import Lifecycle
 
 LOCAL = "local"
 INSIDE = "inside"
@@ -20,17 +37,35 @@ WEBSOCKET_HTTP = "websocket-http"
 """The same on the console's plaintext port, by whoever may be on another machine: through a proxy."""
 WEBSOCKET_TLS = "websocket-tls"
 """The same on the console's TLS port."""
+LOOPBACK: Final = (LOCAL, WEBSOCKET)
+
+_ENROLLMENT: Final = "enrollment/"
+_RESPONSES: Final = "responses/"
+_TENANTS: Final = "tenants/"
+PUBLISH: Final = "mqtt:publish"
+SUBSCRIBE: Final = "mqtt:subscribe"
 
 
 class Rights(Protocol):
-    """What one connection may do. Asked once per topic and connection kind, not per message, where it can be."""
+    """What one connection may do."""
 
-    def may_publish(self, topic: str) -> bool:
-        """Whether the connection may publish to `topic`."""
+    def refusal(self, topic: str, place: DeviceTopic | None) -> str:
+        """Return an empty string, or the code for which a message to `topic` is refused.
+
+        `place`: what it is in the contract.
+        """
         ...
 
     def may_subscribe(self, topic_filter: str) -> bool:
         """Whether the connection may subscribe to `topic_filter` (without a `$share` prefix)."""
+        ...
+
+    def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
+        """Whether the connection is told what comes to `topic`, by whatever filter."""
+        ...
+
+    def sees(self, device_id: str) -> bool:
+        """Whether what a device answers may be for it."""
         ...
 
 
@@ -38,37 +73,219 @@ class Grant(msgspec.Struct, frozen=True):
     """A client that may come in. `rights` None: everything that is not reserved to the server."""
 
     identity: str | None = None
+    """Whose its session is: nobody else takes it over. None: whoever reaches the listener."""
     rights: Rights | None = None
     may_register: bool = False
+    is_unproven: bool = False
+    """Nobody has proven anything: it speaks for unclaimed devices only."""
+    credential: Credential | None = None
+    tenant: str = ""
+    """Whose it counts as; empty: its device's."""
+    terms: str = ""
+    """What has to be kept of the rights to know them again after a restart."""
 
 
 class Authenticator(Protocol):
     """Decides who may connect."""
 
-    def authenticate(self, listener: str, connect: Connect, certificate: bytes | None) -> Grant | None:
-        """Return what the client may do, or None: not authorised. `certificate` is the client's, DER, verified."""
+    def authenticate(
+        self, listener: str, connect: Connect, certificate: bytes | None, address: str
+    ) -> "Grant | Denial":
+        """Return what the client may do, or why it may not come in.
+
+        `certificate` is the client's, DER; that it has the key, and that a trusted authority issued it, is verified.
+        """
+        ...
+
+    def rights_of(self, identity: str, terms: str, client_id: str) -> Rights | None:
+        """Return the rights of a session's owner, after a restart, until it is back."""
         ...
 
 
-class PasswordAuthenticator:
-    """The local listener admits everybody; others only who says the one user name and password, where there is one."""
+class LocalRights:
+    """On loopback: what belongs to nobody."""
 
-    def __init__(self, username: str = "", password: str = "") -> None:
-        self._username = username
-        self._password = password
+    def __init__(self, roster: Roster, client_id: str) -> None:
+        self._roster = roster
+        self._responses = response_prefix(client_id)
 
-    def authenticate(self, listener: str, connect: Connect, certificate: bytes | None) -> Grant | None:
-        """See `Authenticator`."""
-        del certificate  # no client certificates yet
-        if listener in (LOCAL, WEBSOCKET):
-            return Grant(may_register=True)
-        if listener == INSIDE:
-            return Grant(identity=connect.client_id)
-        if not self._username or not self._password or connect.username is None or connect.password is None:
-            return None
-        is_user = hmac.compare_digest(connect.username.encode(), self._username.encode())
-        is_password = hmac.compare_digest(connect.password, self._password.encode())
-        return Grant(identity=connect.username) if is_user and is_password else None
+    def refusal(self, topic: str, place: DeviceTopic | None) -> str:
+        """See `Rights`."""
+        if place is not None:
+            return codes.DEVICE_CLAIMED if self._roster.is_claimed(place.device_id) else ""
+        return NOT_AUTHORISED if topic.startswith((_ENROLLMENT, _TENANTS)) else ""
+
+    def sees(self, device_id: str) -> bool:
+        """See `Rights`."""
+        return not self._roster.is_claimed(device_id)
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """See `Rights`."""
+        head, _, rest = topic_filter.partition("/")
+        if head in ("devices", "device"):
+            return not self._roster.is_claimed(rest.partition("/")[0])
+        return not topic_filter.startswith((_ENROLLMENT, _TENANTS))
+
+    def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
+        """See `Rights`."""
+        if place is not None:
+            return not self._roster.is_claimed(place.device_id)
+        if topic.startswith(_RESPONSES):
+            return topic.startswith(self._responses)
+        return not topic.startswith((_ENROLLMENT, _TENANTS))
+
+
+class DeviceRights:
+    """A device's: its own topics and those of its children, in their direction. It may ask to be renewed."""
+
+    def __init__(self, roster: Roster, device_id: str, may_answer: Callable[[str, str], bool]) -> None:
+        self._roster = roster
+        self._device_id = device_id
+        self._responses = response_prefix(device_id)
+        self._may_answer = may_answer
+        """Whether a client (by its id) may be told what a device has to say."""
+
+    def _is_own(self, place: DeviceTopic) -> bool:
+        known = self._roster.devices.get(place.device_id)
+        if known is None:
+            return False
+        if place.device_id != self._device_id:
+            gateway = self._roster.devices.get(self._device_id)
+            if known.gateway != self._device_id or gateway is None or gateway.tenant != known.tenant:
+                return False
+            if known.lifecycle in (Lifecycle.RETIRED, Lifecycle.SUSPENDED):
+                return False
+        return place.tenant is None or (
+            (place.tenant, place.location, place.device_type) == (known.tenant, known.place, known.device_type)
+        )
+
+    def refusal(self, topic: str, place: DeviceTopic | None) -> str:
+        """See `Rights`."""
+        if place is not None:
+            return "" if RULES[place.channel].is_up and self._is_own(place) else NOT_AUTHORISED
+        if topic.startswith(_RESPONSES):
+            client_id = unquote(topic.split("/", 2)[1])
+            return "" if self._may_answer(client_id, self._device_id) else NOT_AUTHORISED
+        is_request = topic == enrollment_topic(self._device_id, EnrollmentStep.REQUEST)
+        return "" if is_request else NOT_AUTHORISED
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """See `Rights`. Whatever it matches, only what may be received is delivered."""
+        if topic_filter in COMMAND_ALIASES or topic_filter.startswith(self._responses):
+            return True
+        levels = topic_filter.split("/")
+        if levels[0] in ("devices", "device"):
+            named = levels[2] if levels[:2] == ["device", "commands"] and len(levels) > 2 else _level(levels, 1)
+            return self._speaks_for(named)
+        if levels[0] == "enrollment":
+            return _level(levels, 1) == self._device_id
+        known = self._roster.devices.get(_level(levels, 3))
+        return (
+            known is not None
+            and self._speaks_for(levels[3])
+            and all(
+                level in ("+", said)
+                for level, said in zip(levels, (known.tenant, known.place, known.device_type), strict=False)
+            )
+        )
+
+    def sees(self, device_id: str) -> bool:
+        """See `Rights`: devices do not ask each other."""
+        del device_id
+        return False
+
+    def _speaks_for(self, device_id: str) -> bool:
+        known = self._roster.devices.get(device_id)
+        return device_id == self._device_id or (known is not None and known.gateway == self._device_id)
+
+    def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
+        """See `Rights`."""
+        if place is not None:
+            return RULES[place.channel].is_down and self._is_own(place)
+        return topic.startswith(self._responses) or topic == enrollment_topic(self._device_id, EnrollmentStep.GRANT)
+
+
+class EnrollmentRights:
+    """Of a credential that opens nothing but `enrollment/{clientId}/#`."""
+
+    def __init__(self, client_id: str) -> None:
+        self._client_id = client_id
+
+    def refusal(self, topic: str, place: DeviceTopic | None) -> str:
+        """See `Rights`."""
+        is_request = place is None and topic == enrollment_topic(self._client_id, EnrollmentStep.REQUEST)
+        return "" if is_request else NOT_AUTHORISED
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """See `Rights`."""
+        levels = topic_filter.split("/")
+        return levels[0] == "enrollment" and _level(levels, 1) == self._client_id
+
+    def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
+        """See `Rights`."""
+        return place is None and parse_enrollment(topic) == (self._client_id, EnrollmentStep.GRANT)
+
+    def sees(self, device_id: str) -> bool:
+        """See `Rights`."""
+        del device_id
+        return False
+
+
+class ApplicationRights:
+    """A program's: the devices of its tenants, as far as its scopes go. `tenants` None: all, and topics of no device.
+
+    `scopes` empty: all that the role has.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        client_id: str,
+        tenants: tuple[str, ...] | None,
+        scopes: tuple[str, ...],
+        *,
+        may_change: bool,
+    ) -> None:
+        self._roster = roster
+        self.tenants = tenants
+        self._responses = response_prefix(client_id)
+        self._may_publish = may_change and (not scopes or PUBLISH in scopes)
+        self._may_listen = not scopes or SUBSCRIBE in scopes
+
+    def sees(self, device_id: str) -> bool:
+        """See `Rights`: whether a device is of its tenants."""
+        if self.tenants is None:
+            return True
+        known = self._roster.devices.get(device_id)
+        return known is not None and known.tenant in self.tenants
+
+    def refusal(self, topic: str, place: DeviceTopic | None) -> str:
+        """See `Rights`."""
+        if not self._may_publish or topic.startswith(_ENROLLMENT):
+            return NOT_AUTHORISED
+        if place is not None:
+            return "" if self.sees(place.device_id) else NOT_AUTHORISED
+        return "" if self.tenants is None else NOT_AUTHORISED
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """See `Rights`. Whatever it matches, only what may be received is delivered."""
+        if not self._may_listen or topic_filter.startswith(_ENROLLMENT):
+            return False
+        return self.tenants is None or not topic_filter.startswith("$")
+
+    def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
+        """See `Rights`."""
+        if place is not None:
+            return self.sees(place.device_id)
+        if topic.startswith(_RESPONSES):
+            return topic.startswith(self._responses)
+        if topic.startswith(_ENROLLMENT):
+            return False
+        return self.tenants is None or topic.startswith(tuple(f"{_TENANTS}{each}/" for each in self.tenants))
+
+
+def _level(levels: list[str], index: int) -> str:
+    return levels[index] if len(levels) > index else ""
 
 
 def is_reserved(topic: str) -> bool:

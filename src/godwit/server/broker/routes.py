@@ -42,13 +42,13 @@ class SharedGroup:
     def __init__(self) -> None:
         self.members: dict[Session, Held] = {}
 
-    def pick(self) -> Session:
+    def pick(self, entitled: tuple[Session, ...] = ()) -> Session:
         """Choose who gets the next message: a connected member with the least before it, each in turn.
 
         Without one, the absent member that waits for the least; so work is not parked with a worker that is away
         while another is there.
         """
-        chosen = min(self.members, key=_burden)
+        chosen = min((each for each in self.members if not entitled or each in entitled), key=_burden)
         self.members[chosen] = self.members.pop(chosen)  # among equals the one whose turn is longest ago is first
         return chosen
 
@@ -86,6 +86,8 @@ class Target(NamedTuple):
     """Whether the session gets its own messages on the same terms (3.8.3.1, No Local)."""
     own: "Target | None"
     """What it gets of its own messages if not: None, nothing."""
+    entitled: tuple[Session, ...] = ()
+    """The members of a shared subscription that may be told of this topic; empty: all."""
 
 
 class Route:
@@ -135,7 +137,7 @@ class Routes:
                 self._routes[topic] = route
         if route.version != self._version:
             route.version = self._version
-            route.targets = self._targets(topic)
+            route.targets = self._targets(topic, route.place)
             route.has_durable = any(target.is_durable for target in route.targets)
         return route
 
@@ -183,20 +185,27 @@ class Routes:
         self.count -= 1
         return True
 
-    def _targets(self, topic: str) -> tuple[Target, ...]:
+    def _targets(self, topic: str, place: DeviceTopic | None) -> tuple[Target, ...]:
         found: dict[Session, list[Held]] = {}
         targets = []
         for key, held in self._tree.match(topic):
             if isinstance(key, SharedGroup):
-                targets.append(
-                    Target(
-                        None, key, 0, held.options.retain_as_published, (), key.is_durable, is_own_too=True, own=None
-                    )
-                )
-            else:
+                entitled = tuple(each for each in key.members if _may_receive(each, topic, place))
+                if entitled:
+                    targets.append(
+                        Target(
+                            None, key, 0, held.options.retain_as_published, (), key.is_durable,
+                            is_own_too=True, own=None, entitled=entitled if len(entitled) < len(key.members) else (),
+                        )
+                    )  # fmt: skip
+            elif _may_receive(key, topic, place):
                 found.setdefault(key, []).append(held)
         targets.extend(_merge(session, each) for session, each in found.items())
         return tuple(targets)
+
+
+def _may_receive(session: Session, topic: str, place: DeviceTopic | None) -> bool:
+    return session.rights is None or bool(session.rights.may_receive(topic, place))
 
 
 def _merge(session: Session, subscriptions: list[Held]) -> Target:
@@ -224,7 +233,7 @@ def choose(target: Target, publisher: Session | None) -> tuple[Session, Target] 
     """Say which session gets a message, and on what terms; None: nobody (No Local)."""
     group = target.group
     if group is not None:
-        member = group.pick()
+        member = group.pick(target.entitled)
         held = group.members[member]
         ids = (held.subscription_id,) if held.subscription_id else ()
         return member, target._replace(qos=held.options.qos, subscription_ids=ids)

@@ -6,6 +6,7 @@ from godwit.mqtt.packets import Connect
 from godwit.mqtt.server_session import NEVER_EXPIRES, QueueRoom, Session
 from godwit.server.broker.drops import Drops
 from godwit.server.broker.journal import Journal
+from godwit.server.broker.rights import Grant
 from godwit.server.broker.routes import Routes
 from godwit.server.broker.schedule import Schedule
 
@@ -33,7 +34,7 @@ class Sessions:
             self._routes.subscribe(session, held)
         self._count_down(session, now)
 
-    def open(self, client_id: str, packet: Connect) -> tuple[Session, bool]:
+    def open(self, client_id: str, packet: Connect, grant: Grant) -> tuple[Session, bool]:
         """Find or make the session of a client that connects; True if it is resumed (3.1.2.4)."""
         if packet.version == 4:
             expiry_s = 0 if packet.clean_start else NEVER_EXPIRES
@@ -49,7 +50,11 @@ class Sessions:
         if session is None:
             session = self.by_id[client_id] = Session(client_id, room=self.room)
             session.tally = self._drops
-        if expiry_s and (not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
+        owner, is_changed = grant.identity or "", session.terms != grant.terms
+        session.owner, session.terms, session.rights = owner, grant.terms, grant.rights
+        if is_changed:
+            self._routes.refresh()
+        if expiry_s and (is_changed or not session.is_stored or session.expiry_s != expiry_s or session.ends_at):
             session.expiry_s, session.ends_at = expiry_s, 0
             self._journal.put_session(session)
             self._routes.refresh()

@@ -12,6 +12,7 @@ from godwit.server.broker.client import Client
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.retained import Retained
+from godwit.server.broker.rights import Rights
 from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter, heard_filters
 
 
@@ -79,19 +80,19 @@ class Subscriptions:
         session = client.core.session
         if session is None or options.topic_filter.startswith(SHARE_PREFIX):
             return
-        session.feed(options.topic_filter, self._retained(options, number, now))
+        session.feed(options.topic_filter, self._retained(client.rights, options, number, now))
         client.core.pump(now)
 
-    def _retained(self, options: p.Subscription, number: int, now: int) -> Iterator[Delivery]:
+    def _retained(self, rights: Rights | None, options: p.Subscription, number: int, now: int) -> Iterator[Delivery]:
         """Make the deliveries. A document is looked up at its turn: what replaced it meanwhile is sent instead.
 
         None of it is laid into the journal: after a crash the documents are still there to subscribe to.
         """
         ids = (number,) if number else ()
-        retained = self._rooms.retained
+        retained, routes = self._rooms.retained, self._rooms.routes
         for topic in [each.topic for each in retained.match(options.topic_filter, now)]:
             message = retained.get(topic)
-            if message is not None:
+            if message is not None and (rights is None or rights.may_receive(topic, routes.route(topic).place)):
                 yield Delivery(message, min(options.qos, message.qos), retain=True, subscription_ids=ids)
 
     def unsubscribe(self, client: Client, session: Session, packet: p.Unsubscribe) -> None:

@@ -93,7 +93,7 @@ class Taker(Protocol):
         """Whether one more connection may come in; counted if not."""
         ...
 
-    def admit(self, socket: Any, listener: str, certificate: bytes | None) -> Any:
+    def admit(self, socket: Any, listener: str, certificate: bytes | None, address: str = ...) -> Any:
         """Take in a connection that was made; None if there is no room for it."""
         ...
 

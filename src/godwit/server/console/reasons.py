@@ -56,6 +56,10 @@ REASONS: Final[dict[str, Reason]] = {
         "Create the device, then replay.",
     ),
     codes.DEVICE_RETIRED: Reason("The device is retired.", "Make it active again and replay, or purge the message."),
+    codes.DEVICE_CLAIMED: Reason(
+        "The device has an owner; on the loopback listener anybody could speak for it.",
+        "Let it connect by TLS with its certificate or token, then replay what was its own.",
+    ),
     codes.PLACE_MISMATCH: Reason(
         "Tenant, location or type in the topic differ from the registry.", "Correct the one that is wrong, then replay."
     ),

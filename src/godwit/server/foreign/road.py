@@ -14,6 +14,7 @@ import msgspec
 
 from godwit.contract import status
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.ids import DeviceId
 from godwit.contract.topics import Channel, DeviceTopic, Topics
 from godwit.mqtt import packets as p
 from godwit.mqtt.client_session import Delivered
@@ -29,10 +30,13 @@ from godwit.server.foreign.link import Link
 from godwit.server.foreign.memory import RetainedMemory
 from godwit.server.foreign.presence import StatedPresence
 from godwit.server.foreign.terms import terms_of
+from godwit.server.identity.model import Change
+from godwit.server.identity.room import Identity
 from godwit.server.identity.server_certificate import ServerCertificate
 from godwit.server.ingest.arrival import Arrival, Intake, Participant, Peer
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.trace import Trace
+from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.settings import Settings
 
@@ -51,9 +55,16 @@ class ForeignRoad:
     is_storing_before_ack = False
 
     def __init__(
-        self, settings: Settings, topics: Topics, board: PresenceBoard, certificate: ServerCertificate, trace: Trace
+        self,
+        settings: Settings,
+        topics: Topics,
+        board: PresenceBoard,
+        certificate: ServerCertificate,
+        trace: Trace,
+        *,
+        identity: Identity,
     ) -> None:
-        del certificate, trace  # nobody connects to us; what ingest sees is traced there
+        del certificate, trace, identity  # nobody connects to us; what ingest sees is traced there
         if settings.bridges:
             raise RejectedError(
                 "BRIDGES are for the embedded broker; with MQTT_BROKER=external let that broker bridge",
@@ -111,6 +122,9 @@ class ForeignRoad:
 
     def renew_tls(self) -> None:
         """Do nothing: nobody connects to us."""
+
+    def follow(self, change: Change | Device | DeviceType | DeviceId) -> None:
+        """Do nothing: who may come in there, that broker decides."""
 
     async def close(self) -> None:
         """Part from the broker."""

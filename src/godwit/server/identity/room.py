@@ -12,6 +12,7 @@ from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.news import News
 from godwit.server.identity.operators import Operators
 from godwit.server.identity.revocation import Revocation
+from godwit.server.identity.roster import Roster
 from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerCertificates
 from godwit.server.identity.vault import Vault, passphrase_of
 from godwit.server.registry.service import Registry
@@ -30,6 +31,7 @@ class Identity(msgspec.Struct, frozen=True):
     enrollment: Enrollment
     operators: Operators
     certificates: Certificates
+    roster: Roster
 
 
 def open_identity(
@@ -43,12 +45,19 @@ def open_identity(
     lifetime: dt.timedelta = LIFETIME_DEFAULT,
     given: Given = OF_ITS_OWN,
 ) -> Identity:
-    """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`)."""
+    """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`).
+
+    The roster has yet to learn the devices, which are loaded for others too.
+    """
     news = News()
     vault = Vault(passphrase_of(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials))
     authorities = Authorities(database, vault, news)
     authorities.ensure()
     issuance = Issuance(database, authorities, news, lifetime=lifetime)
+    roster = Roster()
+    roster.load(database, authorities)
+    news.on_change(roster.follow)
+    registry.on_change(roster.learn)
     revocation = Revocation(database, news)
     enrollment = Enrollment(
         database=database, registry=registry, authorities=authorities, issuance=issuance, revocation=revocation,
@@ -61,6 +70,7 @@ def open_identity(
         authorities=authorities,
         issuance=issuance,
         revocation=revocation,
+        roster=roster,
         server=ServerCertificates(data_dir, authorities, given),
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),

@@ -21,6 +21,8 @@ class Peer(msgspec.Struct, frozen=True):
     identity: str | None = None
     may_register: bool = False
     """Whether an unknown device that this peer speaks for is registered by itself, as unclaimed."""
+    is_unproven: bool = False
+    """Whether it has proven nothing: it speaks for devices that nobody has claimed, and no others."""
     is_shared: bool = False
     """Whether the messages of many devices come by it, and nobody can say which connection they came by before."""
     mark: int = 0

@@ -173,6 +173,10 @@ class Pipeline:
             if not arrival.peer.may_register:
                 raise RejectedError(f"no device {topic.device_id!r} is registered", code=codes.UNKNOWN_DEVICE)
             entry = self.directory.register(topic.device_id)
+        if arrival.peer.is_unproven and entry.lifecycle is not Lifecycle.UNCLAIMED:
+            raise RejectedError(
+                "the device has an owner: it speaks by TLS, with a credential of its own", code=codes.DEVICE_CLAIMED
+            )
         if entry.lifecycle in (Lifecycle.RETIRED, Lifecycle.SUSPENDED):
             raise RejectedError(f"the device is {entry.lifecycle}", code=codes.DEVICE_RETIRED)
         if topic.tenant is not None and (topic.tenant, topic.device_type) != (entry.tenant, entry.device_type):

@@ -143,7 +143,8 @@ class Ingest:
         topic = arrival.topic
         self._messages += 1
         if arrival.code or topic is None:  # refused at the door: a topic with an impossible device id
-            self.pipeline.quarantine(arrival, arrival.code or codes.INVALID_DEVICE_ID, arrival.detail, None)
+            known = self.directory.entries.get(topic.device_id) if topic is not None else None
+            self.pipeline.quarantine(arrival, arrival.code or codes.INVALID_DEVICE_ID, arrival.detail, known)
             return
         if self._trace.devices and topic.device_id in self._trace.devices:
             arrival.source = self._trace.begin(arrival, lambda: self._number)

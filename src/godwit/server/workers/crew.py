@@ -18,7 +18,6 @@ from godwit.mqtt import reasons
 from godwit.runtime.backoff import Backoff
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.client import Client
-from godwit.server.identity.server_certificate import ServerCertificate
 from godwit.server.workers import frames
 from godwit.server.workers.frames import Frames, FromOwner, FromWorker, frame, from_worker
 
@@ -35,12 +34,15 @@ STEADY_S: Final = 10.0
 """A worker that lived so long did not fail at its start."""
 
 
+NO_TLS: Final = frames.TlsTerms("", "")
+
+
 class Open(NamedTuple):
     """A listening socket that workers share."""
 
     name: str
     socket: socket.socket
-    certificate: ServerCertificate | None
+    is_tls: bool
     frame_bytes_max: int
 
 
@@ -133,7 +135,7 @@ class Worker(asyncio.Protocol):
 
     def _opened(self, event: frames.Opened) -> None:
         relayed = RelayedSocket(self, event.number)
-        relayed.client = self._broker.admit(relayed, event.listener, event.certificate)
+        relayed.client = self._broker.admit(relayed, event.listener, event.certificate, event.address)
         if relayed.client is None:
             self.tell([frames.HangUp(event.number)])
         else:
@@ -243,8 +245,14 @@ class Crew:
     """All workers. Has the face of the listeners' `Server`."""
 
     def __init__(
-        self, broker: Broker, count: int, topic_layout: str, ticks: Iterable[Callable[[int], None]] = ()
+        self,
+        broker: Broker,
+        count: int,
+        topic_layout: str,
+        ticks: Iterable[Callable[[int], None]] = (),
+        tls: frames.TlsTerms = NO_TLS,
     ) -> None:
+        self._tls = tls
         self.broker = broker
         self.addresses: dict[str, str] = {}
         self.workers: list[Worker] = []
@@ -266,8 +274,8 @@ class Crew:
         name: str,
         host: str,
         port: int,
-        certificate: ServerCertificate | None = None,
         *,
+        is_tls: bool = False,
         frame_bytes_max: int = 0,
     ) -> int:
         """Open a socket for the workers to listen on; returns its port. With `frame_bytes_max`: MQTT over WebSocket.
@@ -276,7 +284,7 @@ class Crew:
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         opened = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        self._open.append(Open(name, opened, certificate, frame_bytes_max))
+        self._open.append(Open(name, opened, is_tls, frame_bytes_max))
         bound: int = opened.getsockname()[1]
         self.addresses[name] = f"{host}:{bound}"
         return bound
@@ -304,18 +312,18 @@ class Crew:
             frames.Listener(
                 each.name,
                 each.socket.fileno(),
-                str(each.certificate.certificate) if each.certificate else "",
-                str(each.certificate.key) if each.certificate else "",
+                each.is_tls,
                 each.frame_bytes_max,
             )
             for each in self._open
         ]
-        return frames.Begin(listeners, self.broker.limits.packet_bytes_max, self._topic_layout)
+        return frames.Begin(listeners, self.broker.limits.packet_bytes_max, self._topic_layout, self._tls)
 
-    def renew_tls(self) -> None:
-        """Have the workers take the server's certificate from its files again."""
+    def trust(self, tls: frames.TlsTerms) -> None:
+        """Have the workers shake hands on other terms from now on."""
+        self._tls = tls
         for worker in self.workers:
-            worker.tell([frames.RenewTls()])
+            worker.tell([frames.Trust(tls)])
 
     def lost(self, worker: Worker) -> None:
         """Start another in the place of a worker that ended, at once if it had worked for a while."""

@@ -33,6 +33,7 @@ class Opened(msgspec.Struct, array_like=True, tag=1):
     number: int
     listener: str
     certificate: bytes | None = None
+    address: str = ""
 
 
 class Took(msgspec.Struct, array_like=True, tag=2, gc=False):
@@ -119,21 +120,25 @@ class Seen(msgspec.Struct, array_like=True, tag=8):
     opened: int
 
 
-class RenewTls(msgspec.Struct, array_like=True, tag=9):
-    """Take the server's certificate from its files again, for new connections."""
-
-
 class Listener(msgspec.Struct, array_like=True):
     """A socket that listens already, inherited under a descriptor.
 
-    With `certificate`: TLS; with `frame_bytes_max`: MQTT over WebSocket.
+    With `frame_bytes_max`: MQTT over WebSocket.
     """
 
     name: str
     descriptor: int
-    certificate: str = ""
-    key: str = ""
+    is_tls: bool = False
     frame_bytes_max: int = 0
+
+
+class TlsTerms(msgspec.Struct, array_like=True):
+    """Our certificate and key (files), who vouches for clients (PEM), and the lowest version."""
+
+    certificate: str
+    key: str
+    authorities: str = ""
+    minimum: str = "1.2"
 
 
 class Begin(msgspec.Struct, array_like=True, tag=5):
@@ -142,10 +147,17 @@ class Begin(msgspec.Struct, array_like=True, tag=5):
     listeners: list[Listener]
     packet_bytes_max: int
     topic_layout: str
+    tls: TlsTerms
+
+
+class Trust(msgspec.Struct, array_like=True, tag=9):
+    """Shake hands on these terms from now on."""
+
+    tls: TlsTerms
 
 
 FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired | TurnedAway
-FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke | Seen | RenewTls
+FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke | Seen | Trust
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])
 from_owner: Final = msgspec.msgpack.Decoder(list[FromOwner])

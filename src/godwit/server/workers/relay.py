@@ -158,13 +158,13 @@ class Relay:
             self._turned_away += 1
         return self._has_room
 
-    def admit(self, shell: Shell, listener: str, certificate: bytes | None) -> RelayedClient:
+    def admit(self, shell: Shell, listener: str, certificate: bytes | None, address: str = "") -> RelayedClient:
         """Take in a connection; the owner may hang up."""
         self._last += 1
         client = RelayedClient(self, shell, self._last, self._packet_bytes_max)
         self._by_number[client.number] = client
         self._unseen += 1
-        self.tell(frames.Opened(client.number, listener, certificate))
+        self.tell(frames.Opened(client.number, listener, certificate, address))
         return client
 
     def receive(self, client: RelayedClient, data: bytes, now: int) -> None:
@@ -249,7 +249,7 @@ class Relay:
         if isinstance(event, frames.Seen):
             self._unseen -= event.opened
             return
-        if isinstance(event, frames.Begin | frames.RenewTls):
+        if isinstance(event, frames.Begin | frames.Trust):
             return
         client = self._by_number.get(event.number)
         if client is None:

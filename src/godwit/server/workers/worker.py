@@ -15,9 +15,9 @@ from typing import Final, cast
 import uvloop
 
 from godwit.contract.topics import topics_for
-from godwit.mqtt.tls import server_context
+from godwit.mqtt.tls import fleet_context
 from godwit.server.broker.listener import Server
-from godwit.server.workers.frames import Begin, Frames, RenewTls, frame, from_owner
+from godwit.server.workers.frames import Begin, Frames, TlsTerms, Trust, frame, from_owner
 from godwit.server.workers.relay import Relay
 
 PIPE_BYTES_HIGH: Final = 65_536
@@ -35,7 +35,6 @@ class Pipe(asyncio.Protocol):
         self._relay: Relay | None = None
         self._server: Server | None = None
         self._is_held = False
-        self._contexts: list[tuple[ssl.SSLContext, tuple[Path, Path]]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the owner to begin."""
@@ -48,8 +47,8 @@ class Pipe(asyncio.Protocol):
             for event in from_owner.decode(body):
                 if isinstance(event, Begin):
                     self._begin(event)
-                elif isinstance(event, RenewTls):
-                    self._renew_tls()
+                elif isinstance(event, Trust):
+                    self._trust(event.tls)
                 elif self._relay is not None:
                     self._relay.follow(event)
         self._ease()
@@ -58,17 +57,14 @@ class Pipe(asyncio.Protocol):
         relay = self._relay = Relay(begin.packet_bytes_max, topics_for(begin.topic_layout), self._tell_soon)
         server = self._server = Server(relay)
         for each in begin.listeners:
-            tls = None
-            if each.certificate:
-                files = Path(each.certificate), Path(each.key)
-                tls = server_context(*files)
-                self._contexts.append((tls, files))
             listening = socket.socket(fileno=each.descriptor)
-            server.serve(each.name, listening, tls, frame_bytes_max=each.frame_bytes_max)
+            server.serve(
+                each.name, listening, _context(begin.tls) if each.is_tls else None, frame_bytes_max=each.frame_bytes_max
+            )
 
-    def _renew_tls(self) -> None:
-        for context, files in self._contexts:
-            context.load_cert_chain(*files)
+    def _trust(self, terms: TlsTerms) -> None:
+        if self._server is not None:
+            self._server.trust(_context(terms))
 
     def _tell_soon(self) -> None:
         self._loop.call_soon(self._tell)
@@ -104,6 +100,10 @@ class Pipe(asyncio.Protocol):
         """End: without the owner nothing can be acknowledged."""
         del error
         self.ended.set()
+
+
+def _context(terms: TlsTerms) -> ssl.SSLContext:
+    return fleet_context(Path(terms.certificate), Path(terms.key), terms.authorities, terms.minimum)
 
 
 async def _run(descriptor: int) -> None:
