@@ -28,12 +28,13 @@ SECRET: Final = "zsecretz"
 READS: Final = ("get", "head")
 
 IDS_TELL: Final = {
+    ("post", "/api/v1/users"): "names of users are unique in the installation, as they sign in by them",
     ("post", "/api/v1/devices"): "ids are unique in the installation: one that is taken cannot be had",
 }
 """Where a taken id and a free one cannot be answered alike, and why. docs/security.md has the list, too."""
 SCALARS: Final = frozenset({
-    "aggregate", "authority", "before", "channel", "code", "cursor", "every", "expiringDays", "format", "from", "last",
-    "lifecycle", "limit", "offset", "online", "order", "points", "sort", "state", "to",
+    "aggregate", "all", "authority", "before", "channel", "code", "cursor", "every", "expiringDays", "format", "from",
+    "last", "lifecycle", "limit", "offset", "online", "order", "points", "sort", "state", "to", "what",
 })  # fmt: skip
 """Query parameters that name nobody's things."""
 
@@ -44,12 +45,13 @@ def named(mark: str) -> dict[str, Any]:
         "device_id": f"{mark}-device", "deviceId": f"{mark}-device", "deviceIds": [f"{mark}-device"],
         "clientId": f"{mark}-client", "tenant": f"{mark}-tenant", "group": f"{mark}-group", "type": f"{mark}-type",
         "deviceType": f"{mark}-type", "reading": f"{mark}-reading", "readings": f"{mark}-reading",
+        "about": f"{mark}-device", "user": f"{mark}-user", "who": f"{mark}-user",
         "search": f"{mark}", "tag": f"{mark}-tag:{mark}{SECRET}",
     }  # fmt: skip
 
 
 BY_PATH: Final = {
-    "/types/{name}": "type", "/groups/{name}": "group", "/tenants/{name}": "tenant",
+    "/users/{name}": "user", "/types/{name}": "type", "/groups/{name}": "group", "/tenants/{name}": "tenant",
 }  # fmt: skip
 """What `name` means in a path."""
 
@@ -66,7 +68,10 @@ class World(NamedTuple):
 
 def token_of(rig: Any, tenant: str) -> str:
     """Return the token of somebody who is administrator of one tenant only."""
-    return rig.accounts.tokens.create(Principal("admin"), tenant, grants={tenant: "admin"}).secret
+    made: dict[str, str] = rig.__dict__.setdefault("tokens_made", {})
+    if tenant not in made:
+        made[tenant] = rig.accounts.tokens.create(Principal("admin"), tenant, grants={tenant: "admin"}).secret
+    return made[tenant]
 
 
 def client(rig: Any, token: str) -> TestClient:
@@ -103,6 +108,12 @@ def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
     told(rig, device, "events", {"event": "boot", "message": secret, "severity": "info"})
     told(rig, device, "status", {"status": "online", "health": {}, "note": secret})
     told(rig, device, "telemetry", {"readings": "nonsense", "note": secret})
+    user = {"name": ids["user"], "grants": {tenant: "operator"}, "display": secret, "email": f"{mark}@{secret}"}
+    good(admin.post(f"{V1}/users", json=user))
+    owner = Principal(ids["user"], (tenant,), "operator")
+    token = rig.accounts.tokens.create(owner, secret).token
+    session = rig.accounts.sessions.begin(ids["user"], address=mark)
+    ids |= {"tokenId": token.token_id, "sessionId": rig.accounts.known(session).session}
     kept = good(admin.get(f"{V1}/quarantine", params={"deviceId": device})).json()["items"]
     issued = good(admin.post(f"{V1}/devices/{device}/enroll", json={})).json()
     return ids | {
@@ -115,7 +126,13 @@ def world(rig) -> World:
     admin = client(rig, rig.tokens.admin_token)
     rig.ingest.pipeline.quarantine_number = FREE_NUMBER - 1_000
     found = {mark: plant(rig, admin, mark) for mark in (A, B)}
-    found[FREE] = named(FREE) | {"number": FREE_NUMBER, "numbers": [FREE_NUMBER], "fingerprint": "f" * 64}
+    found[FREE] = named(FREE) | {
+        "tokenId": "0123456789ab",
+        "sessionId": "0123456789abcdef",
+        "number": FREE_NUMBER,
+        "numbers": [FREE_NUMBER],
+        "fingerprint": "f" * 64,
+    }
     return World(rig, admin, client(rig, token_of(rig, f"{A}-tenant")), found)
 
 
@@ -232,9 +249,13 @@ def ask(world: World, who: TestClient, method: str, path: str, operation: dict[s
 def plain(asked: Asked, mark: str, numbers: dict[str, Any]) -> tuple[int, str, str]:
     """Return an answer without what was asked for, and without times."""
     text = asked.answer.content.decode("utf-8", "replace")
-    text = text.replace(mark, "*").replace(str(numbers["number"]), "#").replace(numbers["fingerprint"], "#")
+    text = text.replace(mark, "*")
+    for name in ("number", "tokenId", "sessionId", "fingerprint"):
+        text = text.replace(str(numbers[name]), "#")
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", text)
     text = re.sub(r"godwit_(uptime_seconds|sample_age_seconds|station_seconds)\S* \S+", "", text)
+    text = re.sub(r'("tokenId":")[0-9a-f]+|(gwt_)[\w-]+', "", text)
+    text = re.sub(r'"lastUsed":(null|"T")', "", text)
     text = re.sub(r'"(ageP50S|ageP95S)":[\d.]+', "", text)
     return asked.answer.status_code, asked.answer.headers.get("content-type", ""), text
 

@@ -155,8 +155,9 @@ def _token_of(row: Any) -> ApiToken:
 
 
 def _may_see(who: Principal, token: ApiToken) -> bool:
-    is_own = token.owner == who.account
-    return is_own or (who.is_at_least("admin") and covers(grants_of(who.limited_to("admin")), token.grants))
+    if token.owner == who.account and (not who.is_token or covers(grants_of(who), token.grants)):
+        return True
+    return who.is_at_least("admin") and covers(grants_of(who.limited_to("admin")), token.grants)
 
 
 def _shown(token: ApiToken) -> dict[str, object]:

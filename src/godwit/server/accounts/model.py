@@ -6,8 +6,8 @@ import msgspec
 
 _LOOK_AND_CHANGE: Final = (
     "account", "audit", "authorities", "broker", "campaigns", "certificates", "claims", "clocks", "devices",
-    "enrollment", "factories", "groups", "keys", "quarantine", "rules", "sessions", "telemetry", "tenants", "tokens",
-    "types", "users",
+    "enrollment", "factories", "groups", "keys", "quarantine", "rules", "scopes", "sessions", "stats", "telemetry",
+    "tenants", "tokens", "types", "users",
 )  # fmt: skip
 SCOPES: Final = frozenset(
     {f"{noun}:{verb}" for noun in _LOOK_AND_CHANGE for verb in ("read", "write")}

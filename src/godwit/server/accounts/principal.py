@@ -35,6 +35,18 @@ class Principal(msgspec.Struct, frozen=True):
         """Whose it is: a token's name begins with its owner's."""
         return self.name.partition("/")[0]
 
+    @property
+    def is_token(self) -> bool:
+        """Whether a program asks, with a token that somebody made for it."""
+        return self.name != self.account
+
+    def require_own(self, scope: str) -> None:
+        """Raise RejectedError (`forbidden`) for a token that was not made for its owner's own matters."""
+        if self.is_token and scope not in self.scopes:
+            raise RejectedError(
+                f"only {self.account} himself may do this, or a token with the scope {scope}", code="forbidden"
+            )
+
     def role_in(self, tenant: str) -> str | None:
         """Return the role in a tenant; None where it has none."""
         if not self.roles:

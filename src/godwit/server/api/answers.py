@@ -1,5 +1,6 @@
 """Answers in JSON, encoded by msgspec: structs and columns go out without a model in between."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,9 +12,9 @@ from godwit.server.registry.model import Device, Presence
 _encoder = msgspec.json.Encoder()
 
 
-def answer(content: Any, status: int = 200) -> Response:
+def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return `content` as JSON."""
-    return Response(_encoder.encode(content), status, media_type="application/json")
+    return Response(_encoder.encode(content), status, headers, media_type="application/json")
 
 
 def time_or_none(time: int) -> str | None:

@@ -10,7 +10,10 @@ from godwit.server.accounts.room import Accounts
 from godwit.server.api import problems
 from godwit.server.api.access import refuse_unknown_queries
 from godwit.server.api.encoder import Encoders
+from godwit.server.api.headers import SecureHeaders
 from godwit.server.api.routes import (
+    account,
+    audit_log,
     broker,
     certificates,
     clocks,
@@ -21,12 +24,13 @@ from godwit.server.api.routes import (
     telemetry,
     trace,
     types,
+    users,
 )
 from godwit.server.platform import Platform
 
 _ABOUT = (
     "Devices, their telemetry and what became of it. Errors are problem documents (RFC 9457) with a stable `code`. "
-    "All routes but health need a bearer token; the administrator's is in DATA_DIR/admin-token."
+    "All routes but health need a bearer token: an API token, or the administrator's in DATA_DIR/admin-token."
 )
 
 
@@ -35,8 +39,10 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app = FastAPI(title="godwit", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     app.state.platform, app.state.tokens, app.state.encoders = platform, accounts, encoders
     problems.install(app)
+    app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
-    for each in (health, broker, devices, telemetry, clocks, types, quarantine, certificates):
+    rooms = (health, broker, devices, telemetry, clocks, types, quarantine, certificates, users, account, audit_log)
+    for each in rooms:
         app.include_router(each.router, dependencies=strict)
     app.include_router(live.router)
     app.include_router(trace.router)

@@ -12,6 +12,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from godwit.contract.errors import GodwitError, MalformedError, RejectedError, UnavailableError
+from godwit.server.accounts.room import Accounts
+from godwit.server.accounts.sign_in import TooManyAttemptsError
+from godwit.server.api.access import WHO, address_of, token_of
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +103,28 @@ def problem(
     return Response(msgspec.json.encode(document), status, headers, MEDIA_TYPE)
 
 
-def _of_godwit(_request: Request, error: Exception) -> Response:
+def _of_godwit(request: Request, error: Exception) -> Response:
     assert isinstance(error, GodwitError)
     if isinstance(error, UnavailableError):
         return problem(503, error.code, str(error), headers={"Retry-After": "2"})
     status = _STATUS.get(error.code, 422 if isinstance(error, MalformedError | RejectedError) else 500)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    if status in {401, 403}:
+        _note(request, error)
+    if isinstance(error, TooManyAttemptsError):
+        headers = {"Retry-After": str(error.left_s)}
     return problem(status, error.code, str(error), headers=headers)
+
+
+def _note(request: Request, error: GodwitError) -> None:
+    """Write a refusal into the audit log. Who shows no token at all was not refused, but asked who he is."""
+    who = request.scope.get(WHO)
+    if who is None and not token_of(request):
+        return
+    accounts: Accounts = request.app.state.tokens
+    about = f"{request.method} {request.url.path}"
+    name = who.name if who is not None else "?"
+    accounts.refusals.note(name, "request.refuse", about, code=error.code, address=address_of(request))
 
 
 def _of_http(_request: Request, error: Exception) -> Response:
