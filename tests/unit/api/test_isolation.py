@@ -5,6 +5,7 @@ the OpenAPI document for B's things, and for things that are not there: the two 
 byte of any answer may bear B's mark. A new route is walked by itself; one that cannot be filled fails the test.
 """
 
+import datetime as dt
 import json
 import re
 from collections.abc import Iterator
@@ -12,12 +13,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from godwit.contract.ids import DEFAULT_TENANT, TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console.pages import overview
+from godwit.server.identity.authorities import authority_certificate
 
 V1 = "/api/v1"
 A, B, FREE = "qamarkq", "qbmarkq", "qfreeqq"
@@ -45,11 +51,12 @@ def named(mark: str) -> dict[str, Any]:
         "clientId": f"{mark}-client", "tenant": f"{mark}-tenant", "group": f"{mark}-group", "type": f"{mark}-type",
         "deviceType": f"{mark}-type", "reading": f"{mark}-reading", "readings": f"{mark}-reading",
         "search": f"{mark}", "tag": f"{mark}-tag:{mark}{SECRET}",
+        "rule": f"{mark}-rule", "claim_id": "0" * 16, "fingerprint": "0" * 64,
     }  # fmt: skip
 
 
 BY_PATH: Final = {
-    "/types/{name}": "type", "/groups/{name}": "group", "/tenants/{name}": "tenant",
+    "/enrollment-rules/{name}": "rule", "/types/{name}": "type", "/groups/{name}": "group", "/tenants/{name}": "tenant",
 }  # fmt: skip
 """What `name` means in a path."""
 
@@ -79,6 +86,22 @@ def told(rig: Any, device: str, channel: str, document: object) -> None:
     rig.loop.call(rig.ingest.submit(device, Channel(channel), json.dumps(document).encode()))
 
 
+def csr_of(mark: str) -> str:
+    """Return a certificate request of a device of the tenant."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{mark}-enrolled")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def authority_of(mark: str) -> str:
+    """Return the certificate of an authority of the tenant."""
+    name, key = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, mark)]), ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.now(dt.UTC)
+    made = authority_certificate(name, key.public_key(), name, key, now, dt.timedelta(days=1), depth=0)
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
     """Make one of everything for a tenant; returns what its parameters are filled with."""
     ids, secret = named(mark), f"{mark}{SECRET}"
@@ -103,8 +126,14 @@ def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
     told(rig, device, "events", {"event": "boot", "message": secret, "severity": "info"})
     told(rig, device, "status", {"status": "online", "health": {}, "note": secret})
     told(rig, device, "telemetry", {"readings": "nonsense", "note": secret})
+    landing = {"tags": {mark: secret}, "configuration": {mark: secret}}
+    good(admin.put(f"{V1}/enrollment-rules/{ids['rule']}", params=of, json={"landing": landing}))
+    claim = good(admin.post(f"{V1}/claims", json={"tenant": tenant, "name": secret, "landing": landing})).json()
+    good(admin.post("/enroll", json={"deviceId": f"{mark}-enrolled", "request": csr_of(mark), "claim": claim["token"]}))
+    awaited = good(admin.post(f"{V1}/authorities/trusted", json={"tenant": tenant, "certificate": authority_of(mark)}))
     kept = good(admin.get(f"{V1}/quarantine", params={"deviceId": device})).json()["items"]
-    return ids | {"number": kept[0]["number"], "numbers": [kept[0]["number"]]}
+    made = {"claim_id": claim["claimId"], "fingerprint": awaited.json()["fingerprint"]}
+    return ids | made | {"number": kept[0]["number"], "numbers": [kept[0]["number"]]}
 
 
 @pytest.fixture(scope="module")
@@ -227,12 +256,13 @@ def ask(world: World, who: TestClient, method: str, path: str, operation: dict[s
 
 
 def plain(asked: Asked, mark: str, numbers: dict[str, Any]) -> tuple[int, str, str]:
-    """Return an answer without what was asked for, and without times."""
+    """Return an answer without what was asked for, without times, and without what is random."""
     text = asked.answer.content.decode("utf-8", "replace")
     text = text.replace(mark, "*").replace(str(numbers["number"]), "#")
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", text)
     text = re.sub(r"godwit_(uptime_seconds|sample_age_seconds|station_seconds)\S* \S+", "", text)
     text = re.sub(r'"(ageP50S|ageP95S)":[\d.]+', "", text)
+    text = re.sub(r"gwc_[\w-]{43}|[0-9a-f]{64}|[0-9a-f]{16}", "R", text)
     return asked.answer.status_code, asked.answer.headers.get("content-type", ""), text
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 _LOOK_AND_CHANGE: Final = (
     "account", "audit", "authorities", "broker", "campaigns", "certificates", "claims", "clocks", "devices",
-    "enrollment", "factories", "groups", "keys", "quarantine", "rules", "sessions", "telemetry", "tenants", "tokens",
+    "enrollment-rules", "enrollments", "groups", "keys", "quarantine", "sessions", "telemetry", "tenants", "tokens",
     "types", "users",
 )  # fmt: skip
 SCOPES: Final = frozenset(

@@ -13,8 +13,11 @@ from godwit.server.api.encoder import Encoders
 from godwit.server.api.routes import (
     broker,
     certificates,
+    claims,
     clocks,
+    custody,
     devices,
+    enroll,
     health,
     live,
     quarantine,
@@ -36,7 +39,10 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.state.platform, app.state.tokens, app.state.encoders = platform, accounts, encoders
     problems.install(app)
     strict = [Depends(refuse_unknown_queries)]
-    for each in (health, broker, devices, telemetry, clocks, types, quarantine, certificates):
+    rooms = (
+        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates,
+    )  # fmt: skip
+    for each in rooms:
         app.include_router(each.router, dependencies=strict)
     app.include_router(live.router)
     app.include_router(trace.router)
