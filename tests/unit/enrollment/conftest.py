@@ -22,7 +22,7 @@ from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
 from godwit.server.identity.authorities import authority_certificate, describe
 from godwit.server.identity.claims import NewClaim
-from godwit.server.identity.model import AuthorityKind, AuthorityTerms, Certificate, CertificateState, Claim, Source
+from godwit.server.identity.model import AuthorityKind, AuthorityTerms, Certificate, Claim, Source
 from godwit.server.identity.room import open_identity
 from godwit.server.registry.service import Registry
 from godwit.server.storage import identity_tables as t
@@ -86,15 +86,9 @@ class Rig:
 
     def connect(self, certificate: Certificate) -> Certificate:
         """Do what the broker does at the first connection with a certificate."""
-        with self.database.write() as connection:
-            connection.execute(
-                t.certificates.update()
-                .where(t.certificates.c.fingerprint == certificate.fingerprint)
-                .values(state=str(CertificateState.ACTIVE), first_seen=1)
-            )
-        now = self.state(certificate)
-        self.identity.news.tell(now)
-        return now
+        self.identity.revocation.seen(certificate.fingerprint)
+        self.identity.revocation.flush()
+        return self.state(certificate)
 
     def state(self, certificate: Certificate) -> Certificate:
         found = self.identity.issuance.find(certificate.fingerprint)

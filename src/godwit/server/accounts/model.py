@@ -6,7 +6,7 @@ import msgspec
 
 _LOOK_AND_CHANGE: Final = (
     "account", "audit", "authorities", "broker", "campaigns", "certificates", "claims", "clocks", "devices",
-    "enrollment", "factories", "groups", "keys", "quarantine", "rules", "scopes", "sessions", "stats", "telemetry",
+    "enrollment-rules", "enrollments", "groups", "keys", "quarantine", "scopes", "sessions", "stats", "telemetry",
     "tenants", "tokens", "types", "users",
 )  # fmt: skip
 SCOPES: Final = frozenset(

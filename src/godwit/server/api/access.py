@@ -18,7 +18,11 @@ from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts
 from godwit.server.platform import Platform
 
-OPEN: Final = frozenset({"/health/live", "/health/ready", "/openapi.json", "/asyncapi.json", "/asyncapi"})
+OPEN: Final = frozenset({
+    "/health/live", "/health/ready", "/openapi.json", "/asyncapi.json", "/asyncapi",
+    # of devices without identity: the request itself says why it may ask
+    "/enroll", "/oauth/device_authorization", "/oauth/token", "/.well-known/oauth-authorization-server",
+})  # fmt: skip
 """Routes that show nothing of the fleet, and need no token."""
 
 WHO: Final = "godwit.who"

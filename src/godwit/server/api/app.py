@@ -16,8 +16,11 @@ from godwit.server.api.routes import (
     audit_log,
     broker,
     certificates,
+    claims,
     clocks,
+    custody,
     devices,
+    enroll,
     health,
     live,
     quarantine,
@@ -41,7 +44,10 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     problems.install(app)
     app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
-    rooms = (health, broker, devices, telemetry, clocks, types, quarantine, certificates, users, account, audit_log)
+    rooms = (
+        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates, users,
+        account, audit_log,
+    )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)
     app.include_router(live.router)

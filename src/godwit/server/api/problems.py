@@ -43,6 +43,7 @@ _STATUS: Final = {
     "payload-too-large": 413,
     "unknown-content-encoding": 415,
     "not-acceptable": 406,
+    "rate-limited": 429,
     "not-supported": 501,
     "foreign-broker": 409,
 }
@@ -89,14 +90,16 @@ def problem(
     *,
     fields: list[dict[str, str]] | None = None,
     headers: dict[str, str] | None = None,
+    more: dict[str, str] | None = None,
 ) -> Response:
-    """Return a problem document."""
+    """Return a problem document; `more` are members of its own (RFC 9457, 3.2)."""
     document: dict[str, Any] = {
         "type": f"urn:godwit:problem:{code}",
         "title": _TITLES.get(status, "Error"),
         "status": status,
         "detail": detail,
         "code": code,
+        **(more or {}),
     }
     if fields:
         document["fields"] = fields

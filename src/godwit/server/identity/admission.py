@@ -25,6 +25,8 @@ from godwit.server.registry.model import Device, Lifecycle
 
 RENEWING: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT)
 """Who came in by these is the device itself, and renews."""
+CLAIMING: Final = (Door.CLAIM, Door.GRANT)
+"""Who came in by these has a claim token; the access token of a device grant is one."""
 _UNKNOWN: Final = "this claim is not known, or not good for this device"
 
 
@@ -89,11 +91,11 @@ def _credential(device_id: DeviceId, key: str, by: Credential, facts: Facts, now
     """See that the credential is good for this id."""
     if 0 < by.ends <= now:
         return Refused("credential-expired", "the credential of this connection has ended")
-    if by.door in RENEWING or by.door is Door.GRANT:
+    if by.door in RENEWING:
         if by.device_id != device_id:
             return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
         return None
-    if by.door is Door.CLAIM:
+    if by.door in CLAIMING:
         return _claim(device_id, key, facts.claim, now)
     if by.door is Door.FACTORY:
         return _factory(device_id, by, facts.authority)
@@ -113,7 +115,7 @@ def _factory(device_id: DeviceId, by: Credential, authority: Authority | None) -
 def _claim(device_id: DeviceId, key: str, claim: Claim | None, now: int) -> Refused | None:
     if claim is None:
         return Refused("claim-unknown", _UNKNOWN)
-    is_one_time = claim.kind is ClaimKind.ONE_TIME
+    is_one_time = claim.kind is not ClaimKind.FLEET
     is_bound_to_another = claim.state is ClaimState.BOUND and claim.key_fingerprint != key
     for is_so, refused in (
         (
@@ -141,7 +143,7 @@ def _device(by: Credential, facts: Facts) -> Refused | None:
         gone = Refused(codes.UNKNOWN_DEVICE, "this device is not in the registry any more")
         return gone if by.door in RENEWING else None
     if device.tenant != by.tenant:
-        if by.door is Door.CLAIM:
+        if by.door in CLAIMING:
             return Refused("claim-unknown", _UNKNOWN, "the id is another tenant's")
         return Refused(codes.UNKNOWN_DEVICE, "this device is not in the registry", "the id is another tenant's")
     if device.lifecycle is Lifecycle.RETIRED:
@@ -186,7 +188,7 @@ def _has_counted(certificate: Certificate) -> bool:
 def _successor(device_id: DeviceId, by: Credential, facts: Facts, *, is_new: bool) -> Decision:
     """Decide over a device that has an identity, and asks as if it had none: reset, replaced, or someone else."""
     names_it = facts.claim is not None and facts.claim.device_id == device_id
-    if by.door is Door.GRANT or names_it or is_new:  # `is_new`: it was released, what it was is over
+    if names_it or is_new:  # `is_new`: it was released, what it was is over
         return Admitted(is_landing=is_new, is_replacing=True)
     was_shut_out = any(each.state is CertificateState.REVOKED for each in facts.certificates)
     if by.door is Door.FACTORY and not was_shut_out and not facts.has_other_credentials:

@@ -23,7 +23,7 @@ from godwit.server.registry.access import not_found, require_tenant, visible
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
-from godwit.server.storage.tables import devices, tenants
+from godwit.server.storage.tables import tenants
 
 PREFIX: Final = "gwc_"
 """By it a claim token is told from other secrets, also by scanners of repositories."""
@@ -59,6 +59,8 @@ class Claims:
     def create(self, who: Principal, wanted: NewClaim) -> tuple[Claim, str]:
         """Return a new claim and its token, which nobody can show again.
 
+        Whether an id is another tenant's is not said here: the claim opens nothing then.
+
         Raises RejectedError (`not-found`, `invalid-device-id`, `invalid-claim`, `landing-too-large`).
         """
         tenant = require_tenant(who, wanted.tenant)
@@ -74,7 +76,7 @@ class Claims:
             state=ClaimState.OPEN,
             key_fingerprint=None,
             uses=0,
-            uses_max=1 if wanted.kind is ClaimKind.ONE_TIME else wanted.uses_max,
+            uses_max=wanted.uses_max if wanted.kind is ClaimKind.FLEET else 1,
             expires=now + wanted.lifetime_s * _NS if wanted.lifetime_s else 0,
             created=now,
             created_by=who.name,
@@ -84,12 +86,6 @@ class Claims:
         with self._database.write() as connection:
             if connection.execute(sa.select(tenants.c.name).where(tenants.c.name == tenant)).first() is None:
                 raise not_found("tenant", tenant)
-            if wanted.device_id is not None:
-                taken = connection.execute(
-                    sa.select(devices.c.tenant).where(devices.c.device_id == wanted.device_id)
-                ).scalar_one_or_none()
-                if taken not in (None, tenant):
-                    raise RejectedError(f"the id {wanted.device_id!r} is taken", code="exists")
             connection.execute(t.claims.insert(), rows.row_of_claim(claim, digest_of(token)))
             record(
                 connection, who.name, "claim.create", claim.claim_id, after=claim, tenant=tenant, address=who.address
@@ -148,7 +144,7 @@ class Claims:
         c = t.claims.c
         where = [c.claim_id == claim.claim_id, c.state != str(ClaimState.REVOKED)]
         change = t.claims.update()
-        if claim.kind is ClaimKind.ONE_TIME:
+        if claim.kind is not ClaimKind.FLEET:
             mine = sa.and_(c.state == str(ClaimState.BOUND), c.key_fingerprint == key)
             where.append(sa.or_(c.state == str(ClaimState.OPEN), mine))
             change = change.values(state=str(ClaimState.BOUND), key_fingerprint=key, uses=1)
@@ -166,11 +162,12 @@ class Claims:
             c.tenant == certificate.tenant,
             c.state == str(ClaimState.BOUND),
         )
-        with self._database.write() as connection:
+        with self._database.read() as connection:
             row = connection.execute(sa.select(t.claims).where(where)).first()
-            if row is None:
-                return None
-            before = rows.claim_of(row)
+        if row is None:  # most have none, and a transaction for each would be too many
+            return None
+        before = rows.claim_of(row)
+        with self._database.write() as connection:
             after = msgspec.structs.replace(before, state=ClaimState.SPENT)
             connection.execute(t.claims.update().where(c.claim_id == after.claim_id).values(state=str(after.state)))
             record(
@@ -190,6 +187,8 @@ def _check(wanted: NewClaim) -> None:
             raise RejectedError(str(error), code=error.code) from error
         if wanted.kind is ClaimKind.FLEET:
             raise RejectedError("a fleet claim is for many devices, not for one id", code="invalid-claim")
+    elif wanted.kind is ClaimKind.GRANT:
+        raise RejectedError("a device grant is for one id", code="invalid-claim")
     if wanted.uses_max is not None and wanted.uses_max < 1:
         raise RejectedError("a claim is good for one use at least", code="invalid-claim")
     if not 0 <= wanted.lifetime_s <= LIFETIME_MAX_S:

@@ -20,7 +20,7 @@ from godwit.contract.errors import MalformedError, RejectedError, UnavailableErr
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
-from godwit.server.identity.admission import RENEWING, Admitted, Facts, Refused, decide
+from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
 from godwit.server.identity.issuance import Issuance, device_uri
@@ -30,6 +30,8 @@ from godwit.server.identity.model import (
     Certificate,
     CertificateState,
     Change,
+    Claim,
+    ClaimKind,
     ClaimState,
     Credential,
     Door,
@@ -92,8 +94,6 @@ class Enrollment:
         self._issuance, self._revocation, self._news = issuance, revocation, news
         self.claims, self.rules = Claims(database, news), Rules(database)
         self.keep_keys: KeyRegistrar | None = None
-        self.credential_of_grant: Callable[[str], Credential | None] = lambda _token: None
-        """Returns what an access token of the OAuth device grant stands for."""
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
@@ -105,14 +105,14 @@ class Enrollment:
         claim = self.claims.of_token(token)
         if claim is None or claim.state not in (ClaimState.OPEN, ClaimState.BOUND) or 0 < claim.expires <= time_ns():
             return None
-        return Credential(Door.CLAIM, claim.claim_id, claim.tenant, ends=claim.expires)
+        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires)
 
-    def _credential(self, token: str) -> Credential | None:
-        """Return what the token in a request stands for, so that its refusal can say why."""
+    def _credential(self, token: str) -> Credential:
+        """Return what the token in a request stands for, also where it opens nothing: its refusal says why."""
         claim = self.claims.of_token(token)
         if claim is None:
-            return self.credential_of_grant(token) or Credential(Door.CLAIM, "", TenantId(""))
-        return Credential(Door.CLAIM, claim.claim_id, claim.tenant)
+            return Credential(Door.CLAIM, "", TenantId(""))
+        return Credential(_door_of(claim), claim.claim_id, claim.tenant)
 
     def take_in(self, der: bytes, *, address: str = "") -> Credential:
         """Return whom a certificate of a trusted authority lets in that is not among those we know.
@@ -133,7 +133,7 @@ class Enrollment:
     def _take_in(self, der: bytes, address: str, now: int) -> Credential:
         certificate = read_certificate(der)
         fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-        authority = issuer_of(certificate, self._vouching())
+        authority = issuer_of(certificate, self.vouching())
         if authority is None or authority.tenant is None:
             raise RejectedError("nobody whom we trust issued this certificate", code="unknown-authority")
         device_id = check_voucher(certificate, authority, dt.datetime.now(dt.UTC))
@@ -181,7 +181,8 @@ class Enrollment:
             )  # fmt: skip
         self._news.tell(certificate)
 
-    def _vouching(self) -> list[Authority]:
+    def vouching(self) -> list[Authority]:
+        """Return the authorities that vouch for devices: of customers and factories."""
         return [each for each in self._authorities.all() if each.kind in _VOUCHING]
 
     # --- what is asked --------------------------------------------------------------------------------------------
@@ -234,16 +235,17 @@ class Enrollment:
         with self._database.read() as connection:
             is_key_of_another = connection.execute(counting).first() is not None
             has_others = any(connection.execute(each).first() is not None for each in (held, jwt.limit(1)))
-        is_claim, is_factory = by is not None and by.door is Door.CLAIM, by is not None and by.door is Door.FACTORY
-        authority = None
-        if by is not None and is_factory:
-            authority = next((each for each in self._vouching() if each.fingerprint == by.authority), None)
+        claim, authority = None, None
+        if by is not None and by.door in CLAIMING:
+            claim = self.claims.find(by.name)
+        elif by is not None and by.door is Door.FACTORY:
+            authority = next((each for each in self.vouching() if each.fingerprint == by.authority), None)
         return Facts(
             self.device(device_id),
             tuple(self._issuance.of_device(device_id)),
             has_others,
             is_key_of_another,
-            self.claims.find(by.name) if by is not None and is_claim else None,
+            claim,
             authority,
         )
 
@@ -263,11 +265,11 @@ class Enrollment:
         asker: _Asker,
     ) -> EnrollmentGrant:
         device_id, key = DeviceId(asked.device_id), key_fingerprint(check_key(request.public_key()))
-        claim = self.claims.find(by.name) if by.door is Door.CLAIM else None
+        claim = self.claims.find(by.name) if by.door in CLAIMING else None
         if claim is not None and decision.again is None and not self.claims.use(claim, key):
             raise RejectedError("this claim was used a moment ago", code="claim-spent")
         if decision.is_landing:
-            own = claim.landing if claim is not None else self._landing_of(by)
+            own = claim.landing if claim is not None else self.landing_of(by.authority)
             self._land(Device(device_id, by.tenant), asker.source, own, asker.name)
         agree_key = None if self.keep_keys is None else self.keep_keys(device_id, by.tenant, asked)
         certificate = decision.again
@@ -291,8 +293,9 @@ class Enrollment:
             time_ns(),
         )
 
-    def _landing_of(self, by: Credential) -> Landing:
-        found = next((each for each in self._vouching() if each.fingerprint == by.authority), None)
+    def landing_of(self, authority: str) -> Landing:
+        """Return where the devices of an authority land, as far as it says so itself."""
+        found = next((each for each in self.vouching() if each.fingerprint == authority), None)
         return Landing() if found is None else found.terms.landing
 
     def _land(self, device: Device, source: Source, own: Landing, who: str) -> None:
@@ -348,38 +351,24 @@ class Enrollment:
             self.on_first_use(change)
 
     def on_first_use(self, certificate: Certificate) -> None:
-        """Follow the first connection with a certificate: its claim is spent, and what it succeeds steps back.
+        """Follow the first connection with a certificate: its claim is spent, and what it replaces is out.
 
-        What a device renewed is superseded: it counts until its own end. What a claim replaced is revoked: the old
-        hardware is out. Requests whose answer was lost on the way leave certificates behind: they are revoked.
+        What a device renewed is only superseded, and counts until its own end (see `Revocation.flush`). What a claim
+        for this very id replaced is revoked: the old hardware is out. Requests whose answer was lost on the way leave
+        certificates behind, which nobody has used: they are revoked too.
         """
         claim = self.claims.spend(certificate)
-        is_replaced = certificate.source is Source.GRANT or (
-            claim is not None and claim.device_id == certificate.device_id
-        )
+        is_replaced = claim is not None and claim.device_id == certificate.device_id
         for each in self._issuance.of_device(certificate.device_id):
             if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
                 continue
-            is_lost = (
-                each.state is CertificateState.PENDING and _is_asked_for(each) and each.created < certificate.created
-            )
-            if is_replaced or is_lost:
+            is_lost = each.state is CertificateState.PENDING and _is_asked_for(each)
+            if is_replaced or (is_lost and each.created < certificate.created):
                 self._revocation.revoke(each.fingerprint, "superseded", "godwit")
-            elif each.state is CertificateState.ACTIVE and each.created <= certificate.created:
-                self._supersede(each)
 
-    def _supersede(self, before: Certificate) -> None:
-        after = msgspec.structs.replace(before, state=CertificateState.SUPERSEDED)
-        c = t.certificates.c
-        where = sa.and_(c.fingerprint == before.fingerprint, c.state == str(before.state))
-        with self._database.write() as connection:
-            connection.execute(t.certificates.update().where(where).values(state=str(after.state)))
-            record(
-                connection, "godwit", "certificate.supersede", before.device_id, tenant=before.tenant,
-                before={"fingerprint": before.fingerprint, "state": str(before.state)},
-                after={"fingerprint": before.fingerprint, "state": str(after.state)},
-            )  # fmt: skip
-        self._news.tell(after)
+
+def _door_of(claim: Claim) -> Door:
+    return Door.GRANT if claim.kind is ClaimKind.GRANT else Door.CLAIM
 
 
 def _is_asked_for(certificate: Certificate) -> bool:

@@ -120,6 +120,8 @@ class ClaimKind(StrEnum):
 
     ONE_TIME = "one-time"
     FLEET = "fleet"
+    GRANT = "grant"
+    """One time, for one id: the access token of an OAuth device grant."""
 
 
 class ClaimState(StrEnum):
@@ -164,6 +166,32 @@ class EnrollmentRule(msgspec.Struct, frozen=True, rename="camel"):
     ids: str = "*"
     sources: tuple[Source, ...] = ()
     landing: Landing = Landing()
+
+
+class GrantState(StrEnum):
+    """Where a device grant is in its life."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    DENIED = "denied"
+    GIVEN = "given"
+    """The device has its access token."""
+
+
+class DeviceGrant(msgspec.Struct, frozen=True, rename="camel"):
+    """A device with a screen asks its owner (RFC 8628). Its codes are not kept. `interval`: s between two polls."""
+
+    grant_id: str
+    device_id: DeviceId
+    state: GrantState
+    tenant: TenantId | None
+    groups: tuple[str, ...]
+    decided_by: str
+    address: str
+    created: int
+    expires: int
+    interval: int
+    polled: int
 
 
 class DeviceToken(msgspec.Struct, frozen=True, rename="camel"):

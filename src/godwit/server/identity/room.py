@@ -7,6 +7,8 @@ import msgspec
 
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.certificates import Certificates
+from godwit.server.identity.custody import Custody
+from godwit.server.identity.device_grants import DeviceGrants
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.news import News
@@ -14,7 +16,9 @@ from godwit.server.identity.operators import Operators
 from godwit.server.identity.revocation import Revocation
 from godwit.server.identity.roster import Roster
 from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerCertificates
+from godwit.server.identity.trusted import TrustedAuthorities
 from godwit.server.identity.vault import Vault, passphrase_of
+from godwit.server.identity.vouched import Vouched
 from godwit.server.registry.service import Registry
 from godwit.server.storage.database import Database
 
@@ -32,6 +36,10 @@ class Identity(msgspec.Struct, frozen=True):
     operators: Operators
     certificates: Certificates
     roster: Roster
+    custody: Custody
+    trusted: TrustedAuthorities
+    grants: DeviceGrants
+    vouched: Vouched
 
 
 def open_identity(
@@ -75,4 +83,11 @@ def open_identity(
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),
         certificates=Certificates(database),
-    )
+        custody=Custody(
+            database=database, registry=registry, issuance=issuance, revocation=revocation, enrollment=enrollment,
+            news=news,
+        ),
+        trusted=TrustedAuthorities(database, news),
+        grants=DeviceGrants(database, registry, enrollment.claims),
+        vouched=Vouched(database, registry, issuance, enrollment),
+    )  # fmt: skip

@@ -5,7 +5,15 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from godwit.server.identity.model import Authority, Certificate, Claim, EnrollmentRule
+from godwit.server.identity.model import (
+    Authority,
+    Certificate,
+    Claim,
+    DeviceGrant,
+    DeviceKey,
+    DeviceToken,
+    EnrollmentRule,
+)
 from godwit.server.storage import identity_tables as t
 
 
@@ -42,6 +50,21 @@ def row_of_claim(claim: Claim, digest: str) -> dict[str, Any]:
 def rule_of(row: Any) -> EnrollmentRule:
     """Return a row of `enrollment_rules`."""
     return msgspec.convert(row.document, EnrollmentRule)
+
+
+def grant_of(row: Any) -> DeviceGrant:
+    """Return a row of `device_grants`, without its codes."""
+    return msgspec.convert(_named(row, t.device_grants, {"device_digest", "user_digest"}), DeviceGrant)
+
+
+def device_token_of(row: Any) -> DeviceToken:
+    """Return a row of `device_tokens`, without its digest."""
+    return msgspec.convert(_named(row, t.device_tokens, {"digest"}), DeviceToken)
+
+
+def device_key_of(row: Any) -> DeviceKey:
+    """Return a row of `device_keys`, without our half of it."""
+    return msgspec.convert(_named(row, t.device_keys, {"secret"}), DeviceKey)
 
 
 def _camel(name: str) -> str:

@@ -1,8 +1,5 @@
 """The registry's use cases, each in one transaction, audited; who changed what is told after the commit."""
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from time import time_ns
@@ -13,8 +10,9 @@ import sqlalchemy as sa
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId, TypeName, parse_device_id
-from godwit.server.registry import store
+from godwit.server.registry import owners, store
 from godwit.server.registry.access import may_use, not_found, require_tenant, sees, visible
+from godwit.server.registry.cursors import read_cursor, write_cursor
 from godwit.server.registry.model import (
     DEFAULT_TYPE,
     Device,
@@ -96,7 +94,7 @@ class Registry:
             conditions.append(t.devices.c.device_id.in_(tagged))
         condition = sa.and_(*conditions)
         limit = max(1, min(limit, PAGE_MAX))
-        after = _read_cursor(cursor, sort) if cursor else None
+        after = read_cursor(cursor, sort) if cursor else None
         statement = store.select_devices(condition, sort, descending=descending, after=after, limit=limit + 1)
         with self._read() as connection:
             rows = connection.execute(statement).all()
@@ -104,7 +102,7 @@ class Registry:
         next_cursor = None
         if len(rows) > limit:
             rows = rows[:limit]
-            next_cursor = _write_cursor(sort, getattr(rows[-1], store.SORTS[sort].name), rows[-1].device_id)
+            next_cursor = write_cursor(sort, getattr(rows[-1], store.SORTS[sort].name), rows[-1].device_id)
         return DevicePage([(store.device_of(row), store.presence_of(row)) for row in rows], next_cursor, total)
 
     def _row(self, connection: sa.Connection, who: Principal, device_id: str) -> Any:
@@ -164,7 +162,7 @@ class Registry:
             before = None if row is None else store.device_of(row)
             if before is not None and (before.lifecycle is not Lifecycle.UNCLAIMED or not sees(who, before.tenant)):
                 raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
-            device = _take_in(connection, who, device, before, groups)
+            device = owners.take_in(connection, who, device, before, groups)
         self._tell(device)
         return device
 
@@ -191,11 +189,20 @@ class Registry:
                 elif before is not None and before.lifecycle is not Lifecycle.UNCLAIMED:
                     found.append(before)
                 else:
-                    fresh.append(_take_in(connection, who, device, before, groups))
+                    fresh.append(owners.take_in(connection, who, device, before, groups))
                     found.append(fresh[-1])
         for each in fresh:
             self._tell(each)
         return found
+
+    def hand_over(self, who: Principal, device_id: DeviceId, tenant: TenantId) -> Device:
+        """Give a device to a tenant, unclaimed. Raises RejectedError (`not-found`)."""
+        with self._write() as connection:
+            before = store.device_of(self._row(connection, who, device_id))
+            self._require_tenant_row(connection, tenant)
+            after = owners.hand_over(connection, who, before, tenant)
+        self._tell(after)
+        return after
 
     def change_device(self, who: Principal, device_id: DeviceId, changes: dict[str, object]) -> Device:
         """Change some fields (camelCase). Raises RejectedError (`not-found`, `invalid-field`)."""
@@ -395,6 +402,13 @@ class Registry:
             store.insert_or_keep(connection, t.tenants, [{"name": tenant, "created": time_ns()}])
             record(connection, who.name, "tenant.put", tenant, tenant=tenant, address=who.address)
 
+    def require_tenants(self, who: Principal, *names: TenantId) -> None:
+        """Raise RejectedError (`not-found`) unless these tenants are there, for these eyes."""
+        known = set(self.tenants(who))
+        for each in names:
+            if each not in known:
+                raise not_found("tenant", each)
+
     def _require_tenant_row(self, connection: sa.Connection, tenant: TenantId) -> None:
         if connection.execute(sa.select(t.tenants.c.name).where(t.tenants.c.name == tenant)).one_or_none() is None:
             raise not_found("tenant", tenant)
@@ -477,44 +491,3 @@ def _check_name(name: str) -> None:
             f"{name[:80]!r} is no name: 1 to 64 letters, digits, spaces or . _ : -, the first one a letter or digit",
             code="invalid-name",
         )
-
-
-def _write_cursor(sort: str, value: object, device_id: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([sort, value, device_id]).encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str, sort: str) -> tuple[Any, str]:
-    try:
-        said, value, device_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, TypeError, binascii.Error):
-        raise RejectedError("this cursor was not given by this server", code="invalid-cursor") from None
-    kind = store.SORTS[sort].type.python_type
-    if said != sort or not isinstance(device_id, str) or not isinstance(value, kind):
-        raise RejectedError("this cursor belongs to another list", code="invalid-cursor")
-    return value, device_id
-
-
-def _take_in(
-    connection: sa.Connection, who: Principal, device: Device, before: Device | None, groups: Sequence[str]
-) -> Device:
-    """Insert a device, or (`before`: unclaimed) make it this tenant's, with what was known of it."""
-    now = time_ns()
-    if before is None:
-        device = msgspec.structs.replace(device, created=now, updated=now)
-        connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
-    else:
-        device = msgspec.structs.replace(
-            device, name=device.name or before.name, location=before.location, created=before.created, updated=now,
-            tags={**before.tags, **device.tags}, metadata={**before.metadata, **device.metadata},
-        )  # fmt: skip
-        where = t.devices.c.device_id == device.device_id
-        connection.execute(t.devices.update().where(where), store.row_of(device))
-        connection.execute(t.group_members.delete().where(t.group_members.c.device_id == device.device_id))
-    if device.tags or before is not None:
-        store.set_tags(connection, device)
-    store.join_groups(connection, device, groups)
-    record(
-        connection, who.name, "device.claim", device.device_id, before=before, after=device, tenant=device.tenant,
-        address=who.address,
-    )  # fmt: skip
-    return device

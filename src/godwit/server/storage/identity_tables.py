@@ -104,7 +104,6 @@ device_grants = sa.Table(  # OAuth 2.0 device grants (RFC 8628), for as long as 
     sa.Column("grant_id", sa.String(32), primary_key=True),
     sa.Column("device_digest", sa.String(64), nullable=False, unique=True),  # SHA-256 of the device code
     sa.Column("user_digest", sa.String(64), nullable=False, unique=True),  # of the user code
-    sa.Column("token_digest", sa.String(64), unique=True),  # of the access token, once there is one
     sa.Column("device_id", sa.String(64), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # waiting, approved, denied, given
     sa.Column("tenant", sa.String(64)),  # whoever approved it chose
@@ -115,7 +114,6 @@ device_grants = sa.Table(  # OAuth 2.0 device grants (RFC 8628), for as long as 
     sa.Column("expires", sa.BigInteger, nullable=False),
     sa.Column("interval", sa.Integer, nullable=False),  # s between two polls
     sa.Column("polled", sa.BigInteger, nullable=False),
-    sa.Column("token_expires", sa.BigInteger, nullable=False),
 )
 
 # Who reads SCEP requests and signs the answers: RSA, certified by an issuing authority of ours.

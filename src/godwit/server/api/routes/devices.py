@@ -9,10 +9,12 @@ from pydantic import ConfigDict, Field
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEVICE_ID_PATTERN
 from godwit.contract.payloads import legible
+from godwit.server.api import vouched
 from godwit.server.api.access import Id, Operator, Rooms, Who
 from godwit.server.api.answers import answer, device_document, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
+from godwit.server.api.vouched import VouchedDevice
 from godwit.server.registry.access import home
 from godwit.server.registry.model import Device
 
@@ -58,8 +60,13 @@ class NewDevice(DeviceChange):
 
 
 @router.post("", status_code=201, responses=documented(404, 409, 413), summary="Create a device")
-def create(body: NewDevice, who: Operator, rooms: Rooms) -> Response:
-    """Create a device. Its id is unique in the installation."""
+def create(body: NewDevice | VouchedDevice, who: Operator, rooms: Rooms) -> Response:
+    """Create a device, with `certificate` one that has it from an authority of its own.
+
+    Its id is unique in the installation.
+    """
+    if isinstance(body, VouchedDevice):
+        return answer(vouched.register(rooms.identity.vouched, body, who), 201)
     document = {"tenant": home(who)} | {key: value for key, value in body.model_dump().items() if value is not None}
     device = rooms.registry.create_device(who, msgspec.convert(document, Device))
     return answer(device_document(device, None), 201)
