@@ -18,6 +18,7 @@ from godwit.server.api.routes import (
     health,
     live,
     quarantine,
+    security,
     telemetry,
     trace,
     types,
@@ -36,7 +37,7 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.state.platform, app.state.tokens, app.state.encoders = platform, accounts, encoders
     problems.install(app)
     strict = [Depends(refuse_unknown_queries)]
-    for each in (health, broker, devices, telemetry, clocks, types, quarantine, certificates):
+    for each in (health, broker, devices, telemetry, clocks, types, quarantine, certificates, security):
         app.include_router(each.router, dependencies=strict)
     app.include_router(live.router)
     app.include_router(trace.router)
