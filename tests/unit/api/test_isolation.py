@@ -29,11 +29,12 @@ READS: Final = ("get", "head")
 
 IDS_TELL: Final = {
     ("post", "/api/v1/devices"): "ids are unique in the installation: one that is taken cannot be had",
+    ("post", "/api/v1/devices/enroll"): "it makes the devices that are not there",
 }
 """Where a taken id and a free one cannot be answered alike, and why. docs/security.md has the list, too."""
 SCALARS: Final = frozenset({
-    "aggregate", "before", "channel", "code", "cursor", "every", "format", "from", "last", "lifecycle", "limit",
-    "offset", "online", "order", "points", "severity", "sort", "to",
+    "aggregate", "before", "channel", "code", "cursor", "every", "expiringDays", "format", "from", "last", "lifecycle",
+    "limit", "offset", "online", "order", "points", "severity", "sort", "state", "to",
 })  # fmt: skip
 """Query parameters that name nobody's things."""
 
@@ -44,7 +45,8 @@ def named(mark: str) -> dict[str, Any]:
         "device_id": f"{mark}-device", "deviceId": f"{mark}-device", "deviceIds": [f"{mark}-device"],
         "clientId": f"{mark}-client", "tenant": f"{mark}-tenant", "group": f"{mark}-group", "type": f"{mark}-type",
         "deviceType": f"{mark}-type", "reading": f"{mark}-reading", "readings": f"{mark}-reading",
-        "search": f"{mark}", "tag": f"{mark}-tag:{mark}{SECRET}",
+        "search": f"{mark}", "tag": f"{mark}-tag:{mark}{SECRET}", "fingerprint": mark.encode().hex().ljust(64, "0"),
+        "authority": mark.encode().hex().ljust(64, "1"),
     }  # fmt: skip
 
 
@@ -60,6 +62,7 @@ class World(NamedTuple):
     rig: Any
     admin: TestClient
     person: TestClient
+    owner: TestClient
     found: dict[str, dict[str, Any]]
     """By mark: what parameters are filled with."""
 
@@ -104,7 +107,10 @@ def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
     told(rig, device, "status", {"status": "online", "health": {}, "note": secret})
     told(rig, device, "telemetry", {"readings": "nonsense", "note": secret})
     kept = good(admin.get(f"{V1}/quarantine", params={"deviceId": device})).json()["items"]
-    return ids | {"number": kept[0]["number"], "numbers": [kept[0]["number"]]}
+    enrolled = good(admin.post(f"{V1}/devices/{device}/enroll", json={})).json()
+    return ids | {
+        "number": kept[0]["number"], "numbers": [kept[0]["number"]], "fingerprint": enrolled["fingerprint"],
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +119,7 @@ def world(rig) -> World:
     rig.ingest.pipeline.quarantine_number = FREE_NUMBER - 1_000
     found = {mark: plant(rig, admin, mark) for mark in (A, B)}
     found[FREE] = named(FREE) | {"number": FREE_NUMBER, "numbers": [FREE_NUMBER]}
-    return World(rig, admin, client(rig, token_of(rig, f"{A}-tenant")), found)
+    return World(rig, admin, *(client(rig, token_of(rig, f"{each}-tenant")) for each in (A, B)), found)
 
 
 class UnfillableError(Exception):
@@ -226,10 +232,13 @@ def ask(world: World, who: TestClient, method: str, path: str, operation: dict[s
     return answers
 
 
-def plain(asked: Asked, mark: str, numbers: dict[str, Any]) -> tuple[int, str, str]:
+def plain(asked: Asked, mark: str, ids: dict[str, Any]) -> tuple[int, str, str]:
     """Return an answer without what was asked for, and without times."""
     text = asked.answer.content.decode("utf-8", "replace")
-    text = text.replace(mark, "*").replace(str(numbers["number"]), "#")
+    for name, value in ids.items():
+        if not isinstance(value, list) and mark not in str(value):
+            text = text.replace(str(value), f"<{name}>")
+    text = text.replace(mark, "*")
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", text)
     text = re.sub(r"godwit_(uptime_seconds|sample_age_seconds|station_seconds)\S* \S+", "", text)
     text = re.sub(r'"(ageP50S|ageP95S)":[\d.]+', "", text)
@@ -296,10 +305,9 @@ def _last_what_tells(each: tuple[str, str, Any]) -> tuple[bool, bool]:
 def everything(world: World, mark: str) -> dict[str, Any]:
     """Return all that a tenant's own people see."""
     found = {}
-    theirs = client(world.rig, token_of(world.rig, f"{B}-tenant"))
     for method, path, operation in operations(world):
         if method == "get" and path.startswith(V1) and path != f"{V1}/stats":
-            for each in ask(world, theirs, method, path, operation, mark):
+            for each in ask(world, world.owner, method, path, operation, mark):
                 found[str(each)] = plain(each, mark, world.found[mark])
     return found
 

@@ -25,12 +25,13 @@ _NOTES: Final = {
 def render(found: Audit, filtered: str) -> dict[str, str]:
     """Return the parts of the page by their id. `filtered`: the severity that is shown; empty: all."""
     shown = [each for each in found.findings if filtered in ("", each.severity)]
+    made = len(found.findings) + len(found.passed)
     return {
         "tiles": tiles(found.findings),
         "filters": filters(found.findings, filtered),
         "findings": findings(shown, is_filtered=bool(filtered)),
         "passed": passed(found.passed),
-        "looked": f"<span>Looked {parts.age(found.at)}</span><span>{len(found.findings) + len(found.passed)} checks</span>",
+        "looked": f"<span>Looked {parts.age(found.at)}</span><span>{made} checks</span>",
     }
 
 
