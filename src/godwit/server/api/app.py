@@ -24,6 +24,7 @@ from godwit.server.api.routes import (
     health,
     live,
     quarantine,
+    security,
     telemetry,
     trace,
     types,
@@ -45,8 +46,8 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
     rooms = (
-        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates, users,
-        account, audit_log,
+        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates, security,
+        users, account, audit_log,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)

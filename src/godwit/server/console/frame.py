@@ -25,6 +25,7 @@ _PAGES: Final = (
     ("/quarantine", "quarantine", "Quarantine"),
     ("/clocks", "clocks", "Clocks"),
     ("/broker", "broker", "Broker"),
+    ("/security", "security", "Security"),
 )
 
 
