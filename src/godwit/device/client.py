@@ -28,7 +28,7 @@ from godwit.device.certified import Certified
 from godwit.device.clock import is_believable
 from godwit.device.enrollment import HTTPS_PORT
 from godwit.device.health import Machine
-from godwit.device.identity import Identity
+from godwit.device.identity import Identity, State
 from godwit.device.keys import FileKey, Key, KeyProvider
 from godwit.device.link import Address, Link
 from godwit.device.power import ALWAYS_ON, PowerPolicy
@@ -170,7 +170,8 @@ class Device:
         )  # fmt: skip
         self._link = Link(
             self.device_id, self._address, self._access, self, spool=self._spool, uplink=self._uplink,
-            power=self._power, status_every_s=self._health_every_s, clock=self._clock, times=self._times, chance=self._chance,
+            power=self._power, status_every_s=self._health_every_s, clock=self._clock, times=self._times,
+            chance=self._chance,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(each) for each in (self._link.run(), self._watchdog.run())]
@@ -194,7 +195,9 @@ class Device:
 
     def _open_identity(self) -> Access:
         """Open the identity. Raises RejectedError: somebody else has it, or it is another device's."""
-        identity = self._identity or Identity(self._identity_at, self.device_id, self._keys)
+        if self._identity is None:
+            self._identity = Identity(self._identity_at, self.device_id, self._keys)
+        identity = self._identity
         if identity.trouble:
             log.warning("%s", identity.trouble)
             self.report("identity", identity.trouble)
@@ -330,6 +333,17 @@ class Device:
     def trouble(self) -> str:
         """Empty while we are connected, else why not."""
         return self._link.trouble
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether we are connected, by the certificate that is to be used from now on."""
+        identity = self._identity
+        return self.is_connected and (identity is None or identity.state in {State.SETTLED, State.RENEWING})
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a person has to change something: `trouble` says what. The device asks again now and then."""
+        return self._link.is_stuck
 
     @property
     def depth(self) -> Depth:

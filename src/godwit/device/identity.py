@@ -94,6 +94,11 @@ class Held(msgspec.Struct, frozen=True, rename="camel"):
         return nanoseconds(x509.load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc.timestamp())
 
     @property
+    def until(self) -> str:
+        """When it ends, for people."""
+        return f"{x509.load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
+
+    @property
     def pem(self) -> bytes:
         """What a TLS client shows."""
         return "".join(each.strip() + "\n" for each in (self.certificate, *self.chain)).encode()

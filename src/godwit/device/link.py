@@ -95,6 +95,8 @@ class Link:
         self._topics = topics_for("native")
         self.trouble = "not connected yet"
         """Empty while we are connected, else why not."""
+        self.is_stuck = False
+        """Whether a person has to change something before we get in."""
         self._session = self._new_session()
         self._reconnect = Reconnect()
         self._client: MqttClient | None = None
@@ -153,6 +155,7 @@ class Link:
         while True:
             await self._until_wanted()
             plan = await self._connection()
+            self.is_stuck = plan.is_for_person
             if self._is_asleep or self._is_changing:
                 continue
             if plan.is_older_version and self._address.version == 5:
@@ -249,7 +252,7 @@ class Link:
 
     async def _work(self, client: MqttClient) -> None:
         """Subscribe, say that we are here, and send until the connection ends or is wanted no longer."""
-        self._client, self.trouble = client, ""
+        self._client, self.trouble, self.is_stuck = client, "", False
         loop = asyncio.get_running_loop()
         listening, attending = loop.create_task(self._listen(client)), loop.create_task(self._attend(client))
         try:

@@ -182,7 +182,7 @@ class Chip:
     def sign(self, data: bytes) -> bytes:
         return self._key.sign(data)
 
-    def arm(self, context: ssl.SSLContext, chain: Path) -> None:
+    def arm(self, _context: ssl.SSLContext, chain: Path) -> None:
         assert chain.read_bytes().count(b"BEGIN CERTIFICATE") == 2
         self.armed += 1
 
