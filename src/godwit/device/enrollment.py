@@ -27,6 +27,8 @@ from godwit.mqtt.client import MqttClient
 ANSWER_S_MAX: Final = 30.0
 GRANT_BYTES_MAX: Final = 1_048_576
 HTTPS_PORT: Final = 8443
+LATER: Final = frozenset(("rate-limited", "unavailable", "no-authority"))
+"""Refusals that pass."""
 _LATER: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 Inspect = Callable[[ssl.SSLObject | ssl.SSLSocket], None]
@@ -39,9 +41,11 @@ Inspect = Callable[[ssl.SSLObject | ssl.SSLSocket], None]
 def read_grant(grant: EnrollmentGrant, device_id: str, key: PublicKey) -> Granted:
     """Return what a grant gives. It came over an authenticated connection, and is looked at all the same.
 
-    Raises RejectedError with the platform's code where it refuses; MalformedError (`grant-malformed`) or RejectedError
+    Raises RejectedError with the platform's code where it refuses (UnavailableError: for now); MalformedError (`grant-malformed`) or RejectedError
     (`grant-wrong-key`, `grant-wrong-name`, `grant-wrong-chain`) where it gives what was not asked for.
     """
+    if grant.code in LATER:
+        raise UnavailableError(f"the platform cannot enroll now: {grant.message or grant.code}", code=grant.code)
     if grant.code is not None:
         raise RejectedError(grant.message or f"the platform refuses: {grant.code}", code=grant.code)
     try:
