@@ -83,6 +83,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "mqtt pub",
         "trace",
         "device run",
+        "device join",
         "config",
         "version",
     ):

@@ -1,4 +1,4 @@
-"""`godwit device`: be a device. `run` turns lines on standard input into its samples.
+"""`godwit device`: be a device. `run` turns lines on standard input into its samples; `join` only enrolls.
 
 They are in the spool before the next line is read, and leave it when the server has stored them: the network may be
 away, and this process may be killed and started again.
@@ -8,15 +8,15 @@ import argparse
 import asyncio
 import contextlib
 import os
-import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from godwit.cli import device_join
 from godwit.cli.device_lines import CsvLines, JsonLines, LineSplit, reader_of
-from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
+from godwit.contract.errors import MalformedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Be a device. Example: echo '{\"temperature\": 21.5}' | godwit device run press-7",
     )
     actions = parser.add_subparsers(title="actions", metavar="action", required=True)
+    device_join.add_parser(actions)
     run = actions.add_parser(
         "run",
         help="send lines of CSV or JSON from standard input",
@@ -44,17 +45,20 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "stays in the spool, and leaves when the device runs again.",
         epilog="Examples: godwit device run press-7 --format csv < week.csv\n"
         "          echo '{\"temperature\": 21.5}' | godwit device run press-7\n"
-        "          vmstat-to-json | godwit device run press-7 --host iot.example.org --tls --username press-7",
+        "          vmstat-to-json | godwit device run press-7 --host iot.example.org --claim-file claim \\\n"
+        "              --ca-fingerprint 5f1d...",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("device_id", metavar="ID", help="of the device")
     to = run.add_argument_group("server")
-    to.add_argument("--host", default="127.0.0.1", help="(default 127.0.0.1)")
-    to.add_argument("--port", type=int, help="(default 1883, with TLS 8883)")
+    device_join.add_server_arguments(to)
     to.add_argument("--tls", action="store_true", help="trust the system's authorities")
-    to.add_argument("--cafile", type=Path, metavar="FILE", help="PEM of whom to trust; it means TLS")
-    to.add_argument("--username", metavar="NAME")
-    to.add_argument("--password-file", type=Path, metavar="FILE", help="file that holds the password")
+    getting_in = run.add_argument_group("getting in")
+    device_join.add_identity_arguments(getting_in)
+    getting_in.add_argument("--username", metavar="NAME")
+    getting_in.add_argument("--password-file", type=Path, metavar="FILE", help="file that holds the password")
+    getting_in.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds a device token")
+    getting_in.add_argument("--jwt-key", type=Path, metavar="FILE", help="PEM of the key that signs tokens (ES256)")
     keep = run.add_argument_group("spool")
     keep.add_argument("--spool", type=Path, metavar="FILE", help="(default: in the user's state directory)")
     keep.add_argument(
@@ -83,12 +87,12 @@ def run_device(options: argparse.Namespace) -> int:
 async def _run(options: argparse.Namespace) -> int:
     from godwit.device import Bounds, Device, Stream  # noqa: PLC0415 - the other commands do without
 
-    password = options.password_file.read_text().rstrip("\r\n") if options.password_file else None
     device = Device(
-        parse_device_id(options.device_id), options.host, options.port, tls=_tls(options), username=options.username,
-        password=password, spool=options.spool, durability=options.durability,
+        parse_device_id(options.device_id), options.host, options.port, tls=options.tls, username=options.username,
+        password=device_join.secret_of(options.password_file), token=device_join.secret_of(options.token_file),
+        jwt_key=options.jwt_key, spool=options.spool, durability=options.durability,
         bounds=Bounds(bytes_max=options.spool_mb * 2**20), streams=(Stream(options.stream, qos=options.qos),),
-        compression=options.compression,
+        compression=options.compression, **device_join.identity_of(options),
     )  # fmt: skip
     async with device:
         say = asyncio.create_task(_say(device, quiet=options.quiet))
@@ -104,17 +108,6 @@ async def _run(options: argparse.Namespace) -> int:
             bad = f"; {faults:,} lines could not be read" if faults else ""
             print(f"{taken:,} samples taken, {max(0, taken - left):,} stored{kept}{bad}")
         return 1 if faults or left else 0
-
-
-def _tls(options: argparse.Namespace) -> ssl.SSLContext | bool:
-    if options.cafile is None:
-        return bool(options.tls)
-    from godwit.mqtt.tls import client_context  # noqa: PLC0415
-
-    try:
-        return client_context(authority=options.cafile)
-    except OSError as error:
-        raise RejectedError(f"TLS: {options.cafile}: {error}", code="tls-files") from error
 
 
 async def _feed(device: "Device", options: argparse.Namespace) -> tuple[int, int]:

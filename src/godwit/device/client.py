@@ -23,8 +23,13 @@ from godwit.contract.notices import Notice
 from godwit.contract.samples import Location, Metadata, Reading, Value
 from godwit.contract.status import DeviceError, DeviceStatus
 from godwit.contract.times import parse_time
+from godwit.device.access import Access, Pinned, Plain, Server, Token, jwt_of
+from godwit.device.certified import Certified
 from godwit.device.clock import is_believable
+from godwit.device.enrollment import HTTPS_PORT
 from godwit.device.health import Machine
+from godwit.device.identity import Identity, State
+from godwit.device.keys import FileKey, Key, KeyProvider
 from godwit.device.link import Address, Link
 from godwit.device.power import ALWAYS_ON, PowerPolicy
 from godwit.device.streams import EVENTS, MAIN, STREAM_EVENTS, STREAM_MAIN, Sent, Stream
@@ -46,12 +51,21 @@ Time = float | int | str | None
 
 
 def spool_path(device_id: str) -> Path:
-    """Return where a spool stands if nobody says: systemd's state directory, else that of the user (XDG)."""
+    """Return where a spool stands if nobody says."""
+    return _state_directory() / f"{device_id}.spool"
+
+
+def identity_path(device_id: str) -> Path:
+    """Return where an identity stands if nobody says."""
+    return _state_directory() / f"{device_id}.identity"
+
+
+def _state_directory() -> Path:
+    """Return systemd's state directory, else that of the user (XDG)."""
     base = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if base:
-        return Path(base) / f"{device_id}.spool"
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "godwit" / f"{device_id}.spool"
+        return Path(base)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "godwit"
 
 
 class Device:
@@ -60,6 +74,11 @@ class Device:
     `tls`: a context, or true for one that trusts the system's authorities; the port follows. `spool`: the file, None
     for the usual place, or one that is open, which then is ours; `durability` says what it survives. `on_notice` hears
     what the server has to say to us.
+
+    Getting in: `claim` enrolls (by MQTT, or by HTTPS at `enroll_port`), into the directory `identity`; once enrolled it
+    is enough to name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
+    or `ca_fingerprint` (SHA-256) say whom to trust before the platform does. Or: `token`, `jwt_key` (a PEM file), or
+    `username` and `password`.
     """
 
     def __init__(
@@ -71,6 +90,14 @@ class Device:
         tls: ssl.SSLContext | bool = False,
         username: str | None = None,
         password: str | None = None,
+        identity: Identity | Path | str | bool = False,
+        claim: str | None = None,
+        keys: KeyProvider | None = None,
+        ca: Path | str | None = None,
+        ca_fingerprint: str | None = None,
+        enroll_port: int | None = None,
+        token: str | None = None,
+        jwt_key: Key | Path | str | None = None,
         spool: Path | str | Spool | None = None,
         durability: Durability | str = Durability.NORMAL,
         bounds: Bounds = Bounds(),  # noqa: B008 - immutable
@@ -90,10 +117,19 @@ class Device:
         self._clock, self._chance = clock, chance
         self.device_id = parse_device_id(device_id)
         context = ssl.create_default_context() if tls is True else tls or None
-        self._address = Address(
-            host, port or (TLS_PORT if context else PORT), context, username,
-            None if password is None else password.encode(), keep_alive, version,
-        )  # fmt: skip
+        is_known = bool(identity or claim)
+        is_secured = context is not None or is_known or ca is not None or ca_fingerprint is not None
+        self._address = Address(host, port or (TLS_PORT if is_secured else PORT), keep_alive, version)
+        self._server = Server(
+            host, self._address.port, enroll_port or HTTPS_PORT, version, Path(ca) if ca else None, ca_fingerprint
+        )
+        self._claim, self._is_https = claim, enroll_port is not None
+        self._identity: Identity | None = identity if isinstance(identity, Identity) else None
+        self._identity_at = Path(identity) if isinstance(identity, Path | str) else identity_path(device_id)
+        self._keys = keys
+        self._access: Access | None = None
+        if not is_known:
+            self._access = self._other_access(context, username, password, token, jwt_key)
         self._given = spool if isinstance(spool, Spool) else None
         self._where = Path(spool) if isinstance(spool, Path | str) else spool_path(device_id)
         self._durability, self._bounds = Durability(durability), bounds
@@ -121,20 +157,61 @@ class Device:
         if self._spool.trouble:
             log.warning("%s", self._spool.trouble)
             self.report("spool", self._spool.trouble)
+        if self._access is None:
+            try:
+                self._access = await asyncio.to_thread(self._open_identity)
+            except BaseException:
+                await asyncio.to_thread(self._spool.close)
+                raise
         self._times = Timekeeper(self._clock, self._spool)
         self._uplink = Uplink(
             self._spool, self._streams.values(), compression=self._compression, run=self._times.run,
             place=self._times.place, fields=self._message_fields,
         )  # fmt: skip
         self._link = Link(
-            self.device_id, self._address, self, self._spool, self._uplink, power=self._power,
-            status_every_s=self._health_every_s, clock=self._clock, times=self._times, chance=self._chance,
+            self.device_id, self._address, self._access, self, spool=self._spool, uplink=self._uplink,
+            power=self._power, status_every_s=self._health_every_s, clock=self._clock, times=self._times,
+            chance=self._chance,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(each) for each in (self._link.run(), self._watchdog.run())]
         for task in self._tasks:
             task.add_done_callback(self._ended)
         return self
+
+    def _other_access(
+        self, context: ssl.SSLContext | None, username: str | None, password: str | None, token: str | None,
+        jwt_key: Key | Path | str | None,
+    ) -> Access:  # fmt: skip
+        if jwt_key is not None:
+            key = FileKey(Path(jwt_key)) if isinstance(jwt_key, Path | str) else jwt_key
+            return Token(self.device_id, self._server, context, self._clock, jwt_of(self.device_id, key))
+        if token is not None:
+            return Token(self.device_id, self._server, context, self._clock, token)
+        if context is None and (self._server.ca is not None or self._server.ca_fingerprint is not None):
+            secret = None if password is None else password.encode()
+            return Pinned(self._server, self._clock, username, secret)
+        return Plain(context, username, None if password is None else password.encode())
+
+    def _open_identity(self) -> Access:
+        """Open the identity. Raises RejectedError: somebody else has it, or it is another device's."""
+        if self._identity is None:
+            self._identity = Identity(self._identity_at, self.device_id, self._keys)
+        identity = self._identity
+        if identity.trouble:
+            log.warning("%s", identity.trouble)
+            self.report("identity", identity.trouble)
+        return Certified(
+            identity, self._server, claim=self._claim, is_https=self._is_https, clock=self._clock,
+            chance=self._chance, report=self._say,
+        )  # fmt: skip
+
+    def _say(self, code: str, message: str) -> None:
+        """Report what is wrong with the access, or (nothing) that it is in order."""
+        if message:
+            self.report(code, message)
+        else:
+            self.clear(code)
 
     def _open_spool(self) -> Spool:
         if self._given is not None:
@@ -161,6 +238,8 @@ class Device:
                     waiter[2].set_exception(UnavailableError("the device was closed; the sample is in its spool"))
                     waiter[2].exception()
         self._times.keep()
+        if self._access is not None:
+            await asyncio.to_thread(self._access.close)
         await asyncio.to_thread(self._spool.close)
 
     # ------------------------------------------------------------------ what the application does
@@ -256,6 +335,17 @@ class Device:
         return self._link.trouble
 
     @property
+    def is_settled(self) -> bool:
+        """Whether we are connected, by the certificate that is to be used from now on."""
+        identity = self._identity
+        return self.is_connected and (identity is None or identity.state in {State.SETTLED, State.RENEWING})
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a person has to change something: `trouble` says what. The device asks again now and then."""
+        return self._link.is_stuck
+
+    @property
     def depth(self) -> Depth:
         """What waits in the spool."""
         return self._spool.depth
@@ -307,6 +397,7 @@ class Device:
             errors=list(self.errors.values()) or None,
             firmware_version=self.metadata.firmware_version,
             reason=reason,
+            trusts=None if self._access is None or reason == "lost" else self._access.trusts,
         )
         return msgspec.json.encode(said)
 

@@ -7,20 +7,23 @@ across connections, so what was under way when one broke is sent again on the ne
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from godwit.contract import notices, stored
-from godwit.contract.errors import GodwitError, UnavailableError
+from godwit.contract.errors import GodwitError, MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import DeviceId
-from godwit.contract.notices import CloneDetected, GapWanted, Notice
-from godwit.contract.topics import Channel, DeviceTopic, topics_for
+from godwit.contract.notices import CloneDetected, GapWanted, NewAuthorities, Notice, RenewalWanted
+from godwit.contract.topics import Channel, DeviceTopic, EnrollmentStep, enrollment_topic, topics_for
+from godwit.device.access import Access
 from godwit.device.power import PowerPolicy, Waiting
 from godwit.device.reconnect import Plan, Reconnect
 from godwit.device.timekeeper import Timekeeper
 from godwit.device.uplink import REFUSED_FROM, Uplink
 from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
 from godwit.mqtt.client import MqttClient
 from godwit.mqtt.client_session import ClientSession, Delivered
 from godwit.mqtt.reasons import ReasonError, reason_name
@@ -38,13 +41,10 @@ ALIASES_MAX: Final = 4
 
 
 class Address(NamedTuple):
-    """Where the server is, and how to get in."""
+    """Where the server is."""
 
     host: str
     port: int
-    tls: ssl.SSLContext | None = None
-    username: str | None = None
-    password: bytes | None = None
     keep_alive: int = 60
     version: int = 5
 
@@ -76,10 +76,11 @@ class Link:
         self,
         device_id: DeviceId,
         address: Address,
+        access: Access,
         owner: Owner,
+        *,
         spool: Spool,
         uplink: Uplink,
-        *,
         power: PowerPolicy,
         status_every_s: float | None,
         clock: Clock,
@@ -87,13 +88,15 @@ class Link:
         chance: Callable[[], float],
     ) -> None:
         self.device_id = device_id
-        self._address, self._owner = address, owner
+        self._address, self._access, self._owner = address, access, owner
         self._spool, self._uplink, self._power = spool, uplink, power
         self._status_every_s = status_every_s
         self._clock, self._times, self._chance = clock, times, chance
         self._topics = topics_for("native")
         self.trouble = "not connected yet"
         """Empty while we are connected, else why not."""
+        self.is_stuck = False
+        """Whether a person has to change something before we get in."""
         self._session = self._new_session()
         self._reconnect = Reconnect()
         self._client: MqttClient | None = None
@@ -107,7 +110,7 @@ class Link:
         self._news = asyncio.Event()
         self._last_word = self._now()
         self._off_since = float("-inf")
-        self._is_leaving = self._is_asleep = False
+        self._is_leaving = self._is_asleep = self._is_changing = False
 
     @property
     def is_connected(self) -> bool:
@@ -139,8 +142,6 @@ class Link:
             version=address.version,
             clean_start=False,
             keep_alive=address.keep_alive,
-            username=address.username,
-            password=address.password,
             will=will,
             session_expiry_interval=self._power.session_s,
         )
@@ -154,7 +155,8 @@ class Link:
         while True:
             await self._until_wanted()
             plan = await self._connection()
-            if self._is_asleep:
+            self.is_stuck = plan.is_for_person
+            if self._is_asleep or self._is_changing:
                 continue
             if plan.is_older_version and self._address.version == 5:
                 self._address = self._address._replace(version=4)
@@ -169,10 +171,11 @@ class Link:
         while True:
             self._news.clear()
             decision = self._power.decide(self._waiting(), self._clock.now_ns() / 1e9)
-            if decision.is_on:
+            due_s = self._access.due_s
+            if decision.is_on or due_s <= 0.0:
                 return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(decision.again_s):
+                async with asyncio.timeout(min(decision.again_s, due_s)):
                     await self._news.wait()
 
     def _waiting(self) -> Waiting:
@@ -189,19 +192,15 @@ class Link:
     async def _connection(self) -> Plan:
         """Go through one connection, from its making to its end; returns what to do then."""
         began, lasted_s, reason, reference = self._now(), 0.0, None, None
-        self._is_asleep = False
+        self._is_asleep = self._is_changing = False
         host, port = self._address.host, self._address.port
         if self._server is not None:
             host, port = self._server[0], self._server[1] or port
         try:
-            client = await MqttClient.connect(
-                host,
-                port,
-                self._session.connect,
-                tls=self._address.tls,
-                session=self._session,
-                on_delivered=self._delivered,
-            )
+            client = await self._connect(host, port)
+        except (RejectedError, MalformedError) as error:  # a person has to do something first
+            self._lost(str(error))
+            return self._reconnect.after(reasons.NOT_AUTHORIZED, self._chance())._replace(advice="")
         except (OSError, UnavailableError) as error:
             self._lost(f"no way to {host}:{port}: {error}")
         except ReasonError as error:
@@ -227,6 +226,25 @@ class Link:
             self.trouble = f"{self.trouble} ({plan.advice})"
         return plan
 
+    async def _connect(self, host: str, port: int) -> MqttClient:
+        """Get in, by whatever credential we have."""
+        login = await self._access.login()
+        session = self._session
+        session.connect = msgspec.structs.replace(session.connect, username=login.username, password=login.password)
+        try:
+            return await MqttClient.connect(
+                host,
+                port,
+                session.connect,
+                tls=login.tls,
+                session=session,
+                on_delivered=self._delivered,
+                inspect=login.inspect,
+            )
+        except (OSError, UnavailableError, ReasonError):
+            await self._access.refused()
+            raise
+
     def _lost(self, why: str) -> None:
         if why != self.trouble:
             log.warning("device %s: %s", self.device_id, why)
@@ -234,8 +252,9 @@ class Link:
 
     async def _work(self, client: MqttClient) -> None:
         """Subscribe, say that we are here, and send until the connection ends or is wanted no longer."""
-        self._client, self.trouble = client, ""
-        listening = asyncio.get_running_loop().create_task(self._listen(client))
+        self._client, self.trouble, self.is_stuck = client, "", False
+        loop = asyncio.get_running_loop()
+        listening, attending = loop.create_task(self._listen(client)), loop.create_task(self._attend(client))
         try:
             wanted = [self._topic(each) for each in (Channel.TELEMETRY_STORED, Channel.NOTICES)]
             self._subscribing = self._session.subscribe(tuple(p.Subscription(each, 1) for each in wanted))
@@ -250,14 +269,26 @@ class Link:
             )
             self._last_word = self._now()
             await self._send_all(client)
-            if listening.done():
-                listening.result()  # it ends with the connection, or by a bug, which is ours to raise
+            for each in (listening, attending):
+                if each.done():
+                    each.result()  # it ends with the connection, or by a bug, which is ours to raise
         finally:
             listening.cancel()
+            attending.cancel()
+
+    async def _attend(self, client: MqttClient) -> None:
+        """Let the access do its work beside; afterwards another connection is wanted, if this one still stands."""
+        await self._access.accepted()
+        await self._access.attend(client)
+        self._is_changing = client.is_open
+        self._news.set()
 
     async def _send_all(self, client: MqttClient) -> None:
         while client.is_open:
             self._news.clear()
+            if self._is_changing:
+                await client.disconnect()  # without a word: we are back in a moment
+                return
             pause = self._pump(client)
             if pause == 0.0:
                 await asyncio.sleep(0)
@@ -265,7 +296,7 @@ class Link:
                 continue
             if not self._power.is_always_on:
                 decision = self._power.decide(self._waiting(), self._clock.now_ns() / 1e9)
-                if not decision.is_on:
+                if not decision.is_on and self._access.due_s > 0.0:
                     self._is_asleep = True
                     await self._goodbye(client)
                     return
@@ -333,18 +364,21 @@ class Link:
         async for publish in client.messages():
             self._last_word = self._now()
             try:
-                self._hear(publish)
+                await self._hear(publish)
             except GodwitError as error:
                 log.warning("device %s cannot read what came on %s: %s", self.device_id, publish.topic, error)
             self._news.set()
 
-    def _hear(self, publish: p.Publish) -> None:
+    async def _hear(self, publish: p.Publish) -> None:
         topic = self._topics.parse(publish.topic)
         if topic is None:
+            if publish.topic == enrollment_topic(self.device_id, EnrollmentStep.GRANT):
+                self._access.hear_grant(publish.payload)
             return
         if topic.channel is Channel.TELEMETRY_STORED:
             told = stored.decode(publish.payload)
             self._times.told(told)
+            self._access.hear_time(told.server_sent)
             self._uplink.stored(told)
             self._owner.settled()
         elif topic.channel is Channel.NOTICES:
@@ -356,6 +390,12 @@ class Link:
                 why = f"samples of another device come under our numbers ({details.stream} {details.first})"
                 log.warning("device %s: %s", self.device_id, why)
                 self._owner.report("clone-detected", why, "error")
+            elif isinstance(details, NewAuthorities):
+                if await self._access.hear_authorities(details):
+                    log.info("device %s trusts another authority: %s", self.device_id, details.announced)
+                self._status_due = 0.0  # it says whom we trust
+            elif isinstance(details, RenewalWanted):
+                self._access.hear_renewal(details)
             self._owner.noticed(notice)
 
     async def _goodbye(self, client: MqttClient) -> None:

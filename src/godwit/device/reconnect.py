@@ -57,12 +57,16 @@ _ADVICE: Final = {
 
 
 class Plan(NamedTuple):
-    """What to do next: wait, then connect to `server` (None: the one configured), perhaps with an older version."""
+    """What to do next: wait, then connect to `server` (None: the one configured), perhaps with an older version.
+
+    `is_for_person`: somebody has to change something.
+    """
 
     wait_s: float
     server: tuple[str, int | None] | None = None
     is_older_version: bool = False
     advice: str = ""
+    is_for_person: bool = False
 
 
 class Reconnect:
@@ -90,7 +94,7 @@ class Reconnect:
         wait_s = pace.least_s + self._backoff.next_s(chance)
         if reason_code == reasons.UNSUPPORTED_PROTOCOL_VERSION:
             return Plan(0.0, self._server, is_older_version=True)
-        return Plan(wait_s, self._server, advice=_ADVICE.get(reason_code or 0, ""))
+        return Plan(wait_s, self._server, advice=_ADVICE.get(reason_code or 0, ""), is_for_person=pace is _HUMAN)
 
 
 def parse_reference(reference: str) -> tuple[str, int | None] | None:

@@ -31,9 +31,15 @@ UNREAD_ONCE_MAX: Final = 100_000
 class MqttClient(asyncio.Protocol):
     """One connection to a broker. Make it with `connect`."""
 
-    def __init__(self, session: ClientSession, on_delivered: Callable[[Delivered], None] | None = None) -> None:
+    def __init__(
+        self,
+        session: ClientSession,
+        on_delivered: Callable[[Delivered], None] | None = None,
+        inspect: Callable[[ssl.SSLObject], None] | None = None,
+    ) -> None:
         self.session = session
         self._on_delivered = on_delivered
+        self._inspect = inspect
         self.why_closed = ""
         self.reason_code: int | None = None
         """With which the server ended the connection; None: it did not say, or has not."""
@@ -66,17 +72,19 @@ class MqttClient(asyncio.Protocol):
         session: ClientSession | None = None,
         wire: socket.socket | None = None,
         on_delivered: Callable[[Delivered], None] | None = None,
+        inspect: Callable[[ssl.SSLObject], None] | None = None,
         timeout_s: float = CONNECT_S_MAX,
     ) -> Self:
         """Connect and wait for CONNACK. A `session` from an earlier connection is gone on with.
 
         `wire` is a socket that is connected already. `on_delivered` hears of answers that nobody waits for: to
-        messages that were handed to the session itself, or before an earlier connection was lost.
+        messages that were handed to the session itself, or before an earlier connection was lost. `inspect` looks at
+        TLS after the handshake, before anything is said; the OSError or UnavailableError that it raises is raised here.
 
         Raises OSError when there is no way to the host, UnavailableError when nothing answers, ReasonError when the
         server says no.
         """
-        client = cls(session or ClientSession(connect), on_delivered)
+        client = cls(session or ClientSession(connect), on_delivered, inspect)
         where = {"host": host, "port": port} if wire is None else {"sock": wire}
         is_accepted = False
         try:
@@ -100,6 +108,13 @@ class MqttClient(asyncio.Protocol):
         if self._closed.done():
             self._transport.abort()
             return
+        if self._inspect is not None:
+            try:
+                self._inspect(transport.get_extra_info("ssl_object"))
+            except (OSError, UnavailableError) as error:
+                self._accepted.set_exception(error)
+                self._end(str(error))
+                return
         self.session.open(self._loop.time())
         self._flush()
 

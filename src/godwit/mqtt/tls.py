@@ -6,7 +6,7 @@ above.
 
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 """For TLS 1.2 (RFC 9325, 4.2.1); all of TLS 1.3 are of this kind. Security level 2: no RSA below 2048 bits, no SHA-1,
@@ -57,6 +57,42 @@ def fleet_context(certificate: Path, key: Path, authorities: str, minimum: str =
         context.verify_mode = ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
     return context
+
+
+NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME (X509_VERIFY_PARAM_set_flags(3)); Python has no name for it."""
+_DER: Final = 2
+
+
+def undated_context(roots: str) -> ssl.SSLContext:
+    """Return a context that checks chain and name of the server, and not the dates: for machines without a clock.
+
+    It trusts `roots` (PEM) alone. Whoever uses it looks at the dates of `verified_chain` before saying anything.
+
+    Raises ssl.SSLError where the roots cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _strengthen(context)
+    context.verify_flags |= NO_CHECK_TIME
+    context.load_verify_locations(cadata=roots)
+    return context
+
+
+def verified_chain(wire: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
+    """Return the certificates from the server's to its root, DER, as they were verified."""
+    return _chain(wire, "get_verified_chain")
+
+
+def presented_chain(wire: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
+    """Return the certificates that the server showed, DER, whether they are good or not."""
+    return _chain(wire, "get_unverified_chain")
+
+
+def _chain(wire: Any, name: str) -> list[bytes]:
+    look = getattr(wire, name, None)
+    if look is not None:  # from Python 3.13 on
+        return list(look())
+    return [each.public_bytes(_DER) for each in getattr(wire._sslobj, name)() or ()]  # noqa: SLF001
 
 
 def _strengthen(context: ssl.SSLContext) -> None:

@@ -144,7 +144,7 @@ class Server:
             passphrase=settings.key_passphrase,
             passphrase_file=settings.key_passphrase_file,
             credentials=os.environ.get("CREDENTIALS_DIRECTORY"),
-            lifetime=dt.timedelta(days=settings.device_certificate_days),
+            lifetime=lifetime_of(settings),
             given=given_of(settings),
         )
         self._certificate = self._identity.server.ensure()
@@ -341,6 +341,12 @@ class Server:
         await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
         self._group.shut()
         self._road.shut()
+
+
+def lifetime_of(settings: Settings) -> dt.timedelta:
+    """Return how long the certificates of devices live: days, or seconds for those who renew all the time."""
+    seconds = settings.device_certificate_s
+    return dt.timedelta(seconds=seconds) if seconds else dt.timedelta(days=settings.device_certificate_days)
 
 
 def given_of(settings: Settings) -> Given:

@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_passphrase: str = ""
     key_passphrase_file: str = ""
     device_certificate_days: int = 90
+    device_certificate_s: int = 0
     device_certificates: bool = True
     device_tokens: bool = True
     device_jwt: bool = True

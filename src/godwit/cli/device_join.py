@@ -1,0 +1,121 @@
+"""`godwit device join`: get this machine an identity. And the arguments by which `run` gets one, too."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from godwit.contract.errors import RejectedError, UnavailableError
+from godwit.contract.ids import parse_device_id
+
+WAIT_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.1
+
+
+def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the action."""
+    join = actions.add_parser(
+        "join",
+        help="get this machine a certificate, by a claim",
+        description="Make a key on this machine, ask the platform for a certificate with a claim, and connect once.\n"
+        "The key stays here; the claim is spent afterwards. When it is interrupted, by a power cut too, the same\n"
+        "command goes on where it was. `godwit device run ID --identity DIR` then needs no claim, and renews in time.",
+        epilog="Examples: godwit device join press-7 --host iot.example.org --claim-file claim \\\n"
+        "              --ca-fingerprint 5f1d...\n"
+        "          GODWIT_CLAIM=... godwit device join press-7 --host iot.example.org \\\n"
+        "              --cafile ca.crt --enroll-port 8443",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    join.add_argument("device_id", metavar="ID", help="of the device")
+    add_server_arguments(join)
+    add_identity_arguments(join)
+    join.add_argument(
+        "--wait", type=float, default=WAIT_S, metavar="S", help=f"give up after S seconds (default {WAIT_S:g})"
+    )
+    join.set_defaults(run=run_join)
+
+
+def add_server_arguments(to: "argparse._ActionsContainer") -> None:
+    """Add where the platform is."""
+    to.add_argument("--host", default="127.0.0.1", help="(default 127.0.0.1)")
+    to.add_argument("--port", type=int, help="of MQTT (default 1883, with TLS 8883)")
+    to.add_argument("--cafile", type=Path, metavar="FILE", help="PEM of whom to trust; it means TLS")
+    to.add_argument(
+        "--ca-fingerprint", metavar="HEX", help="SHA-256 of the platform's root, as its owner says it; it means TLS"
+    )
+
+
+def add_identity_arguments(to: "argparse._ActionsContainer") -> None:
+    """Add how to get in by a certificate."""
+    to.add_argument("--identity", type=Path, metavar="DIR", help="of key and certificate (default: in the state dir.)")
+    to.add_argument("--claim", metavar="TOKEN", help="enroll with it (others see it in `ps`: better a file)")
+    to.add_argument("--claim-file", type=Path, metavar="FILE", help="file that holds it; or GODWIT_CLAIM says it")
+    to.add_argument("--enroll-port", type=int, metavar="N", help="enroll by HTTPS at this port (default: by MQTT)")
+
+
+def identity_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `Device` is told. Raises RejectedError where a file cannot be read."""
+    from godwit.device.trust import read_fingerprint, read_pems  # noqa: PLC0415 - the other commands do without
+
+    if options.cafile is not None:
+        read_pems(options.cafile)  # a wrong name is told now, and not after a while
+    if options.ca_fingerprint is not None:
+        read_fingerprint(options.ca_fingerprint)
+    claim = options.claim or secret_of(options.claim_file) or os.environ.get("GODWIT_CLAIM") or None
+    return {
+        "identity": options.identity or bool(claim),
+        "claim": claim,
+        "ca": options.cafile,
+        "ca_fingerprint": options.ca_fingerprint,
+        "enroll_port": options.enroll_port,
+    }
+
+
+def secret_of(path: Path | None) -> str | None:
+    """Return what a file holds, without the end of its line. Raises RejectedError (`file-unreadable`)."""
+    if path is None:
+        return None
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RejectedError(f"{path} cannot be read: {error}", code="file-unreadable") from None
+
+
+def run_join(options: argparse.Namespace) -> int:
+    """Join; returns the exit code."""
+    return asyncio.run(_join(options))
+
+
+async def _join(options: argparse.Namespace) -> int:
+    from godwit.device import Device, Durability  # noqa: PLC0415 - the other commands do without
+    from godwit.device.client import identity_path  # noqa: PLC0415
+    from godwit.device.identity import Identity  # noqa: PLC0415
+
+    logging.getLogger("godwit").addHandler(logging.NullHandler())  # what is wrong is said here, once
+    device_id = parse_device_id(options.device_id)
+    more = identity_of(options)
+    directory = options.identity or identity_path(device_id)
+    identity = await asyncio.to_thread(Identity, directory, device_id)
+    print(f"identity: {directory} ({identity.state})")
+    device = Device(
+        device_id, options.host, options.port, durability=Durability.MEMORY, **(more | {"identity": identity})
+    )
+    said = ""
+    async with device:
+        end = asyncio.get_running_loop().time() + options.wait
+        while not device.is_settled:
+            if device.trouble not in (said, "", "not connected yet"):
+                said = device.trouble
+                print(f"godwit: {said}", file=sys.stderr)
+            if device.is_stuck:
+                raise RejectedError("a person has to change something first", code="not-joined")
+            if asyncio.get_running_loop().time() > end:
+                raise UnavailableError(f"not within {options.wait:g} s: run it again, it goes on where it was")
+            await asyncio.sleep(LOOK_EVERY_S)
+        held = identity.newest
+        assert held is not None
+        print(f"{device_id} is enrolled: its certificate is good until {held.until}")
+    return 0

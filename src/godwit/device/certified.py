@@ -1,0 +1,275 @@
+"""The access of a device that has a certificate: enrolled by a claim, renewed over the open session, its roots kept.
+
+It is the shell around the cores: `identity` (what is on disk), `enrollment` (what is asked and granted), `renewal`
+(when), `trust` (dates and roots).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
+from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
+from godwit.contract.notices import NewAuthorities, RenewalWanted
+from godwit.contract.topics import ENROLLMENT_QOS, EnrollmentStep, enrollment_topic
+from godwit.device.access import Login, Server, Wire, first_roots
+from godwit.device.enrollment import ask_by_https, ask_by_mqtt, read_grant, read_roots
+from godwit.device.identity import Held, Identity, State, fingerprint
+from godwit.device.renewal import Renewal
+from godwit.device.trust import Seen, TimeGuard, Trust
+from godwit.mqtt import packets as p
+from godwit.mqtt.client import MqttClient
+from godwit.mqtt.reasons import ReasonError, reason_name
+from godwit.runtime.clock import NS, Clock
+
+log = logging.getLogger(__name__)
+
+REFUSED_FROM: Final = 0x80
+LOOK_EVERY_S: Final = 600.0
+"""A clock may be set: what is due is looked at again."""
+KEEP_TIME_NS: Final = 3_600 * NS
+"""How far time goes on before it is written down again."""
+
+
+class Certified:
+    """A certificate of our own: enrolled where there is none, renewed in time. See `identity` for its states.
+
+    `extras` adds to every request: keys for messages end to end. `is_https`: enroll by HTTPS.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        server: Server,
+        *,
+        claim: str | None,
+        is_https: bool,
+        clock: Clock,
+        chance: Callable[[], float],
+        report: Callable[[str, str], None],
+        extras: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self.identity, self._server, self._claim, self._is_https = identity, server, claim, is_https
+        self._chance, self._report, self._extras = chance, report, extras
+        self._guard = TimeGuard(clock, identity.kept.time)
+        self._trust = Trust(self._guard)
+        self._seen: Seen | None = None
+        self._held: Held | None = None
+        """What the connection is made with."""
+        self._is_newest_refused = False
+        self._renewal: Renewal | None = None
+        self._grants: asyncio.Queue[EnrollmentGrant] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._is_enrolled_by_claim = False
+
+    # ------------------------------------------------------------------ connections
+
+    async def login(self) -> Login:
+        """Return what to connect with; enrolls first where there is no certificate."""
+        await asyncio.to_thread(self._pin)
+        self._seen = None
+        held = self._pick()
+        if held is None or self._is_to_be_claimed(held):
+            held = await self._enroll()
+        self._held = held
+        context = self._trust.context(self.identity.kept.trusted)
+        await asyncio.to_thread(self.identity.arm, context, held)
+        return Login(context, self._look)
+
+    def _pin(self) -> None:
+        """Take up whom to trust, where it is new."""
+        if self._server.ca is not None or not self.identity.kept.trusted:
+            self.identity.pin(first_roots(self._server))
+
+    def _pick(self) -> Held | None:
+        """Return the newest certificate, or after it was refused the one before, in turns."""
+        kept = self.identity.kept
+        if kept.next is not None and kept.current is not None and self._is_newest_refused:
+            return kept.current
+        return self.identity.newest
+
+    def _is_to_be_claimed(self, held: Held) -> bool:
+        """Whether a claim has to help: the certificate has ended, as well as we know."""
+        return self._claim is not None and not self._is_enrolled_by_claim and self._guard.now_ns() >= held.ends
+
+    def _look(self, wire: Wire) -> None:
+        self._seen = self._trust.inspect(wire)
+
+    async def accepted(self) -> None:
+        """Settle: the certificate works. Where the newest was refused and this is the one before, it is given up."""
+        held, seen, identity = self._held, self._seen, self.identity
+        assert held is not None
+        if identity.state is State.RENEWED and held == identity.kept.current:
+            log.warning("device %s: the new certificate was refused, the old one works", identity.kept.device_id)
+            await asyncio.to_thread(identity.decline)
+            self._plan(held).failed(self._now_s(), self._chance())
+        else:
+            await asyncio.to_thread(identity.connected, held, seen.root if seen is not None else "")
+        self._is_newest_refused = False
+
+    async def refused(self) -> None:
+        """Try the other certificate the next time, if the server was there and there is another."""
+        was_there, self._seen = self._seen is not None, None
+        if was_there and self.identity.state is State.RENEWED:
+            self._is_newest_refused = self._held == self.identity.kept.next
+
+    # ------------------------------------------------------------------ enrolling
+
+    async def _enroll(self) -> Held:
+        identity, server = self.identity, self._server
+        if self._claim is None and identity.state is State.EMPTY:
+            raise RejectedError(
+                f"{identity.trouble or 'the device has no identity yet'}: give it a claim", code="claim-needed"
+            )
+        asked = await asyncio.to_thread(self._request, self._claim)
+        context = self._trust.context(identity.kept.trusted)
+        if self._is_https:
+            grant = await asyncio.to_thread(
+                ask_by_https, server.host, server.https_port, asked, tls=context, inspect=self._look
+            )
+        else:
+            grant = await ask_by_mqtt(
+                server.host, server.port, asked, tls=context, inspect=self._look, version=server.version
+            )
+        held = await asyncio.to_thread(self._take, grant)
+        self._is_enrolled_by_claim = True
+        log.info("device %s is enrolled", identity.kept.device_id)
+        return held
+
+    def _request(self, claim: str | None) -> EnrollmentRequest:
+        """Return the request that waits, or a new one; it is on disk."""
+        asked = self.identity.ask()
+        request = EnrollmentRequest(self.identity.kept.device_id, asked.request, claim, trusts=self.trusts or [])
+        more = self._extras()
+        return msgspec.structs.replace(request, **more) if more else request
+
+    def _take(self, grant: EnrollmentGrant) -> Held:
+        """Keep what was granted. Raises RejectedError, MalformedError."""
+        kept = self.identity.kept
+        assert kept.asked is not None
+        granted = read_grant(grant, kept.device_id, self.identity.key(kept.asked).public_key())
+        latest = self._seen.root_ends if self._seen is not None else 0
+        if not self._guard.told(granted.time, latest):
+            granted = msgspec.structs.replace(granted, time=self._guard.now_ns())
+        held = self.identity.take(granted)
+        self._renewal = None
+        return held
+
+    # ------------------------------------------------------------------ renewing
+
+    def _now_s(self) -> float:
+        return self._guard.now_ns() / NS
+
+    def _plan(self, held: Held) -> Renewal:
+        if self._renewal is None:
+            self._renewal = Renewal(held.granted / NS, held.ends / NS, self._chance())
+        return self._renewal
+
+    async def attend(self, client: MqttClient) -> None:
+        """Renew in time; returns when there is a new certificate to connect with."""
+        device_id = self.identity.kept.device_id
+        try:
+            await client.subscribe(p.Subscription(enrollment_topic(device_id, EnrollmentStep.GRANT), ENROLLMENT_QOS))
+        except ReasonError as error:
+            self._report("renewal", f"the server does not let us hear of new certificates: {error}")
+            await client.wait_closed()
+            return
+        held = self.identity.kept.current
+        assert held is not None
+        plan = self._plan(held)
+        while True:
+            await self._until_due(plan)
+            try:
+                await self._renew(client, plan.answer_s)
+            except RejectedError as error:
+                await self._give_up(error)
+            except (OSError, UnavailableError, GodwitError) as error:
+                if not client.is_open:
+                    return
+                log.warning("device %s: no new certificate yet: %s", device_id, error)
+            else:
+                return
+            plan.failed(self._now_s(), self._chance())
+
+    async def _until_due(self, plan: Renewal) -> None:
+        while not plan.is_due(self._now_s()):
+            await asyncio.to_thread(self._keep_time)
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(LOOK_EVERY_S, plan.due - self._now_s())):
+                    await self._news.wait()
+
+    async def _renew(self, client: MqttClient, answer_s: float) -> None:
+        while not self._grants.empty():
+            self._grants.get_nowait()
+        asked = await asyncio.to_thread(self._request, None)
+        topic = enrollment_topic(asked.device_id, EnrollmentStep.REQUEST)
+        try:
+            async with asyncio.timeout(answer_s):
+                code = await client.publish(topic, encode(asked), qos=ENROLLMENT_QOS)
+                if code >= REFUSED_FROM:
+                    raise UnavailableError(f"the server takes no request: {reason_name(code)}")
+                grant = await self._grants.get()
+        except TimeoutError:
+            raise UnavailableError(f"no answer within {answer_s:g} s") from None
+        held = await asyncio.to_thread(self._take, grant)
+        self._report("renewal", "")
+        log.info("device %s has a new certificate, until %d", asked.device_id, held.ends // NS)
+
+    async def _give_up(self, error: RejectedError) -> None:
+        """Make another request the next time: this one will not do."""
+        log.warning("device %s: its request for a new certificate is refused: %s", self.identity.kept.device_id, error)
+        self._report("renewal", f"{error.code}: {error}")
+        if self.identity.state is State.RENEWING:
+            await asyncio.to_thread(self.identity.decline)
+
+    # ------------------------------------------------------------------ what the platform says
+
+    def hear_grant(self, payload: bytes) -> None:
+        """Take an answer to a request. Raises MalformedError."""
+        self._grants.put_nowait(decode_grant(payload))
+
+    def hear_renewal(self, wanted: RenewalWanted) -> None:
+        """Take the platform's wish for a renewal: many are wished for in a rollover."""
+        held = self.identity.kept.current
+        if held is not None:
+            self._plan(held).wanted(self._now_s(), self._chance(), is_for_all=wanted.reason != "operator")
+            self._news.set()
+
+    async def hear_authorities(self, new: NewAuthorities) -> bool:
+        """Take up whom to trust; returns whether that was news. Raises RejectedError."""
+        return await asyncio.to_thread(self.identity.trust, read_roots(new.authorities))
+
+    def hear_time(self, time: int) -> None:
+        """Take the platform's time."""
+        if self._seen is not None:
+            self._guard.told(time, self._seen.root_ends)
+
+    def _keep_time(self, far_ns: int = KEEP_TIME_NS) -> None:
+        """Write down how late it is, where that is news."""
+        known = self._guard.known_ns
+        if known > self.identity.kept.time + far_ns:
+            self.identity.told_time(known)
+
+    @property
+    def trusts(self) -> list[str] | None:
+        """Return the fingerprints of the roots that are trusted."""
+        return [fingerprint(each) for each in self.identity.kept.trusted]
+
+    @property
+    def due_s(self) -> float:
+        """Return the seconds until something is to be asked for, or a new certificate to be tried."""
+        held = self.identity.kept.current
+        if held is None or self.identity.state is not State.SETTLED:
+            return 0.0
+        return max(0.0, self._plan(held).due - self._now_s())
+
+    def close(self) -> None:
+        """Let another process have the identity."""
+        with contextlib.suppress(OSError):
+            self._keep_time(0)
+        self.identity.close()
