@@ -24,6 +24,7 @@ from godwit.server.identity.admission import RENEWING, Admitted, Facts, Refused,
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
 from godwit.server.identity.issuance import Issuance, device_uri
+from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
     Authority,
     AuthorityKind,
@@ -71,8 +72,8 @@ class _Asker(msgspec.Struct, frozen=True):
         return "" if self.by is None else self.by.tenant
 
 
-KeyRegistrar = Callable[[DeviceId, TenantId, EnrollmentRequest], str | None]
-"""Keeps the keys that came with a request, and returns the platform's own for encrypted messages."""
+KeyRegistrar = Callable[[DeviceId, TenantId, EnrollmentRequest, str, str], GrantKeys]
+"""Keeps the keys that came with a request (of whom, from where), and returns the platform's own for messages."""
 
 
 class Enrollment:
@@ -269,7 +270,9 @@ class Enrollment:
         if decision.is_landing:
             own = claim.landing if claim is not None else self._landing_of(by)
             self._land(Device(device_id, by.tenant), asker.source, own, asker.name)
-        agree_key = None if self.keep_keys is None else self.keep_keys(device_id, by.tenant, asked)
+        keys = None
+        if self.keep_keys is not None:
+            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         certificate = decision.again
         if certificate is None:
             certificate = self._issuance.issue(request, device_id, by.tenant, asker.source, asker.name).certificate
@@ -287,8 +290,9 @@ class Enrollment:
             self._chain(certificate.authority),
             self._authorities.anchors(),
             self.configuration(device_id),
-            agree_key,
+            None if keys is None else keys.agree_key,
             time_ns(),
+            sign_key=None if keys is None else keys.sign_key,
         )
 
     def _landing_of(self, by: Credential) -> Landing:

@@ -9,6 +9,7 @@ from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.certificates import Certificates
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
+from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.news import News
 from godwit.server.identity.operators import Operators
 from godwit.server.identity.revocation import Revocation
@@ -30,6 +31,7 @@ class Identity(msgspec.Struct, frozen=True):
     enrollment: Enrollment
     operators: Operators
     certificates: Certificates
+    message_keys: MessageKeys
 
 
 def open_identity(
@@ -50,10 +52,12 @@ def open_identity(
     authorities.ensure()
     issuance = Issuance(database, authorities, news, lifetime=lifetime)
     revocation = Revocation(database, news)
+    message_keys = MessageKeys(database, vault, news)
     enrollment = Enrollment(
         database=database, registry=registry, authorities=authorities, issuance=issuance, revocation=revocation,
         news=news,
     )  # fmt: skip
+    enrollment.keep_keys = message_keys.enroll
     news.on_change(enrollment.follow)
     return Identity(
         news=news,
@@ -65,4 +69,5 @@ def open_identity(
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),
         certificates=Certificates(database),
+        message_keys=message_keys,
     )
