@@ -32,7 +32,8 @@ class EnrollmentGrant(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     """The answer: certificate, those above it, and whom to trust from now on, PEM; or the `code` of the refusal.
 
     `authorities` are all roots in force, also one that comes next. `configuration` is the device's first. `agree_key`
-    is the platform's public key for encrypted messages. `time` is the platform's, ns UTC: it is never earlier.
+    is the platform's public key for encrypted messages, `sign_key` the one that it signs with itself. `time` is the
+    platform's, ns UTC: it is never earlier.
     """
 
     device_id: str
@@ -44,6 +45,7 @@ class EnrollmentGrant(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     time: int = 0
     code: str | None = None
     message: str | None = None
+    sign_key: str | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -14,6 +14,8 @@ NEW_CA: Final = "new-ca"
 """Another authority is to be trusted too: `details` are `NewAuthorities`."""
 RENEW: Final = "renew"
 """The device is to renew its certificate now, not only when it is due: `details` are a `RenewalWanted`."""
+MESSAGE_KEYS: Final = "message-keys"
+"""The platform has new keys for messages end to end: `details` are `NewMessageKeys`. Believed only if signed."""
 RANGES_MAX: Final = 64
 """So many ranges are asked for at a time, the oldest first."""
 
@@ -27,7 +29,8 @@ class Notice(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         dict[str, Any] | None,
         msgspec.Meta(
             description="Of gap-wanted: stream, epoch and ranges [[first, last], ...]; of clone-detected: stream, "
-            "epoch, first and keptAs; of new-ca: authorities and announced; of renew: reason, authority and before"
+            "epoch, first and keptAs; of new-ca: authorities and announced; of renew: reason, authority and before; of "
+            "message-keys: agreeKey, signKey and since"
         ),
     ] = None
 
@@ -74,7 +77,19 @@ class RenewalWanted(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     before: int = 0
 
 
-Details = GapWanted | CloneDetected | NewAuthorities | RenewalWanted
+class NewMessageKeys(msgspec.Struct, frozen=True, rename="camel"):
+    """The platform's public keys, PEM: encrypt to `agree_key` from now on, and believe what `sign_key` has signed.
+
+    The notice is a COSE_Sign1 by a key that the device knows already: a broker on the way cannot give it another.
+    `since` is when the keys were made, ns UTC: an older notice, sent again, changes nothing.
+    """
+
+    agree_key: str
+    sign_key: str
+    since: int = 0
+
+
+Details = GapWanted | CloneDetected | NewAuthorities | RenewalWanted | NewMessageKeys
 
 _encoder = msgspec.json.Encoder()
 
@@ -101,6 +116,11 @@ def encode_renewal_wanted(wanted: RenewalWanted) -> bytes:
     return _encode(RENEW, "Renew the certificate now, with a new key.", wanted)
 
 
+def encode_new_message_keys(new: NewMessageKeys) -> bytes:
+    """Return the notice that names the platform's keys for messages, as JSON."""
+    return _encode(MESSAGE_KEYS, "Encrypt to the new key from now on.", new)
+
+
 def _encode(code: str, message: str, details: Details) -> bytes:
     return _encoder.encode(Notice(code, message, msgspec.to_builtins(details)))
 
@@ -121,4 +141,5 @@ _DETAILS: Final[dict[str, type[Details]]] = {
     CLONE_DETECTED: CloneDetected,
     NEW_CA: NewAuthorities,
     RENEW: RenewalWanted,
+    MESSAGE_KEYS: NewMessageKeys,
 }

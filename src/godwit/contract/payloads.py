@@ -139,14 +139,15 @@ def _untagged(value: Any, _is_immutable: bool) -> Any:  # noqa: FBT001 - the lib
     return value
 
 
-def _refuse_tag(*_value: object) -> NoReturn:
+def refuse_tag(*_value: object) -> NoReturn:
+    """Refuse a CBOR tag, for decoders that call it."""
     raise ValueError("a tag that has no place in a message")
 
 
 # Times (tags 0 and 1, RFC 8949, 3.4) are read as the text or number they hold, and so is what says that it is CBOR.
 # All other tags that the library would follow are refused: shared references build cycles and trees that explode.
 _TAGS: Final = dict.fromkeys(
-    (2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
+    (2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000), refuse_tag
 ) | dict.fromkeys((0, 1, 55799), _untagged)
 _LEAVES: Final = frozenset((str, int, float, bool, bytes, type(None)))
 
@@ -155,7 +156,7 @@ def _load_cbor(payload: bytes, code: str) -> Any:
     stream = BytesIO(payload)
     decoder = cbor2.CBORDecoder(
         stream,
-        tag_hook=_refuse_tag,
+        tag_hook=refuse_tag,
         semantic_decoders=_TAGS,
         max_depth=2 * NESTING_MAX,
         allow_duplicate_keys=False,

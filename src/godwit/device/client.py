@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
+from godwit.contract import notices
 from godwit.contract.compression import Compression
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
@@ -23,6 +24,7 @@ from godwit.contract.notices import Notice
 from godwit.contract.samples import Location, Metadata, Reading, Value
 from godwit.contract.status import DeviceError, DeviceStatus
 from godwit.contract.times import parse_time
+from godwit.contract.topics import Channel
 from godwit.device.access import Access, Pinned, Plain, Server, Token, jwt_of
 from godwit.device.certified import Certified
 from godwit.device.clock import is_believable
@@ -32,6 +34,7 @@ from godwit.device.identity import Identity, State
 from godwit.device.keys import FileKey, Key, KeyProvider
 from godwit.device.link import Address, Link
 from godwit.device.power import ALWAYS_ON, PowerPolicy
+from godwit.device.sealing import Sealing
 from godwit.device.streams import EVENTS, MAIN, STREAM_EVENTS, STREAM_MAIN, Sent, Stream
 from godwit.device.telemetry import encode_event, encode_readings
 from godwit.device.timekeeper import Timekeeper
@@ -73,7 +76,7 @@ class Device:
 
     `tls`: a context, or true for one that trusts the system's authorities; the port follows. `spool`: the file, None
     for the usual place, or one that is open, which then is ours; `durability` says what it survives. `on_notice` hears
-    what the server has to say to us.
+    what the server has to say to us; `sealing` signs and encrypts telemetry and events, end to end.
 
     Getting in: `claim` enrolls (by MQTT, or by HTTPS at `enroll_port`), into the directory `identity`; once enrolled it
     is enough to name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
@@ -109,6 +112,7 @@ class Device:
         health_every_s: float | None = 60.0,
         keep_alive: int = 60,
         version: int = 5,
+        sealing: Sealing | None = None,
         watchdog: Path | None = None,
         on_notice: Callable[[Notice], None] | None = None,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
@@ -144,6 +148,7 @@ class Device:
         self._machine = Machine(self._where)
         self._watchdog = Watchdog(watchdog)
         self._on_notice = on_notice
+        self._sealing = sealing
         self.errors: dict[str, DeviceError] = {}
         """What is wrong, by code; reported with the status."""
         self._waiters: dict[Track, list[tuple[int, int, asyncio.Future[None]]]] = {}
@@ -166,7 +171,7 @@ class Device:
         self._times = Timekeeper(self._clock, self._spool)
         self._uplink = Uplink(
             self._spool, self._streams.values(), compression=self._compression, run=self._times.run,
-            place=self._times.place, fields=self._message_fields,
+            place=self._times.place, fields=self._message_fields, seal=self._seal,
         )  # fmt: skip
         self._link = Link(
             self.device_id, self._address, self._access, self, spool=self._spool, uplink=self._uplink,
@@ -385,6 +390,15 @@ class Device:
         """Hand on what the server has to say."""
         if self._on_notice is not None:
             self._on_notice(notice)
+
+    def read_notice(self, payload: bytes) -> Notice:
+        """Return what the server has to say. Raises MalformedError, RejectedError where it is sealed by another."""
+        if self._sealing is not None:
+            return self._sealing.notice(self.device_id, payload)
+        return notices.decode(payload)
+
+    def _seal(self, channel: Channel, payload: bytes) -> bytes:
+        return payload if self._sealing is None else self._sealing.seal(self.device_id, channel, payload)
 
     def status(self, state: str, *, reason: str | None = None, with_health: bool = False) -> bytes:
         """Return a status message."""

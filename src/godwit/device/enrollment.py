@@ -41,8 +41,9 @@ Inspect = Callable[[ssl.SSLObject | ssl.SSLSocket], None]
 def read_grant(grant: EnrollmentGrant, device_id: str, key: PublicKey) -> Granted:
     """Return what a grant gives. It came over an authenticated connection, and is looked at all the same.
 
-    Raises RejectedError with the platform's code where it refuses (UnavailableError: for now); MalformedError (`grant-malformed`) or RejectedError
-    (`grant-wrong-key`, `grant-wrong-name`, `grant-wrong-chain`) where it gives what was not asked for.
+    Raises RejectedError with the platform's code where it refuses (UnavailableError: for now); MalformedError
+    (`grant-malformed`) or RejectedError (`grant-wrong-key`, `grant-wrong-name`, `grant-wrong-chain`) where it gives
+    what was not asked for.
     """
     if grant.code in LATER:
         raise UnavailableError(f"the platform cannot enroll now: {grant.message or grant.code}", code=grant.code)

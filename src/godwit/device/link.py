@@ -60,6 +60,10 @@ class Owner(Protocol):
         """Note that more is stored."""
         ...
 
+    def read_notice(self, payload: bytes) -> Notice:
+        """Read what the server has to say. Raises MalformedError or RejectedError."""
+        ...
+
     def noticed(self, notice: Notice) -> None:
         """Hear what the server has to say."""
         ...
@@ -382,7 +386,7 @@ class Link:
             self._uplink.stored(told)
             self._owner.settled()
         elif topic.channel is Channel.NOTICES:
-            notice = notices.decode(publish.payload)
+            notice = self._owner.read_notice(publish.payload)
             details = notices.details_of(notice)
             if isinstance(details, GapWanted):
                 self._uplink.wanted(details.stream, details.epoch, details.ranges)

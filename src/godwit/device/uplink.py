@@ -91,7 +91,7 @@ class Uplink:
     """See the module. `run`, `place` and `fields` know what time it is: see `DeviceClock`.
 
     `run` makes times of the first stamps, `place` of one, as well as it can; `fields` gives more fields of a message
-    that is made now, like `sentAt`.
+    that is made now, like `sentAt`. `seal` signs and encrypts what leaves: each time anew, with the time of now.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Uplink:
         run: Callable[[Sequence[int]], Run] = lambda stamps: Run("", list(stamps)),
         place: Callable[[int], Placed] = lambda stamp: Placed("", stamp),
         fields: Callable[[str], Mapping[str, object]] = lambda _boot_id: {},
+        seal: Callable[[Channel, bytes], bytes] = lambda _channel, payload: payload,
         window: int = WINDOW,
     ) -> None:
         self._spool = spool
@@ -112,6 +113,7 @@ class Uplink:
         self._number = 0
         self._compression = compression
         self._run, self._place, self._fields = run, place, fields
+        self._seal = seal
         self._window = window
         self._is_open = False
         self._is_promised = False
@@ -250,7 +252,8 @@ class Uplink:
         self._number += 1
         self._gaps_at = now
         self._gaps_under_way[self._number] = gaps
-        return Message(self._number, "", Channel.TELEMETRY, encode_gaps(gaps), min(1, self._qos_max))
+        payload = self._seal(Channel.TELEMETRY, encode_gaps(gaps))
+        return Message(self._number, "", Channel.TELEMETRY, payload, min(1, self._qos_max))
 
     def _gaps_told(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
@@ -296,6 +299,7 @@ class Uplink:
             payload = encode_message(stream.name, lane.track.epoch, first, samples, self._fields(run.boot_id))
         if len(payload) >= COMPRESSED_FROM:
             payload = compress(payload, self._compression)
+        payload = self._seal(stream.channel, payload)
         self._number += 1
         batch = _Batch(self._number, first, last, now, len(items))
         self._by_number[batch.number] = lane, batch

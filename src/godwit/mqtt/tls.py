@@ -13,6 +13,7 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 in the certificates of either side."""
 NO_CHECK_TIME: Final = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the standard library has no name for."""
+_DER: Final = 2
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -57,11 +58,6 @@ def fleet_context(certificate: Path, key: Path, authorities: str, minimum: str =
         context.verify_mode = ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
     return context
-
-
-NO_CHECK_TIME: Final = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME (X509_VERIFY_PARAM_set_flags(3)); Python has no name for it."""
-_DER: Final = 2
 
 
 def undated_context(roots: str) -> ssl.SSLContext:

@@ -38,6 +38,8 @@ from godwit.server.device_port.trust import Trust
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity import clockwork
+from godwit.server.identity.model import Change as IdentityChange
+from godwit.server.identity.model import DeviceKey, PlatformKey
 from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import open_identity
 from godwit.server.identity.server_certificate import Given
@@ -49,7 +51,7 @@ from godwit.server.ingest.service import Ingest
 from godwit.server.ingest.trace import Trace
 from godwit.server.logs import configure_logs
 from godwit.server.platform import Platform
-from godwit.server.registry.model import Device, DeviceType
+from godwit.server.registry.model import Device, DeviceType, TenantPolicy
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Change, Registry
 from godwit.server.roads import ROADS, Road, packet_bytes_max
@@ -174,6 +176,8 @@ class Server:
             device=settings.quarantine_device_bytes_max,
         )
         self._ingest.recover()
+        for policy in self._registry.load_policies():
+            self._directory.learn(policy)
         devices, types = self._registry.load_all()
         for device_type in types:
             self._directory.learn(device_type)
@@ -182,16 +186,33 @@ class Server:
             self._identity.roster.learn(device)
         self._identity.news.on_change(lambda change: self._loop.soon(self._road.follow, change))
         self._registry.on_change(self._on_registry_change)
+        for keys in self._identity.message_keys.load():
+            for key in keys:
+                self._on_identity_change(key)
+        self._identity.news.on_change(self._on_identity_change)
         self._started = time_ns()
 
     def _on_registry_change(self, changed: Change) -> None:
         def follow() -> None:
             self._directory.learn(changed)
+            if isinstance(changed, TenantPolicy):
+                return
             self._road.follow(changed)
             if not isinstance(changed, Device | DeviceType):
                 self._board.forget(changed)
+                self._ingest.pipeline.seals.forget(changed)
 
         self._loop.soon(follow)
+
+    def _on_identity_change(self, changed: IdentityChange) -> None:
+        if not isinstance(changed, DeviceKey | PlatformKey):
+            return
+        private = self._identity.message_keys.private(changed.key_id) if isinstance(changed, PlatformKey) else None
+        learn = partial(self._ingest.pipeline.seals.learn, changed, private)
+        if hasattr(self, "_loop"):
+            self._loop.soon(learn)
+        else:
+            learn()
 
     async def _start_broker(self) -> None:
         road = self._road

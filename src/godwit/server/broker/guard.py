@@ -13,7 +13,17 @@ from godwit.server.broker.client import Client
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import LOOPBACK, Grant
 from godwit.server.broker.schedule import Schedule
-from godwit.server.identity.model import Authority, Certificate, Change, Claim, Credential, DeviceKey, DeviceToken, Door
+from godwit.server.identity.model import (
+    Authority,
+    Certificate,
+    Change,
+    Claim,
+    Credential,
+    DeviceKey,
+    DeviceToken,
+    Door,
+    PlatformKey,
+)
 from godwit.server.registry.model import Device, DeviceType
 
 
@@ -95,7 +105,7 @@ class Guard:
                 for client in clients
                 if client.credential is not None and client.credential.door in (Door.CERTIFICATE, Door.FACTORY)
             )
-        elif not isinstance(change, DeviceType):
+        elif not isinstance(change, DeviceType | PlatformKey):
             device_id = change.device_id if isinstance(change, Device) else change
             self._judge_again(self._by_device.get(device_id, ()))
             self._judge_stranger(device_id)

@@ -63,6 +63,41 @@ REASONS: Final[dict[str, Reason]] = {
     codes.PLACE_MISMATCH: Reason(
         "Tenant, location or type in the topic differ from the registry.", "Correct the one that is wrong, then replay."
     ),
+    codes.MALFORMED_COSE: Reason(
+        "The message begins like COSE (signed or encrypted) and cannot be read, or its headers are not safe.", _SENDER
+    ),
+    codes.ALGORITHM_REFUSED: Reason(
+        "It is signed or encrypted by an algorithm that is not taken, or that its key is not for.",
+        "Use ES256 or EdDSA to sign, A256GCM with ECDH-ES + HKDF-256 to encrypt.",
+    ),
+    codes.KEY_UNKNOWN: Reason(
+        "It names a key that this device does not have, or is encrypted to one that is not ours.",
+        "Register the device's key, then replay; or give the device the platform's key in use.",
+    ),
+    codes.KEY_RETIRED: Reason(
+        "Its key was retired, and the overlap is over, or it was signed after that.", "Let the device use its new key."
+    ),
+    codes.KEY_UNFIT: Reason("The key is of a kind that is not used for messages.", "Use P-256, or Ed25519 to sign."),
+    codes.SIGNATURE_INVALID: Reason(
+        "The signature is not of this content, for this device and channel, by this key.",
+        "Somebody altered it or passes it off as another device's, or the device signs something else.",
+    ),
+    codes.MESSAGE_UNDECRYPTABLE: Reason(
+        "It was altered, or encrypted for another device or channel.",
+        "Somebody altered it or passes it off as another device's, or the device binds it to something else.",
+    ),
+    codes.SIGNATURE_REQUIRED: Reason(
+        "The tenant or the device's type wants signed messages.",
+        "Let the device sign, or change the policy and replay.",
+    ),
+    codes.ENCRYPTION_REQUIRED: Reason(
+        "The tenant or the device's type wants encrypted messages.",
+        "Let the device encrypt, or change the policy and replay.",
+    ),
+    codes.MESSAGE_REPLAYED: Reason(
+        "All of it was here before, and it was signed too long ago for a redelivery.",
+        "Purge it. If it happens again, somebody who can publish for the device repeats what it once said.",
+    ),
     codes.TIME_MALFORMED: Reason("A timestamp can not be read.", "Use RFC 3339, or a number since 1970."),
     codes.TIME_IMPLAUSIBLE: Reason(
         "A timestamp lies too far off to be true.",

@@ -24,6 +24,7 @@ from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
 from godwit.server.identity.issuance import Issuance, device_uri
+from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
     Authority,
     AuthorityKind,
@@ -73,8 +74,8 @@ class _Asker(msgspec.Struct, frozen=True):
         return "" if self.by is None else self.by.tenant
 
 
-KeyRegistrar = Callable[[DeviceId, TenantId, EnrollmentRequest], str | None]
-"""Keeps the keys that came with a request, and returns the platform's own for encrypted messages."""
+KeyRegistrar = Callable[[DeviceId, TenantId, EnrollmentRequest, str, str], GrantKeys]
+"""Keeps the keys that came with a request (of whom, from where), and returns the platform's own for messages."""
 
 
 class Enrollment:
@@ -271,7 +272,9 @@ class Enrollment:
         if decision.is_landing:
             own = claim.landing if claim is not None else self.landing_of(by.authority)
             self._land(Device(device_id, by.tenant), asker.source, own, asker.name)
-        agree_key = None if self.keep_keys is None else self.keep_keys(device_id, by.tenant, asked)
+        keys = None
+        if self.keep_keys is not None:
+            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         certificate = decision.again
         if certificate is None:
             certificate = self._issuance.issue(request, device_id, by.tenant, asker.source, asker.name).certificate
@@ -289,8 +292,9 @@ class Enrollment:
             self._chain(certificate.authority),
             self._authorities.anchors(),
             self.configuration(device_id),
-            agree_key,
+            None if keys is None else keys.agree_key,
             time_ns(),
+            sign_key=None if keys is None else keys.sign_key,
         )
 
     def landing_of(self, authority: str) -> Landing:

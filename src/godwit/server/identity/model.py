@@ -228,6 +228,17 @@ class DeviceKey(msgspec.Struct, frozen=True, rename="camel"):
     retired: int = 0
 
 
+class PlatformKey(msgspec.Struct, frozen=True, rename="camel"):
+    """A key of ours for the messages of a tenant's devices: `sign` for what we send, `agree` for what we are sent."""
+
+    key_id: str
+    tenant: TenantId
+    purpose: KeyPurpose
+    public: str
+    created: int
+    retired: int = 0
+
+
 class Door(StrEnum):
     """By which credential a client came in."""
 
@@ -258,5 +269,5 @@ class Credential(msgspec.Struct, frozen=True):
     common_name: str = ""
 
 
-Change = Authority | Certificate | Claim | DeviceToken | DeviceKey
+Change = Authority | Certificate | Claim | DeviceToken | DeviceKey | PlatformKey
 """What others are told after a commit: the row as it is now."""

@@ -11,6 +11,7 @@ from godwit.server.identity.custody import Custody
 from godwit.server.identity.device_grants import DeviceGrants
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
+from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.news import News
 from godwit.server.identity.operators import Operators
 from godwit.server.identity.revocation import Revocation
@@ -40,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True):
     trusted: TrustedAuthorities
     grants: DeviceGrants
     vouched: Vouched
+    message_keys: MessageKeys
 
 
 def open_identity(
@@ -67,10 +69,12 @@ def open_identity(
     news.on_change(roster.follow)
     registry.on_change(roster.learn)
     revocation = Revocation(database, news)
+    message_keys = MessageKeys(database, vault, news)
     enrollment = Enrollment(
         database=database, registry=registry, authorities=authorities, issuance=issuance, revocation=revocation,
         news=news,
     )  # fmt: skip
+    enrollment.keep_keys = message_keys.enroll
     news.on_change(enrollment.follow)
     return Identity(
         news=news,
@@ -84,10 +88,15 @@ def open_identity(
         operators=Operators(database, registry, authorities, issuance, enrollment),
         certificates=Certificates(database),
         custody=Custody(
-            database=database, registry=registry, issuance=issuance, revocation=revocation, enrollment=enrollment,
+            database=database,
+            registry=registry,
+            issuance=issuance,
+            revocation=revocation,
+            enrollment=enrollment,
             news=news,
         ),
         trusted=TrustedAuthorities(database, news),
         grants=DeviceGrants(database, registry, enrollment.claims),
         vouched=Vouched(database, registry, issuance, enrollment),
-    )  # fmt: skip
+        message_keys=message_keys,
+    )

@@ -14,7 +14,7 @@ from cryptography import x509
 from godwit.contract.ids import DeviceId
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.model import Authority, AuthorityState, Certificate, CertificateState, Change
-from godwit.server.registry.model import Device, DeviceType, Lifecycle
+from godwit.server.registry.model import Device, DeviceType, Lifecycle, TenantPolicy
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.database import Database
 
@@ -79,13 +79,13 @@ class Roster:
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
-    def learn(self, changed: Device | DeviceType | DeviceId) -> None:
+    def learn(self, changed: Device | DeviceType | TenantPolicy | DeviceId) -> None:
         """Follow a change of the registry; a bare id was erased."""
         if isinstance(changed, Device):
             known = self.devices.get(changed.device_id)
             if known is None or known.updated <= changed.updated:
                 self.devices[changed.device_id] = _known_device(changed)
-        elif not isinstance(changed, DeviceType):
+        elif not isinstance(changed, DeviceType | TenantPolicy):
             self.devices.pop(changed, None)
 
     def follow(self, change: Change) -> None:

@@ -5,6 +5,7 @@ from zlib import crc32
 
 import msgspec
 
+from godwit.contract.cose import Opened
 from godwit.contract.topics import DeviceTopic
 from godwit.mqtt.packets import Publish
 
@@ -55,6 +56,8 @@ class Arrival(msgspec.Struct):
     accepted: int = 0
     """Samples."""
     duplicate: int = 0
+    sealed: Opened | None = None
+    """What it was signed or encrypted with, if it was."""
     wants_times: bool = False
     """Whether its sender compares clocks: it is to be answered whatever the QoS."""
 

@@ -6,12 +6,21 @@ tracks are the telemetry store's, given here and made durable with the group tha
 
 from collections import deque
 
-from godwit.contract.ids import DeviceId
+from godwit.contract.cose import Opened
+from godwit.contract.ids import DeviceId, TenantId
 from godwit.contract.telemetry import Location, Metadata
 from godwit.server.ingest.clock_drift import DeviceClocks
 from godwit.server.ingest.door import RawMessage
 from godwit.server.ingest.tracks import MessageIds, Prints, Track
-from godwit.server.registry.model import DEFAULT_TYPE, DeclaredReading, Device, DeviceType, Lifecycle
+from godwit.server.registry.model import (
+    DEFAULT_TYPE,
+    DeclaredReading,
+    Device,
+    DeviceType,
+    Lifecycle,
+    Protection,
+    TenantPolicy,
+)
 from godwit.server.telemetry.model import DeviceRow, Recovered, SeriesRow, TrackRow
 
 RAW_MESSAGES_MAX = 8
@@ -24,8 +33,9 @@ class Entry:
     """One device. `device_no` is -1 until its first message; `is_known` is False once it was erased."""
 
     __slots__ = (
-        "clocks", "codec", "declared", "device_id", "device_no", "device_type", "ids", "is_known", "lifecycle",
-        "location", "metadata", "newest", "place", "prints", "raw", "seen", "series", "tenant", "tracks",
+        "clocks", "codec", "declared", "device_id", "device_no", "device_type", "ids", "is_guarded", "is_known",
+        "lifecycle", "location", "metadata", "newest", "place", "policy", "prints", "protection", "raw", "sealed",
+        "seen", "series", "tenant", "tracks",
     )  # fmt: skip
 
     def __init__(self, device_id: str) -> None:
@@ -38,6 +48,12 @@ class Entry:
         self.codec: str | None = None
         self.declared: dict[str, DeclaredReading] | None = None
         self.is_known = False
+        self.policy = TenantPolicy()
+        self.protection = Protection.NONE
+        """What its tenant and its type want of its messages."""
+        self.is_guarded = False
+        self.sealed: Opened | None = None
+        """What its last message was signed or encrypted with."""
         self.series: dict[str, int] = {}
         self.tracks: dict[tuple[str, str], Track] = {}
         self.prints: Prints | None = None
@@ -63,6 +79,7 @@ class Directory:
         self.tracks: list[tuple[Entry, Track] | None] = [None]
         """Track 0 is data without sequence numbers."""
         self._types: dict[tuple[str, str], DeviceType] = {}
+        self._policies: dict[str, TenantPolicy] = {}
         self.new_devices: list[DeviceRow] = []
         self.new_series: list[SeriesRow] = []
         self.new_tracks: list[TrackRow] = []
@@ -99,7 +116,7 @@ class Directory:
         while len(self.by_no) <= number:
             self.by_no.append(entry)
 
-    def learn(self, changed: Device | DeviceType | DeviceId) -> None:
+    def learn(self, changed: Device | DeviceType | TenantPolicy | DeviceId) -> None:
         """Follow a change of the registry."""
         if isinstance(changed, Device):
             self._learn_device(changed)
@@ -107,6 +124,11 @@ class Directory:
             self._types[changed.tenant, changed.name] = changed
             for entry in self.entries.values():
                 if (entry.tenant, entry.device_type) == (changed.tenant, changed.name):
+                    self._apply_type(entry)
+        elif isinstance(changed, TenantPolicy):
+            self._policies[changed.tenant] = changed
+            for entry in self.entries.values():
+                if entry.tenant == changed.tenant:
                     self._apply_type(entry)
         else:
             self.forget(changed)
@@ -126,6 +148,9 @@ class Directory:
         entry.codec = device_type.codec if device_type else None
         declared = {reading.name: reading for reading in device_type.readings} if device_type else {}
         entry.declared = declared or None
+        entry.policy = self._policies.get(entry.tenant) or TenantPolicy(TenantId(entry.tenant))
+        entry.protection = entry.policy.messages | (device_type.messages if device_type else Protection.NONE)
+        entry.is_guarded = entry.protection is not Protection.NONE
 
     def forget(self, device_id: str) -> None:
         """Drop an erased device: its numbers are not given again, its name is free."""

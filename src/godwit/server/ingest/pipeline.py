@@ -8,9 +8,8 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, Final
 
-import msgspec
-
 from godwit.contract import codes, telemetry
+from godwit.contract.cose import is_sealed
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.gaps import GapRecord
 from godwit.contract.ids import DEFAULT_TENANT
@@ -25,6 +24,8 @@ from godwit.server.ingest.device_notices import DeviceNotices
 from godwit.server.ingest.directory import SERIES_PER_DEVICE_MAX, Directory, Entry
 from godwit.server.ingest.late import LATE_NS
 from godwit.server.ingest.quarantine_room import STRANGERS, QuarantineRoom
+from godwit.server.ingest.seals import Seals
+from godwit.server.ingest.stations import Admitted, Decoded, Fresh, words_of
 from godwit.server.ingest.trace import TracedMessage
 from godwit.server.ingest.tracks import ISLANDS_MAX, MessageIds, Prints, Track, fingerprint, hash_message_id
 from godwit.server.registry.model import Lifecycle, Outside
@@ -37,34 +38,6 @@ SAMPLED: Final = 64
 """One message in so many has its stations timed."""
 
 
-class Decoded(msgspec.Struct, gc=False):
-    """A message that could be read."""
-
-    arrival: Arrival
-    telemetry: Telemetry
-
-
-class Admitted(msgspec.Struct, gc=False):
-    """A readable message of a known device that may speak."""
-
-    arrival: Arrival
-    telemetry: Telemetry
-    entry: Entry
-
-
-class Fresh(msgspec.Struct, gc=False):
-    """An admitted message with those of its samples that have not arrived before, and their numbers (-1: none)."""
-
-    arrival: Arrival
-    telemetry: Telemetry
-    entry: Entry
-    samples: list[Sample]
-    numbers: range | list[int] | None
-    track_no: int = 0
-    tracks: list[int] | None = None
-    """The track of each sample, where a message belongs to two."""
-
-
 class Pipeline:
     """Walks messages down the road into `batch`, the open group."""
 
@@ -74,6 +47,8 @@ class Pipeline:
         self.room = QuarantineRoom()
         self.clones = Clones(directory)
         self.notices = DeviceNotices()
+        self.seals = Seals()
+        self.seals.tell = self.notices.note
         self.batch = Batch()
         self._stations: tuple[tuple[str, Callable[[Any], Any]], ...] = (
             ("decode", self.decode),
@@ -117,7 +92,7 @@ class Pipeline:
                 raise
             spent = perf_counter_ns() - start
             traced.rows = len(self.batch.series) - laid
-            traced.station(name, spent, detail=_words_of(thing, traced.rows))
+            traced.station(name, spent, detail=words_of(thing, traced.rows))
         entry: Entry = thing
         return entry
 
@@ -126,6 +101,12 @@ class Pipeline:
         assert arrival.topic is not None
         publish = arrival.publish
         known = self.directory.entries.get(arrival.topic.device_id)
+        if publish.payload[:1] != b"{" and is_sealed(publish.payload, publish.properties.content_type):
+            opened = self.seals.open(arrival, known)
+            codec = known.codec if known else None
+            return Decoded(arrival, telemetry.decode(opened.payload, opened.content_type, codec, now=arrival.received))
+        if known is not None and (known.is_guarded or known.sealed is not None):
+            self.seals.admit_plain(arrival, known)
         read = publish.document
         if type(read) is Telemetry and (known is None or not known.codec):
             return Decoded(arrival, read)  # a worker has read it
@@ -233,6 +214,33 @@ class Pipeline:
         return self.lay(Fresh(arrival, message, admitted.entry, samples, numbers, track_no))
 
     def sift(self, admitted: Admitted) -> Fresh:
+        """Leave out what has arrived before; refuse it where it was signed long ago: that is a replay."""
+        arrival, message, entry = admitted.arrival, admitted.telemetry, admitted.entry
+        if arrival.sealed is None:
+            return self._sift(admitted)
+        self.seals.identify(arrival, message, entry)
+        fresh = self._sift(admitted)
+        if message.samples and not fresh.samples:
+            self.seals.check_repetition(arrival, entry)
+        return fresh
+
+    def is_known(self, arrival: Arrival, entry: Entry) -> bool:
+        """Whether a sealed message that is no telemetry was here before. Raises RejectedError for an old one."""
+        assert arrival.sealed is not None
+        self.seals.check_window(arrival, entry)
+        arrival.duplicate = int(not self._take_id(arrival.sealed.mark, arrival, entry))
+        return bool(arrival.duplicate)
+
+    def _take_id(self, message_id: str, arrival: Arrival, entry: Entry) -> bool:
+        hashed, second = hash_message_id(message_id), arrival.received // NS
+        if entry.ids is None:
+            entry.ids = MessageIds()
+        if not entry.ids.take(hashed, second):
+            return False
+        self.batch.ids.extend((self.directory.number(entry), hashed, second))
+        return True
+
+    def _sift(self, admitted: Admitted) -> Fresh:
         """Leave out what has arrived before: by number, by message id, or as a plain redelivery."""
         arrival, message, entry = admitted.arrival, admitted.telemetry, admitted.entry
         batch = self.batch
@@ -244,12 +252,8 @@ class Pipeline:
             return self._sift_numbered(admitted)
         samples = message.samples
         if message.message_id is not None:
-            hashed, second = hash_message_id(message.message_id), arrival.received // NS
-            if entry.ids is None:
-                entry.ids = MessageIds()
-            if not entry.ids.take(hashed, second):
+            if not self._take_id(message.message_id, arrival, entry):
                 return Fresh(arrival, message, entry, [], None)
-            batch.ids.extend((self.directory.number(entry), hashed, second))
         elif arrival.publish.qos:
             publish = arrival.publish
             mark = fingerprint(arrival.peer.mark, publish.packet_id, publish.payload)
@@ -470,24 +474,3 @@ def _span(ns: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _words_of(thing: Any, rows: int) -> str:
-    """Say what a station made of a message, for who follows it."""
-    if isinstance(thing, Decoded):
-        message = thing.telemetry
-        numbered = f", stream {message.stream} from {message.seq}" if message.seq is not None else ""
-        named = f", message {message.message_id}" if message.message_id is not None else ""
-        gaps = f", {_counted(len(message.gaps), 'gap')}" if message.gaps else ""
-        return f"{_counted(len(message.samples), 'sample')}{numbered}{named}{gaps}"
-    if isinstance(thing, Admitted):
-        bad = [f"{each.code}: {each.detail}" for each in thing.telemetry.samples if each.code]
-        return f"{thing.entry.tenant}, type {thing.entry.device_type}" + "".join(f"; {each}" for each in bad[:3])
-    if isinstance(thing, Fresh):
-        known = len(thing.telemetry.samples) - len(thing.samples)
-        return f"{len(thing.samples)} fresh, {_counted(known, 'duplicate')}"
-    return _counted(rows, "row")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

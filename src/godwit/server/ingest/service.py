@@ -179,8 +179,10 @@ class Ingest:
     def _receive_other(self, arrival: Arrival) -> Entry:
         topic = arrival.topic
         assert topic is not None
-        payload, content_type = arrival.publish.payload, arrival.publish.properties.content_type
+        payload, content_type = self.pipeline.seals.content(arrival, self.directory.entries.get(topic.device_id))
         entry = self.pipeline.speaker(arrival)
+        if arrival.sealed is not None and self.pipeline.is_known(arrival, entry):
+            return entry
         if topic.channel is Channel.STATUS:
             if not payload:  # an empty retained status clears the document (MQTT 5, 3.3.1.3); nothing was said
                 return entry

@@ -241,6 +241,11 @@ class MessageIds:
         self._seconds: NDArray[np.uint32] = np.zeros(16, np.uint32)
         self._next = 0
 
+    @property
+    def oldest(self) -> int:
+        """The second from which on all ids are remembered; 0: all that ever came are."""
+        return int(self._seconds[self._next % MESSAGE_IDS_MAX]) if self._next > MESSAGE_IDS_MAX else 0
+
     def take(self, number: int, second: int) -> bool:
         """Remember a hash; False when it was there already, not longer than a day ago."""
         found = np.flatnonzero(self._hashes == np.uint64(number))

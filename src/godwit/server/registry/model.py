@@ -19,6 +19,8 @@ __all__ = [
     "Outside",
     "Presence",
     "Principal",
+    "Protection",
+    "TenantPolicy",
 ]
 
 DEFAULT_TYPE = TypeName("default")
@@ -38,6 +40,31 @@ class Outside(StrEnum):
 
     MARK_BAD = "bad"
     QUARANTINE = "quarantine"
+
+
+class Protection(StrEnum):
+    """What telemetry and events have to be, end to end."""
+
+    NONE = "none"
+    SIGNED = "signed"
+    ENCRYPTED = "encrypted"
+    SIGNED_ENCRYPTED = "signed-encrypted"
+
+    @property
+    def wants_signature(self) -> bool:
+        """Whether messages have to be signed."""
+        return self in (Protection.SIGNED, Protection.SIGNED_ENCRYPTED)
+
+    @property
+    def wants_encryption(self) -> bool:
+        """Whether messages have to be encrypted."""
+        return self in (Protection.ENCRYPTED, Protection.SIGNED_ENCRYPTED)
+
+    def __or__(self, other: "Protection") -> "Protection":
+        """Return what satisfies both."""
+        if self is other or other is Protection.NONE:
+            return self
+        return other if self is Protection.NONE else Protection.SIGNED_ENCRYPTED
 
 
 class DeclaredReading(msgspec.Struct, frozen=True, rename="camel"):
@@ -61,6 +88,21 @@ class DeviceType(msgspec.Struct, frozen=True, rename="camel"):
     readings: tuple[DeclaredReading, ...] = ()
     codec: str | None = None
     retention_days: float | None = None
+    messages: Protection = Protection.NONE
+    """What messages of its devices have to be, whatever their tenant wants."""
+
+
+class TenantPolicy(msgspec.Struct, frozen=True, rename="camel"):
+    """What a tenant wants of its devices' messages.
+
+    `replay_window_s`: a signed message that brings nothing new, and was made longer ago, is no redelivery but a replay.
+    `key_overlap_s`: for so long after its retirement a key still counts for what was made before.
+    """
+
+    tenant: TenantId = DEFAULT_TENANT
+    messages: Protection = Protection.NONE
+    replay_window_s: int = 86_400
+    key_overlap_s: int = 604_800
 
 
 class Location(msgspec.Struct, frozen=True, rename="camel"):

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from godwit.contract.ids import DeviceId, TenantId, TypeName
-from godwit.server.registry.model import Device, DeviceType, Lifecycle, Location, Presence
+from godwit.server.registry.model import Device, DeviceType, Lifecycle, Location, Presence, TenantPolicy
 from godwit.server.storage import tables as t
 
 SORTS: Final = {
@@ -124,3 +124,8 @@ def select_devices(
 def type_of(row: Any) -> DeviceType:
     """Return a row of `device_types` as a device type."""
     return msgspec.convert(row.document, DeviceType)
+
+
+def policy_of(row: Any) -> TenantPolicy:
+    """Return what a row of `tenants` says that the tenant wants."""
+    return msgspec.convert({**(row.policy or {}), "tenant": row.name}, TenantPolicy)

@@ -159,6 +159,19 @@ device_keys = sa.Table(
     sa.Index("device_keys_by_device", "device_id", "purpose"),
 )
 
+platform_keys = sa.Table(
+    "platform_keys",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),  # SHA-256 of its SubjectPublicKeyInfo
+    sa.Column("tenant", sa.String(64), sa.ForeignKey("tenants.name"), nullable=False),
+    sa.Column("purpose", sa.String(16), nullable=False),  # sign, agree: ours, for messages end to end
+    sa.Column("public", sa.Text, nullable=False),  # PEM
+    sa.Column("secret", sa.LargeBinary, nullable=False),  # sealed PKCS#8
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("retired", sa.BigInteger, nullable=False),  # 0: in use
+    sa.Index("platform_keys_by_tenant", "tenant", "purpose"),
+)
+
 campaigns = sa.Table(
     "campaigns",
     metadata,
