@@ -50,7 +50,7 @@ class House:
         return issue(self.identity, self.directory / device_id, device_id, **how)
 
     def client(self, program: str, *arguments: str, bundle: Bundle | None = None) -> list[str]:
-        trust = ["--cafile", str(self.directory / "data" / "tls" / "server.crt")]
+        trust = ["--cafile", str(self.directory / "data" / "tls" / "ca.crt")]
         own = bundle.mosquitto if bundle else []
         begin = ["stdbuf", "-oL", program, "-h", "localhost", "-p", str(self.mqtts), "-V", "mqttv5"]
         return [*begin, *trust, *own, *arguments]

@@ -161,6 +161,7 @@ class EmbeddedRoad:
             self._may_answer,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
             Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+            seen=self._identity.revocation.seen,
         )
         self._broker = Broker(
             self._topics,

@@ -91,11 +91,14 @@ class FleetAuthenticator:
         pair: PasswordAuthenticator | None = None,
         switches: Switches | None = None,
         *,
+        seen: Callable[[str], None] = lambda _fingerprint: None,
         now_ns: Callable[[], int] = time_ns,
     ) -> None:
         self._roster, self._may_answer = roster, may_answer
         self._pair = pair or PasswordAuthenticator()
         self._switches = switches or Switches()
+        self._seen = seen
+        """Told of a certificate that is used for the first time."""
         self._now_ns = now_ns
 
     def authenticate(self, listener: str, connect: Connect, certificate: bytes | None, address: str) -> Decision:
@@ -157,7 +160,10 @@ class FleetAuthenticator:
         credential = Credential(
             Door.CERTIFICATE, fingerprint.hex(), TenantId(known.tenant), DeviceId(known.device_id), known.not_after
         )
-        return self._as_device(connect, credential, authority.row if authority is not None else None)
+        decision = self._as_device(connect, credential, authority.row if authority is not None else None)
+        if known.state is CertificateState.PENDING and isinstance(decision, Grant):
+            self._seen(credential.name)
+        return decision
 
     def _out_of_time(self, not_before: int, not_after: int) -> Denial | None:
         now = self._now_ns()
