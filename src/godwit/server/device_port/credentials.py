@@ -15,7 +15,7 @@ from godwit.contract import codes
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
-from godwit.server.identity.enroller import Enroller
+from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import Issuance
 from godwit.server.identity.model import CertificateState, Credential, Door
 from godwit.server.registry.door import RegistryDoor
@@ -46,16 +46,16 @@ class Doorkeeper:
     """Looks everything up in the database."""
 
     def __init__(
-        self, registry: RegistryDoor, issuance: Issuance, enroller: Enroller | None, now_ns: Callable[[], int] = time_ns
+        self, registry: RegistryDoor, issuance: Issuance, enrollment: Enrollment, now_ns: Callable[[], int] = time_ns
     ) -> None:
-        self._registry, self._issuance, self._enroller, self._now_ns = registry, issuance, enroller, now_ns
+        self._registry, self._issuance, self._enrollment, self._now_ns = registry, issuance, enrollment, now_ns
 
     def of_certificate(self, der: bytes) -> Credential:
         """See `KnowsDevices`."""
         fingerprint = sha256(der).hexdigest()
         known = self._issuance.find(fingerprint)
         if known is None:
-            raise RejectedError("the registry does not have this certificate", code="certificate-unknown")
+            return self._enrollment.take_in(der)
         now = self._now_ns()
         if known.state is CertificateState.REVOKED:
             raise RejectedError(f"the certificate is revoked ({known.reason})", code="certificate-revoked")
@@ -70,7 +70,7 @@ class Doorkeeper:
 
     def of_token(self, token: str) -> Credential:
         """See `KnowsDevices`."""
-        found = self._enroller.credential_of_claim(token) if self._enroller is not None else None
+        found = self._enrollment.credential_of_claim(token) or self._enrollment.credential_of_grant(token)
         if found is None:
             raise RejectedError("this token is not known, or counts no more", code="unauthorized")
         return found
