@@ -248,7 +248,7 @@ class Server:
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
-            knows=Doorkeeper(self._registry, identity.issuance, identity.enrollment),
+            knows=Doorkeeper(self._registry, identity),
             enroller=identity.enrollment,
             registrars=Registrars(self._database, identity.vault, identity.authorities),
             refusals=refusals,

@@ -125,7 +125,7 @@ def _owner(rooms: Rooms, message: scep.Message) -> Credential:
     try:
         return rooms.knows.of_certificate(message.signer.public_bytes(Encoding.DER))
     except RejectedError as error:
-        if error.code in ("certificate-unknown", "authority-unknown"):
+        if error.code in ("certificate-unknown", "authority-unknown", "unknown-authority"):
             raise RejectedError(
                 "the message is signed neither by the key of the request nor by a certificate that counts here",
                 code="scep-key-mismatch",

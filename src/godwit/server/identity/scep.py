@@ -33,7 +33,7 @@ _TEXT_CHARACTERS_MAX: Final = 255
 
 _ALL_THAT_PARSING_RAISES: Final = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UnsupportedAlgorithm,
-    x509.DuplicateExtension,
+    x509.DuplicateExtension, x509.InvalidVersion,
 )  # fmt: skip
 """asn1crypto reads late, and says what is wrong in many ways."""
 
