@@ -264,12 +264,13 @@ class Server:
             return
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
+        identity.server.on_change(trust.reload)
         refusals = Refusals(self._database)
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
-            knows=Doorkeeper(self._registry, identity.issuance, None),
-            enroller=None,
+            knows=Doorkeeper(self._registry, identity),
+            enroller=identity.enrollment,
             registrars=Registrars(self._database, identity.vault, identity.authorities),
             refusals=refusals,
             payload_bytes_max=settings.payload_bytes_max,

@@ -15,9 +15,8 @@ from godwit.contract import codes
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
-from godwit.server.identity.enroller import Enroller
-from godwit.server.identity.issuance import Issuance
 from godwit.server.identity.model import CertificateState, Credential, Door
+from godwit.server.identity.room import Identity
 from godwit.server.registry.door import RegistryDoor
 from godwit.server.registry.model import Device, Lifecycle
 
@@ -45,17 +44,15 @@ class KnowsDevices(Protocol):
 class Doorkeeper:
     """Looks everything up in the database."""
 
-    def __init__(
-        self, registry: RegistryDoor, issuance: Issuance, enroller: Enroller | None, now_ns: Callable[[], int] = time_ns
-    ) -> None:
-        self._registry, self._issuance, self._enroller, self._now_ns = registry, issuance, enroller, now_ns
+    def __init__(self, registry: RegistryDoor, identity: Identity, now_ns: Callable[[], int] = time_ns) -> None:
+        self._registry, self._identity, self._now_ns = registry, identity, now_ns
 
     def of_certificate(self, der: bytes) -> Credential:
         """See `KnowsDevices`."""
         fingerprint = sha256(der).hexdigest()
-        known = self._issuance.find(fingerprint)
+        known = self._identity.issuance.find(fingerprint)
         if known is None:
-            raise RejectedError("the registry does not have this certificate", code="certificate-unknown")
+            return self._identity.enrollment.take_in(der)
         now = self._now_ns()
         if known.state is CertificateState.REVOKED:
             raise RejectedError(f"the certificate is revoked ({known.reason})", code="certificate-revoked")
@@ -66,11 +63,15 @@ class Doorkeeper:
         device = self._device(known.device_id)
         if device.tenant != known.tenant:
             raise RejectedError("the certificate is of another tenant than the device", code="wrong-tenant")
+        if known.state is CertificateState.PENDING:
+            self._identity.revocation.seen(fingerprint)
         return Credential(Door.CERTIFICATE, fingerprint, known.tenant, known.device_id, known.not_after)
 
     def of_token(self, token: str) -> Credential:
         """See `KnowsDevices`."""
-        found = self._enroller.credential_of_claim(token) if self._enroller is not None else None
+        found = self._identity.enrollment.credential_of_claim(token) or self._identity.enrollment.credential_of_grant(
+            token
+        )
         if found is None:
             raise RejectedError("this token is not known, or counts no more", code="unauthorized")
         return found

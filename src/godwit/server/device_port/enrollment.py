@@ -52,11 +52,8 @@ async def applicant(request: Request) -> tuple[Credential | None, str]:
 async def ask(
     rooms: Rooms, asked: EnrollmentRequest, by: Credential | None, source: Source, address: str
 ) -> EnrollmentGrant:
-    """Have a request decided, in a thread. Raises RejectedError (`not-supported`) where nobody decides."""
-    enroller = rooms.enroller
-    if enroller is None:
-        raise RejectedError("this platform enrolls no devices", code="not-supported")
-    return await to_thread(lambda: enroller.enroll(asked, by, source, address=address))
+    """Have a request decided, in a thread."""
+    return await to_thread(lambda: rooms.enroller.enroll(asked, by, source, address=address))
 
 
 def source_of(by: Credential | None) -> Source:
@@ -70,7 +67,9 @@ def status_of(code: str) -> int:
     """Return the HTTP status of a refusal."""
     if code in ("csr-malformed", "csr-too-large", "malformed"):
         return 400
-    return 503 if code in ("unavailable", "enrollment-busy") else 403
+    if code == "rate-limited":
+        return 429
+    return 503 if code == "unavailable" else 403
 
 
 def _content_type(request: Request) -> str | None:

@@ -58,7 +58,7 @@ def _error(error: GodwitError) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, UnavailableError):
         status, headers = 503, {"Retry-After": "5"}
-    elif error.code.startswith(("certificate-", "authority-")):
+    elif error.code.startswith(("certificate-", "authority-", "claim-", "unknown-authority")):
         status = 401
     else:
         status = _STATUS.get(error.code, 400 if isinstance(error, MalformedError) else status_of(error.code))

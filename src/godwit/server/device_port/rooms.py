@@ -19,12 +19,12 @@ ANONYMOUS: Final = "unauthorized"
 
 
 class Rooms(msgspec.Struct, frozen=True):
-    """See the module. `enroller` None: there is no enrollment."""
+    """See the module."""
 
     identity: Identity
     ingest: IngestDoor
     knows: KnowsDevices
-    enroller: Enroller | None
+    enroller: Enroller
     registrars: Registrars
     refusals: Refusals
     payload_bytes_max: int

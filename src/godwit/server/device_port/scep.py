@@ -116,11 +116,8 @@ def _decide(rooms: Rooms, message: scep.Message, content: bytes, address: str) -
         raise RejectedError("the challenge password of the request is the claim token", code="claim-needed")
     if len(claim) > _CHALLENGE_BYTES_MAX:
         raise MalformedError("the challenge password is too long", code="csr-malformed")
-    enroller = rooms.enroller
-    if enroller is None:
-        raise RejectedError("this platform enrolls no devices", code="not-supported")
     asked = EnrollmentRequest(name, request.public_bytes(Encoding.PEM).decode(), claim=claim if by is None else None)
-    return enroller.enroll(asked, by, Source.SCEP, address=address)
+    return rooms.enroller.enroll(asked, by, Source.SCEP, address=address)
 
 
 def _owner(rooms: Rooms, message: scep.Message) -> Credential:
@@ -128,7 +125,7 @@ def _owner(rooms: Rooms, message: scep.Message) -> Credential:
     try:
         return rooms.knows.of_certificate(message.signer.public_bytes(Encoding.DER))
     except RejectedError as error:
-        if error.code in ("certificate-unknown", "authority-unknown"):
+        if error.code in ("certificate-unknown", "authority-unknown", "unknown-authority"):
             raise RejectedError(
                 "the message is signed neither by the key of the request nor by a certificate that counts here",
                 code="scep-key-mismatch",

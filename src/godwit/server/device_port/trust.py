@@ -41,9 +41,8 @@ class Trust:
         """Trust from now on whoever is trusted."""
         news.on_change(self._heard)
 
-    def reload(self, certificate: ServerCertificate | None = None) -> None:
+    def reload(self) -> None:
         """Read the server's certificate anew, and who is trusted. What cannot be read leaves all as it was."""
-        self._certificate = certificate or self._certificate
         try:
             self.context = self._make()
         except (OSError, RejectedError) as error:

@@ -33,7 +33,7 @@ def read_request(data: bytes | str) -> x509.CertificateSigningRequest:
         is_signed = request.is_signature_valid
         key = request.public_key()
         algorithm = request.signature_hash_algorithm
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature) as error:
         raise MalformedError(f"this is no certificate request (PKCS#10): {error}", code="csr-malformed") from error
     check_key(key)
     if isinstance(algorithm, _WEAK_HASHES):

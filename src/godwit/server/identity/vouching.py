@@ -33,7 +33,7 @@ def read_certificate(data: bytes | str) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(raw) if is_pem else x509.load_der_x509_certificate(raw)
         key = certificate.public_key()
         algorithm = certificate.signature_hash_algorithm
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise MalformedError(f"this is no certificate (X.509): {error}", code="certificate-malformed") from error
     check_key(key)
     if isinstance(algorithm, _WEAK_HASHES):
