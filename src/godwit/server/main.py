@@ -247,8 +247,8 @@ class Server:
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
-            knows=Doorkeeper(self._registry, identity.issuance, None),
-            enroller=None,
+            knows=Doorkeeper(self._registry, identity.issuance, identity.enrollment),
+            enroller=identity.enrollment,
             registrars=Registrars(self._database, identity.vault, identity.authorities),
             refusals=refusals,
             payload_bytes_max=settings.payload_bytes_max,

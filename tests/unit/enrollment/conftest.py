@@ -121,6 +121,7 @@ class Factory:
         self.fingerprint = described.fingerprint
         with rig.database.write() as connection:
             connection.execute(t.authorities.insert(), document)
+        rig.identity.news.tell(described)
 
     def make(
         self,
