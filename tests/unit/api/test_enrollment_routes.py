@@ -112,7 +112,7 @@ def test_an_authority_without_proof_vouches_for_nobody(api):
         answer = api.post(f"/api/v1/authorities/{told['fingerprint']}/proof", json={"certificate": proof})
         assert answer.json()["code"] == "proof-wrong"
     body = {"device_id": "en-3", "certificate": works.make("en-3"), "status": "active"}
-    assert api.post("/devices", json=body).json()["code"] == "unknown-authority"
+    assert api.post("/devices", json=body).json()["code"] == "authority-unknown"
     leaf = api.post("/api/v1/authorities/trusted", json={"certificate": works.make("en-3")})
     assert leaf.json()["code"] == "authority-unfit"
 

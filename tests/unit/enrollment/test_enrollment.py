@@ -329,7 +329,7 @@ def test_bad_certificates_take_nobody_in(rig):
         "certificate-wrong-name ": factory.make("not an id"),
         "certificate-purpose": factory.make("pump-7", None, x509.BasicConstraints(ca=True, path_length=None)),
         "certificate-purpose ": factory.make("pump-7", None, server_only),
-        "unknown-authority": stranger.make("pump-7"),
+        "authority-unknown": stranger.make("pump-7"),
         "weak-key": factory.make("pump-7", rsa.generate_private_key(65_537, 1_024)),
         "certificate-malformed": b"\x30\x03rub",
         "certificate-too-large": b"\x30" * 20_000,

@@ -69,9 +69,7 @@ class Doorkeeper:
 
     def of_token(self, token: str) -> Credential:
         """See `KnowsDevices`."""
-        found = self._identity.enrollment.credential_of_claim(token) or self._identity.enrollment.credential_of_grant(
-            token
-        )
+        found = self._identity.enrollment.credential_of_claim(token)
         if found is None:
             raise RejectedError("this token is not known, or counts no more", code="unauthorized")
         return found

@@ -30,7 +30,9 @@ async def enroll(request: Request) -> Response:
         asked = msgspec.structs.replace(asked, claim=claim)
     grant = await ask(rooms, asked, by, source_of(by), address_of(request))
     if grant.code is not None:
-        return problem(status_of(grant.code), grant.code, grant.message or "refused")
+        told = grant.message or "refused"
+        more = {"deviceId": grant.device_id, "message": told}  # so it is a grant too, as over MQTT
+        return problem(status_of(grant.code), grant.code, told, more=more)
     return Response(encode(grant), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -69,7 +71,7 @@ def status_of(code: str) -> int:
         return 400
     if code == "rate-limited":
         return 429
-    return 503 if code == "unavailable" else 403
+    return 503 if code in ("unavailable", "registry-unavailable") else 403
 
 
 def _content_type(request: Request) -> str | None:

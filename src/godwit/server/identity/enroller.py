@@ -22,3 +22,11 @@ class Enroller(Protocol):
         key: then it renews); None: `asked.claim` says it. The same key that asks again is answered the same.
         """
         ...
+
+    def take_in(self, der: bytes, *, address: str = "") -> Credential:
+        """Return whom a certificate of a trusted authority lets in that is not among those we know.
+
+        A factory certificate opens enrollment (`Door.FACTORY`); one of an authority that is `just_in_time` is its
+        device, taken in now. Raises RejectedError or MalformedError, audited.
+        """
+        ...

@@ -136,7 +136,7 @@ class Enrollment:
         fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
         authority = issuer_of(certificate, self.vouching())
         if authority is None or authority.tenant is None:
-            raise RejectedError("nobody whom we trust issued this certificate", code="unknown-authority")
+            raise RejectedError("nobody whom we trust issued this certificate", code="authority-unknown")
         device_id = check_voucher(certificate, authority, dt.datetime.now(dt.UTC))
         row = describe_certificate(certificate, authority, device_id, Source.JUST_IN_TIME, now)
         if authority.kind is AuthorityKind.FACTORY and not authority.terms.just_in_time:
@@ -289,7 +289,7 @@ class Enrollment:
         return EnrollmentGrant(
             device_id,
             certificate.certificate,
-            self._chain(certificate.authority),
+            list(self._authorities.chain_of(certificate.authority)),
             self._authorities.anchors(),
             self.configuration(device_id),
             None if keys is None else keys.agree_key,
@@ -328,16 +328,6 @@ class Enrollment:
                 sa.select(c.document).where(c.device_id == device_id)
             ).scalar_one_or_none()
         return found
-
-    def _chain(self, fingerprint: str) -> list[str]:
-        """Return the PEM of the authorities above a certificate, without the root."""
-        known = {each.fingerprint: each for each in self._authorities.all()}
-        chain: list[str] = []
-        above = known.get(fingerprint)
-        while above is not None and above.kind is not AuthorityKind.ROOT and above.certificate not in chain:
-            chain.append(above.certificate)
-            above = known.get(above.issuer or "")
-        return chain
 
     def _refused(self, asker: _Asker, about: str, code: str, detail: str) -> None:
         readable = about if about.isascii() and about.isprintable() else repr(about[:64])

@@ -35,7 +35,7 @@ class Vouched:
     ) -> tuple[Device, Certificate]:
         """Register a new device with its certificate. Again with the same certificate is no error.
 
-        Raises RejectedError (`unknown-authority`, `certificate-...`, `weak-...`, `key-shared`, `exists`) or
+        Raises RejectedError (`authority-unknown`, `certificate-...`, `weak-...`, `key-shared`, `exists`) or
         MalformedError; audited.
         """
         try:
@@ -66,7 +66,7 @@ class Vouched:
         try:
             certificate = self._check(who, device_id, pem)
             if certificate.tenant != device.tenant:
-                raise RejectedError("nobody whom we trust issued this certificate", code="unknown-authority")
+                raise RejectedError("nobody whom we trust issued this certificate", code="authority-unknown")
         except (RejectedError, MalformedError) as error:
             self._refused(who, device_id, error.code)
             raise
@@ -82,7 +82,7 @@ class Vouched:
         authority = issuer_of(read, self._enrollment.vouching())
         is_foreign = authority is not None and who.tenants is not None and authority.tenant not in who.tenants
         if authority is None or is_foreign:
-            raise RejectedError("nobody whom we trust issued this certificate", code="unknown-authority")
+            raise RejectedError("nobody whom we trust issued this certificate", code="authority-unknown")
         named = check_voucher(read, authority, dt.datetime.now(dt.UTC))
         if named != device_id:
             raise RejectedError(
