@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from godwit.cli import audit, config, device, mqtt, simulate, trace, up
+from godwit.cli import audit, config, device, mqtt, simulate, tenant, trace, up
 from godwit.contract.errors import GodwitError
 
 EXIT_FAILED = 1
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     mqtt.add_parser(commands)
     trace.add_parser(commands)
     audit.add_parser(commands)
+    tenant.add_parser(commands)
     config.add_parser(commands)
     version = commands.add_parser(
         "version", help="print the version", description="Print the version. Example: godwit version"

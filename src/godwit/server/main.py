@@ -174,6 +174,7 @@ class Server:
             total=settings.quarantine_bytes_max,
             tenant=settings.quarantine_bytes_max // 2,
             device=settings.quarantine_device_bytes_max,
+            tenant_max_of=lambda tenant: self._registry.tenancy.quota_of(tenant).quarantine_bytes,
         )
         self._ingest.recover()
         for policy in self._registry.load_policies():
@@ -225,6 +226,7 @@ class Server:
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
         await road.open(self._ingest, self._group, self._on_failure)
+        road.limit(self._registry.tenancy)
         self._tasks = [
             supervise(self._group.run(), "group commit", self._on_failure),
             supervise(self._housekeeping.run(), "housekeeping", self._on_failure),

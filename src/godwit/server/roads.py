@@ -38,8 +38,9 @@ from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.service import Ingest, SeesDevices
 from godwit.server.ingest.trace import Trace
 from godwit.server.platform import BrokerDoor
-from godwit.server.registry.model import Device, DeviceType
+from godwit.server.registry.model import Device, DeviceType, TenantQuota
 from godwit.server.registry.presence import PresenceBoard
+from godwit.server.registry.tenants import Tenants
 from godwit.server.settings import Settings
 from godwit.server.workers.crew import Crew
 from godwit.server.workers.frames import TlsTerms
@@ -97,6 +98,10 @@ class Road(Protocol):
 
     def follow(self, change: Change | Device | DeviceType | DeviceId) -> None:
         """Hear what has changed in identity or registry."""
+        ...
+
+    def limit(self, tenants: Tenants) -> None:
+        """Hold each tenant to its quota. On the broker's loop, once it is open."""
         ...
 
     def trouble(self) -> list[str]:
@@ -273,6 +278,16 @@ class EmbeddedRoad:
     def forward(self, publish: Publish) -> None:
         """Hand a message that came by another way to subscribers."""
         self._broker.announce(publish.topic, publish.payload, time_ns(), qos=1, retain=False)
+
+    def limit(self, tenants: Tenants) -> None:
+        """Hold each tenant to its quota; a change counts at once."""
+        gate, clients, loop = self._broker.gate, self._broker.clients, asyncio.get_running_loop()
+        gate.limit_tenants(tenants.quota_of)
+
+        def changed(tenant: str, _quota: TenantQuota) -> None:
+            loop.call_soon_threadsafe(lambda: gate.quota_changed(tenant, clients.values(), time_ns()))
+
+        tenants.on_quota(changed)
 
     def trouble(self) -> list[str]:
         """Return nothing: what can fail here fails loudly."""

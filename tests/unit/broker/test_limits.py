@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from godwit.mqtt import packets as p
 from godwit.server.broker import reception
 from godwit.server.broker.limits import BURST_S, NS, Bucket, Meters, Quotas, Turns
+from godwit.server.registry.model import TenantQuota
 
 
 @given(
@@ -174,3 +175,37 @@ def test_what_waits_for_all_together_is_bounded_and_nobody_is_starved_by_another
     assert world.broker.kept.room.bytes == 300_000
     world.connect("modest")  # a clean start ends what was
     assert world.broker.kept.room.bytes == 0
+
+
+def quotas_by_name(**quotas):
+    return lambda tenant: quotas.get(tenant, TenantQuota())
+
+
+def test_a_tenants_own_quota_goes_before_that_of_every_tenant(make_world):
+    world = make_world(quotas=Quotas(connections_per_tenant=5), tenant_of=lambda client_id: client_id[0])
+    world.broker.gate.limit_tenants(quotas_by_name(a=TenantQuota(connections=1, retained_bytes=60)))
+    assert world.connect("a-1").connack.reason_code == 0
+    refused = world.connect("a-2").connack
+    assert (refused.reason_code, refused.reason_string[:29]) == (0x97, "at most 1 connections of a te")
+    assert [world.connect(f"b-{number}").connack.reason_code for number in range(3)] == [0, 0, 0]
+    room = world.broker.gate.retained
+    assert room.tenant_max_of("a") == 60
+    assert room.tenant_max_of("b") == 0
+
+
+def test_a_changed_quota_counts_for_who_is_connected(make_world):
+    quotas = {}
+    world = make_world(tenant_of=lambda client_id: client_id[0])
+    world.broker.gate.limit_tenants(lambda tenant: quotas.get(tenant, TenantQuota()))
+    peer, other = world.connect("a-1"), world.connect("b-1")
+    assert peer.client.meter is None
+    quotas["a"] = TenantQuota(messages_per_s=1)
+    world.broker.gate.quota_changed("a", world.broker.clients.values(), world.now)
+    assert other.client.meter is None
+    assert peer.client.meter.exceeded(9, world.now) == ""
+    for _ in range(BURST_S - 1):
+        peer.client.meter.exceeded(9, world.now)
+    assert peer.client.meter.exceeded(9, world.now) == "at most 1 messages/s for tenant a"
+    quotas.clear()
+    world.broker.gate.quota_changed("a", world.broker.clients.values(), world.now)
+    assert peer.client.meter is None

@@ -27,3 +27,13 @@ def test_sizes_are_taken_up_again() -> None:
     room.restore({("a", "d"): 4, ("a", "gone"): 7}, {"d": object()})
     assert room.take("a", "d", 6)
     assert not room.take("a", "d", 1)
+
+
+def test_a_tenant_may_have_a_bound_of_its_own():
+    bounds = {"small": 10}
+    room = QuarantineRoom(tenant=100, tenant_max_of=lambda tenant: bounds.get(tenant, 0))
+    assert room.take("small", "a", 10)
+    assert not room.take("small", "b", 1)
+    assert room.take("other", "c", 90)
+    bounds["small"] = 20
+    assert room.take("small", "b", 1)

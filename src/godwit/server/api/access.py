@@ -64,6 +64,7 @@ async def admit(request: Request, role: str) -> None:
     """
     who = await who_has(request, token_of(request))
     request.scope[WHO] = who
+    request.app.state.request_rates.take(who)
     who.require(role)
     if who.scopes:
         who.require_scope(scope_of(request.scope["route"].path, role))

@@ -11,6 +11,7 @@ from godwit.server.api import problems
 from godwit.server.api.access import refuse_unknown_queries
 from godwit.server.api.encoder import Encoders
 from godwit.server.api.headers import SecureHeaders
+from godwit.server.api.request_rates import RequestRates
 from godwit.server.api.routes import (
     account,
     audit_log,
@@ -26,6 +27,7 @@ from godwit.server.api.routes import (
     quarantine,
     security,
     telemetry,
+    tenants,
     trace,
     types,
     users,
@@ -42,12 +44,13 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     """Return the application with all API routes."""
     app = FastAPI(title="godwit", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     app.state.platform, app.state.tokens, app.state.encoders = platform, accounts, encoders
+    app.state.request_rates = RequestRates(platform.registry.tenancy.quota_of)
     problems.install(app)
     app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
     rooms = (
         health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates, security,
-        users, account, audit_log,
+        users, account, audit_log, tenants,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)

@@ -29,6 +29,8 @@ _STATUS: Final = {
     "scope-missing": 403,
     "wrong-password": 403,
     "too-many-attempts": 429,
+    "too-many-requests": 429,
+    "quota-devices": 409,
     "certificate-unknown": 401,
     "certificate-revoked": 401,
     "certificate-expired": 401,
@@ -114,7 +116,7 @@ def _of_godwit(request: Request, error: Exception) -> Response:
     if isinstance(error, UnavailableError):
         return problem(503, error.code, str(error), headers={"Retry-After": "2"})
     status = _STATUS.get(error.code, 422 if isinstance(error, MalformedError | RejectedError) else 500)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}.get(status)
     if status in {401, 403}:
         _note(request, error)
     if isinstance(error, TooManyAttemptsError):

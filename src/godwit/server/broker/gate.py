@@ -1,7 +1,7 @@
 """The gate: applies the limits to clients. Says no with a sentence that names the limit, or has somebody read later."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from godwit.server.broker.lane import Lane
 from godwit.server.broker.limits import Bucket, Meters, Quotas, Turns
 from godwit.server.broker.refusals import Refusal
 from godwit.server.broker.retained_room import SERVER, Limit, RetainedRoom
+from godwit.server.registry.model import TenantQuota
 
 COME_BACK_S: Final = 30
 BUSY_S: Final = 5
@@ -52,6 +53,18 @@ class Gate:
         self._connects = Bucket(quotas.connects_per_s, now) if quotas.connects_per_s else None
         self._turns = Turns(quotas.connects_per_s or 1)
 
+    def limit_tenants(self, quota_of: Callable[[str], TenantQuota]) -> None:
+        """Hold each tenant to its own quota, where it has one."""
+        self._meters.quota_of = quota_of
+        self.retained.tenant_max_of = lambda tenant: quota_of(tenant).retained_bytes
+
+    def quota_changed(self, tenant: str, clients: Iterable[Client], now: int) -> None:
+        """Have a tenant's new quota count for who is connected, too. Who is there may stay."""
+        self._meters.forget(tenant)
+        for client in clients:
+            if client.tenant == tenant:
+                client.meter = self._meters.meter(tenant, now)
+
     def has_room(self, connections: int) -> bool:
         """Whether one more connection may be looked at, be it only to refuse it politely."""
         if self.is_open(connections):
@@ -72,10 +85,11 @@ class Gate:
 
     def _too_many(self, client_id: str, connections: int) -> Refusal | None:
         quotas, tenant = self.quotas, self._tenant_of(client_id)
+        per_tenant = self._meters.quota_of(tenant).connections or quotas.connections_per_tenant
         if connections > quotas.connections:
             sentence = f"at most {quotas.connections} connections"
-        elif quotas.connections_per_tenant and self._connected[tenant] >= quotas.connections_per_tenant:
-            sentence = f"at most {quotas.connections_per_tenant} connections of a tenant"
+        elif per_tenant and self._connected[tenant] >= per_tenant:
+            sentence = f"at most {per_tenant} connections of a tenant"
         else:
             return None
         self.limited.connections += 1

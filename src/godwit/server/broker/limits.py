@@ -4,9 +4,12 @@ Rates are token buckets that hold one burst. Who exceeds a rate is told so (MQTT
 limit) or read later (3.1.1 and QoS 0, which cannot be told). 0 means without a limit.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
+
+from godwit.server.registry.model import TenantQuota
 
 NS: Final = 1_000_000_000
 BURST_S: Final = 5
@@ -117,11 +120,16 @@ class Meter:
         return max(bucket.wait_ns() for _, bucket, _ in self._buckets)
 
 
+NO_QUOTA: Final = TenantQuota()
+
+
 class Meters:
     """Makes the meters of clients; tenants and everybody share theirs."""
 
     def __init__(self, quotas: Quotas, now: int) -> None:
         self.quotas = quotas
+        self.quota_of: Callable[[str], TenantQuota] = lambda _tenant: NO_QUOTA
+        """What a tenant may use by its own quota."""
         self._total = _buckets("all clients together", quotas.total_messages_per_s, quotas.total_bytes_per_s, now)
         self._tenants: dict[str, list[tuple[str, Bucket, bool]]] = {}
 
@@ -130,11 +138,19 @@ class Meters:
         quotas = self.quotas
         shared = self._tenants.get(tenant)
         if shared is None:
+            own = self.quota_of(tenant)
             shared = self._tenants[tenant] = _buckets(
-                f"tenant {tenant}", quotas.tenant_messages_per_s, quotas.tenant_bytes_per_s, now
+                f"tenant {tenant}",
+                own.messages_per_s or quotas.tenant_messages_per_s,
+                own.bytes_per_s or quotas.tenant_bytes_per_s,
+                now,
             )
         buckets = [*_buckets("this client", quotas.messages_per_s, quotas.bytes_per_s, now), *shared, *self._total]
         return Meter(buckets) if buckets else None
+
+    def forget(self, tenant: str) -> None:
+        """Make the tenant's next meter by its quota as it is then: it has changed."""
+        self._tenants.pop(tenant, None)
 
 
 def _buckets(whose: str, messages: int, size: int, now: int) -> list[tuple[str, Bucket, bool]]:

@@ -5,6 +5,7 @@ go beyond a limit together. What it replaces is counted out in the same moment. 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from godwit.mqtt.packets import NO_PROPERTIES, PublishProperties
@@ -34,6 +35,8 @@ class RetainedRoom:
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
+        self.tenant_max_of: Callable[[str], int] = lambda _tenant: 0
+        """What a tenant's own limit is; 0: that of every tenant."""
         self._entries: dict[str, _Entry] = {}
         self._owners: Counter[str] = Counter()
         self._tenants: Counter[str] = Counter()
@@ -50,8 +53,9 @@ class RetainedRoom:
         if limit.total and self.bytes - left + size > limit.total:
             return f"at most {limit.total} bytes are retained"
         left_by_tenant = left if before is not None and before.tenant == tenant else 0
-        if limit.tenant and self._tenants[tenant] - left_by_tenant + size > limit.tenant:
-            return f"at most {limit.tenant} bytes are retained for one tenant"
+        tenant_max = self.tenant_max_of(tenant) or limit.tenant
+        if tenant_max and self._tenants[tenant] - left_by_tenant + size > tenant_max:
+            return f"at most {tenant_max} bytes are retained for one tenant"
         left_by_owner = left if before is not None and before.owner == owner else 0
         if limit.owner and self._owners[owner] - left_by_owner + size > limit.owner:
             return f"at most {limit.owner} bytes are retained for one client"

@@ -38,6 +38,7 @@ from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.trace import Trace
 from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.presence import PresenceBoard
+from godwit.server.registry.tenants import Tenants
 from godwit.server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -248,6 +249,9 @@ class ForeignRoad:
         """How many devices said that they are there."""
         return len(self.presence)
 
+    def limit(self, tenants: Tenants) -> None:
+        """Do nothing: connections and rates are the other broker's."""
+
     def trouble(self) -> list[str]:
         """Return why messages do not come, if so."""
         return [self._link.trouble] if self._link.trouble else []
@@ -288,6 +292,9 @@ class ForeignDoor:
     def stats(self) -> BrokerStats:
         """Return counters. Read without a lock: each is one number."""
         return self._road.stats()
+
+    def limit(self, tenants: Tenants) -> None:
+        """Do nothing: connections and rates are the other broker's."""
 
     def trouble(self) -> list[str]:
         """Return sentences that say why messages do not come; empty when they do."""

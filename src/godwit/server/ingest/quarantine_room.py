@@ -4,7 +4,7 @@ Quarantine keeps whole payloads, and whoever sends nonsense sends much of it.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 STRANGERS: Final = ""
@@ -14,8 +14,17 @@ STRANGERS: Final = ""
 class QuarantineRoom:
     """Sizes of what is kept. 0 means without a bound."""
 
-    def __init__(self, *, total: int = 0, tenant: int = 0, device: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        total: int = 0,
+        tenant: int = 0,
+        device: int = 0,
+        tenant_max_of: Callable[[str], int] = lambda _tenant: 0,
+    ) -> None:
         self._total_max, self._tenant_max, self._device_max = total, tenant, device
+        self._tenant_max_of = tenant_max_of
+        """What a tenant's own bound is; 0: that of every tenant."""
         self._total = 0
         self._tenants: Counter[str] = Counter()
         self._holders: Counter[str] = Counter()
@@ -30,11 +39,12 @@ class QuarantineRoom:
 
     def take(self, tenant: str, holder: str, size: int) -> bool:
         """Make room for a payload; False where a bound is in the way."""
+        tenant_max = self._tenant_max_of(tenant) or self._tenant_max
         strangers_max = 4 * self._device_max
         holder_max = self._device_max if holder != STRANGERS else strangers_max
         if (
             (self._total_max and self._total + size > self._total_max)
-            or (self._tenant_max and self._tenants[tenant] + size > self._tenant_max)
+            or (tenant_max and self._tenants[tenant] + size > tenant_max)
             or (holder_max and self._holders[holder] + size > holder_max)
         ):
             return False

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from godwit.contract.ids import DeviceId, TenantId, TypeName
 from godwit.server.registry.model import Device, DevicePage, DeviceType, Group, Presence, Principal, TenantPolicy
+from godwit.server.registry.tenants import Tenants
 
 
 class RegistryDoor(Protocol):
@@ -136,6 +137,11 @@ class RegistryDoor(Protocol):
 
     def load_presence(self) -> list[Presence]:
         """Return the presence of all devices."""
+        ...
+
+    @property
+    def tenancy(self) -> Tenants:
+        """Return the tenants with their quotas."""
         ...
 
     def on_change(self, listener: Callable[[Device | DeviceType | TenantPolicy | DeviceId], None]) -> None:

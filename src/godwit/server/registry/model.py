@@ -20,7 +20,9 @@ __all__ = [
     "Presence",
     "Principal",
     "Protection",
+    "Tenant",
     "TenantPolicy",
+    "TenantQuota",
 ]
 
 DEFAULT_TYPE = TypeName("default")
@@ -157,3 +159,25 @@ class Group(msgspec.Struct, frozen=True, rename="camel"):
     tenant: TenantId = DEFAULT_TENANT
     description: str = ""
     size: int = 0
+
+
+class TenantQuota(msgspec.Struct, frozen=True, rename="camel"):
+    """What a tenant may use. 0: what the settings say for each tenant."""
+
+    devices: int = 0
+    connections: int = 0
+    messages_per_s: int = 0
+    bytes_per_s: int = 0
+    retained_bytes: int = 0
+    quarantine_bytes: int = 0
+    requests_per_s: int = 0
+    """Of the API, by those who see this tenant and not all."""
+
+
+class Tenant(msgspec.Struct, frozen=True, rename="camel"):
+    """A tenant, how many devices it has, and what it may use. `created` is ns UTC."""
+
+    name: TenantId
+    created: int
+    devices: int
+    quota: TenantQuota

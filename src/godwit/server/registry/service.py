@@ -24,6 +24,7 @@ from godwit.server.registry.model import (
     Principal,
     TenantPolicy,
 )
+from godwit.server.registry.tenants import Tenants
 from godwit.server.storage import tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
@@ -43,6 +44,7 @@ class Registry:
         self._listeners: list[Callable[[Change], None]] = []
         with self._write() as connection:
             store.insert_or_keep(connection, t.tenants, [{"name": DEFAULT_TENANT, "created": time_ns()}])
+        self.tenancy = Tenants(database)
 
     def _tell(self, changed: Change) -> None:
         for listener in self._listeners:
@@ -135,6 +137,7 @@ class Registry:
             known = sa.select(t.devices.c.device_id).where(t.devices.c.device_id == device.device_id)
             if connection.execute(known).one_or_none() is not None:
                 raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
+            self.tenancy.require_room(connection, device.tenant)
             connection.execute(t.devices.insert(), {**store.row_of(device), **store.ABSENT})
             store.set_tags(connection, device)
             record(
@@ -189,6 +192,8 @@ class Registry:
                     found.append(RejectedError(f"the id {device.device_id!r} is taken", code="exists"))
                 elif before is not None and before.lifecycle is not Lifecycle.UNCLAIMED:
                     found.append(before)
+                elif (full := self._lacks_room(connection, device, before)) is not None:
+                    found.append(full)
                 else:
                     fresh.append(owners.take_in(connection, who, device, before, groups))
                     found.append(fresh[-1])
@@ -201,9 +206,20 @@ class Registry:
         with self._write() as connection:
             before = store.device_of(self._row(connection, who, device_id))
             self._require_tenant_row(connection, tenant)
+            if tenant != before.tenant:
+                self.tenancy.require_room(connection, tenant)
             after = owners.hand_over(connection, who, before, tenant)
         self._tell(after)
         return after
+
+    def _lacks_room(self, connection: sa.Connection, device: Device, before: Device | None) -> RejectedError | None:
+        if before is not None and before.tenant == device.tenant:
+            return None
+        try:
+            self.tenancy.require_room(connection, device.tenant)
+        except RejectedError as error:
+            return error
+        return None
 
     def change_device(self, who: Principal, device_id: DeviceId, changes: dict[str, object]) -> Device:
         """Change some fields (camelCase). Raises RejectedError (`not-found`, `invalid-field`)."""

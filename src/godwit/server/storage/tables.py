@@ -9,8 +9,9 @@ tenants = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("created", sa.BigInteger, nullable=False),
-    # limits and what its messages must be (signed, encrypted): documents of `registry.model.TenantPolicy`
+    # what its messages must be (signed, encrypted): `registry.model.TenantPolicy`
     sa.Column("policy", sa.JSON),
+    sa.Column("quota", sa.JSON),  # registry.model.TenantQuota
 )
 
 device_types = sa.Table(

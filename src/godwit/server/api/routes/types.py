@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from godwit.contract.errors import MalformedError
 from godwit.contract.ids import DEVICE_ID_PATTERN, DeviceId, TenantId, TypeName
 from godwit.contract.samples import check_name
-from godwit.server.api.access import Admin, Operator, Rooms, Who
+from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME
@@ -17,7 +17,7 @@ from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.registry.access import home
 from godwit.server.registry.model import DeviceType, Group
 
-router = APIRouter(prefix="/api/v1", tags=["types, groups, tenants"], route_class=StrictRoute)
+router = APIRouter(prefix="/api/v1", tags=["types, groups"], route_class=StrictRoute)
 
 Name = Annotated[str, Path(pattern=NAME)]
 Tenant = Annotated[str | None, Query(pattern=NAME, description="the first of the token's own without it")]
@@ -126,16 +126,3 @@ def remove(name: Name, body: Members, who: Operator, rooms: Rooms, tenant: Tenan
     """Remove devices; returns the group's size."""
     devices = [DeviceId(each) for each in body.deviceIds]
     return answer({"size": rooms.registry.remove_from_group(who, TenantId(tenant or home(who)), name, devices)})
-
-
-@router.get("/tenants", responses=documented(), summary="List tenants")
-def tenants(who: Who, rooms: Rooms) -> Response:
-    """Return the tenants that the token may see."""
-    return answer({"items": rooms.registry.tenants(who)})
-
-
-@router.put("/tenants/{name}", status_code=204, responses=documented(403), summary="Add a tenant")
-def put_tenant(name: Name, who: Admin, rooms: Rooms) -> Response:
-    """Add a tenant."""
-    rooms.registry.put_tenant(who, TenantId(name))
-    return Response(status_code=204)

@@ -24,6 +24,7 @@ def upgrade() -> None:
     """Create the tables; add to those that are there."""
     with op.batch_alter_table("tenants") as tenants:
         tenants.add_column(sa.Column("policy", sa.JSON))
+        tenants.add_column(sa.Column("quota", sa.JSON))
     with op.batch_alter_table("audit") as audit:
         audit.add_column(sa.Column("tenant", sa.String(64), nullable=False, server_default=""))
         audit.add_column(sa.Column("address", sa.String(64), nullable=False, server_default=""))
@@ -42,3 +43,4 @@ def downgrade() -> None:
         audit.drop_column("address")
     with op.batch_alter_table("tenants") as tenants:
         tenants.drop_column("policy")
+        tenants.drop_column("quota")

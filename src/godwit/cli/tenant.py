@@ -1,0 +1,99 @@
+"""`godwit tenant`: list, add, limit and remove the tenants of a running platform."""
+
+import argparse
+from typing import Any, Final
+from urllib.parse import quote
+
+from godwit.cli.platform_client import PlatformClient, add_server_arguments, client_of
+
+EXAMPLES: Final = """examples:
+  godwit tenant list                                        tenants, their devices and limits
+  godwit tenant add acme                                    add one
+  godwit tenant quota acme --devices 5000 --messages 500    limit it; 0 takes a limit back
+  godwit tenant remove acme                                 remove one that has nothing left
+"""
+LIMITS: Final = {
+    "devices": ("devices", "devices registered"),
+    "connections": ("connections", "MQTT connections at the same time"),
+    "messages": ("messagesPerS", "MQTT messages per second, of all its clients together"),
+    "bytes": ("bytesPerS", "MQTT bytes per second, of all its clients together"),
+    "retained": ("retainedBytes", "bytes of retained documents"),
+    "quarantine": ("quarantineBytes", "bytes in quarantine"),
+    "requests": ("requestsPerS", "API requests per second, of its people and programs"),
+}
+"""Options by the API's field, and what they limit."""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "tenant",
+        help="list, add, limit and remove tenants",
+        description="List, add, limit and remove tenants: owners of devices that see nothing of each other.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="command", required=True)
+    listing = verbs.add_parser("list", help="tenants, their devices and limits")
+    listing.set_defaults(run=_list)
+    for verb, words, run in (("add", "add a tenant", _add), ("remove", "remove an empty tenant", _remove)):
+        each = verbs.add_parser(verb, help=words)
+        each.add_argument("name", metavar="TENANT")
+        each.set_defaults(run=run)
+    limits = verbs.add_parser("quota", help="show or change what a tenant may use")
+    limits.add_argument("name", metavar="TENANT")
+    for option, (_field, words) in LIMITS.items():
+        limits.add_argument(f"--{option}", type=int, metavar="N", help=f"{words}; 0: what the settings say")
+    limits.set_defaults(run=_quota)
+    for each in verbs.choices.values():
+        add_server_arguments(each)
+
+
+def _path(name: str) -> str:
+    return f"/api/v1/tenants/{quote(name, safe='')}"
+
+
+def _list(options: argparse.Namespace) -> int:
+    client = client_of(options)
+    names = client.call("GET", "/api/v1/tenants")["items"]
+    print(table([client.call("GET", _path(each)) for each in names]))
+    return 0
+
+
+def table(tenants: list[dict[str, Any]]) -> str:
+    """Return tenants as a table."""
+    rows = [("TENANT", "DEVICES", "LIMITS")]
+    rows += [(each["name"], str(each["devices"]), limits_of(each["quota"])) for each in tenants]
+    widths = [max(len(row[at]) for row in rows) for at in (0, 1)]
+    return "\n".join(f"{name:<{widths[0]}}  {devices:>{widths[1]}}  {limits}" for name, devices, limits in rows)
+
+
+def limits_of(quota: dict[str, int]) -> str:
+    """Return a quota in words."""
+    said = [f"{option} {quota[field]}" for option, (field, _words) in LIMITS.items() if quota[field]]
+    return ", ".join(said) or "as the settings say"
+
+
+def _add(options: argparse.Namespace) -> int:
+    client_of(options).call("PUT", _path(options.name))
+    print(f"tenant {options.name} is there; give somebody a role in it: godwit user --help")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    client_of(options).call("DELETE", _path(options.name))
+    print(f"tenant {options.name} is gone")
+    return 0
+
+
+def _quota(options: argparse.Namespace) -> int:
+    client: PlatformClient = client_of(options)
+    changes = {
+        field: getattr(options, option)
+        for option, (field, _words) in LIMITS.items()
+        if getattr(options, option) is not None
+    }
+    path = _path(options.name)
+    tenant = client.call("PATCH", f"{path}/quota", changes) if changes else client.call("GET", path)
+    print(f"{tenant['name']}: {limits_of(tenant['quota'])}")
+    return 0
