@@ -79,6 +79,8 @@ class PlatformProcess:
         self.is_tls = not settings.get("SERVER_HOST", "127.0.0.1").startswith("127.")
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.trusted: Path | None = None
+        """Whom its clients trust where it serves with files of its owner's."""
 
     @property
     def url(self) -> str:
@@ -88,7 +90,7 @@ class PlatformProcess:
     @property
     def certificate(self) -> Path:
         """Return whom its clients trust: the file is there once it runs."""
-        return self.data_dir / "tls" / "ca.crt"
+        return self.trusted or self.data_dir / "tls" / "ca.crt"
 
     def open(self, request: urllib.request.Request, timeout: float) -> Any:
         """Open an address of it, trusting its certificate."""

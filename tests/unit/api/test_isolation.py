@@ -55,6 +55,7 @@ def named(mark: str) -> dict[str, Any]:
         "about": f"{mark}-device", "user": f"{mark}-user", "who": f"{mark}-user",
         "search": f"{mark}", "tag": f"{mark}-tag:{mark}{SECRET}",
         "rule": f"{mark}-rule", "claim_id": "0" * 16, "fingerprint": "0" * 64, "authority": "e" * 64,
+        "question": "AAAA",
     }  # fmt: skip
 
 
@@ -374,7 +375,7 @@ def test_the_marks_can_be_seen_by_who_may(world: World) -> None:
     own = [
         each
         for method, path, operation in operations(world)
-        if method == "get" and "{" in path
+        if method == "get" and "{" in path and path.startswith(V1)
         for each in ask(world, world.person, method, path, operation, A)
     ]
     assert all(each.answer.is_success for each in own), [str(each) for each in own if not each.answer.is_success]

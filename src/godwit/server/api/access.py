@@ -22,6 +22,9 @@ OPEN: Final = frozenset({
     "/health/live", "/health/ready", "/openapi.json", "/asyncapi.json", "/asyncapi",
     # of devices without identity: the request itself says why it may ask
     "/enroll", "/oauth/device_authorization", "/oauth/token", "/.well-known/oauth-authorization-server",
+    # what everybody may know of our authorities
+    "/pki/ca.crt", "/pki/chain.crt", "/pki/crl", "/pki/crl.pem", "/pki/crl/{fingerprint}", "/pki/ocsp",
+    "/pki/ocsp/{question:path}",
 })  # fmt: skip
 """Routes that show nothing of the fleet, and need no token."""
 

@@ -24,6 +24,7 @@ from godwit.server.api.routes import (
     enroll,
     health,
     live,
+    pki,
     quarantine,
     security,
     telemetry,
@@ -54,6 +55,7 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)
+    app.include_router(pki.router, dependencies=strict)
     app.include_router(live.router)
     app.include_router(trace.router)
 

@@ -97,6 +97,10 @@ class Authorities:
         authority = self._next_for(trusts) or self.issuing()
         if authority is None:
             raise RejectedError("there is no authority that can issue: its key is not here", code="no-authority")
+        return self.signer_of(authority)
+
+    def signer_of(self, authority: Authority) -> Signer:
+        """Return what signs for one of our authorities. Raises RejectedError (`no-authority`, `key-passphrase`)."""
         with self._lock:
             found = self._signers.get(authority.fingerprint)
         if found is None:

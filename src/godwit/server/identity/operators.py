@@ -96,6 +96,7 @@ class Operators:
                 continue
             print_of_key = key_fingerprint(check_key(request.public_key()))
             try:
+                who.require("operator", device.tenant)
                 found = _same_again(device, request, known.get(print_of_key, []), is_second=print_of_key in seen)
             except RejectedError as error:
                 done[at] = Enrolled(device, refusal=error)

@@ -7,12 +7,14 @@ import msgspec
 
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.certificates import Certificates
+from godwit.server.identity.crl import RevocationLists
 from godwit.server.identity.custody import Custody
 from godwit.server.identity.device_grants import DeviceGrants
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.news import News
+from godwit.server.identity.ocsp import OcspResponder
 from godwit.server.identity.operators import Operators
 from godwit.server.identity.revocation import Revocation
 from godwit.server.identity.roster import Roster
@@ -20,6 +22,7 @@ from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerC
 from godwit.server.identity.trusted import TrustedAuthorities
 from godwit.server.identity.vault import Vault, passphrase_of
 from godwit.server.identity.vouched import Vouched
+from godwit.server.registry.model import Device
 from godwit.server.registry.service import Registry
 from godwit.server.storage.database import Database
 
@@ -42,6 +45,8 @@ class Identity(msgspec.Struct, frozen=True):
     grants: DeviceGrants
     vouched: Vouched
     message_keys: MessageKeys
+    lists: RevocationLists
+    ocsp: OcspResponder
 
 
 def open_identity(
@@ -76,6 +81,8 @@ def open_identity(
     )  # fmt: skip
     enrollment.keep_keys = message_keys.enroll
     news.on_change(enrollment.follow)
+    lists = RevocationLists(database, authorities, news)
+    registry.on_change(lambda changed: lists.forget() if isinstance(changed, Device) else None)
     return Identity(
         news=news,
         vault=vault,
@@ -99,4 +106,6 @@ def open_identity(
         grants=DeviceGrants(database, registry, enrollment.claims),
         vouched=Vouched(database, registry, issuance, enrollment),
         message_keys=message_keys,
-    )
+        lists=lists,
+        ocsp=OcspResponder(lists, authorities.signer_of),
+    )  # fmt: skip

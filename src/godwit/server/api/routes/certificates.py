@@ -110,7 +110,7 @@ def get(fingerprint: Fingerprint, who: Who, rooms: Rooms) -> Response:
 @router.post("/certificates/{fingerprint}/revoke", responses=documented(403, 404), summary="Revoke a certificate")
 def revoke(fingerprint: Fingerprint, body: Revocation, who: Operator, rooms: Rooms) -> Response:
     """Revoke a certificate, for good: it counts no more, and an open connection with it ends."""
-    rooms.identity.certificates.get(who, fingerprint)
+    who.require("operator", rooms.identity.certificates.get(who, fingerprint).tenant)
     revoked = rooms.identity.revocation.revoke(fingerprint, body.reason, who.name, address=who.address)
     return answer(document(revoked))
 
