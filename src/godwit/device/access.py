@@ -45,8 +45,8 @@ class Access(Protocol):
         """Note that the server let us in."""
         ...
 
-    async def refused(self) -> None:
-        """Note that it did not, or that there was no way to it."""
+    async def refused(self) -> bool:
+        """Note that it did not, or that there was no way to it; returns whether we have another credential to try."""
         ...
 
     async def attend(self, client: MqttClient) -> None:
@@ -99,8 +99,9 @@ class Plain:
     async def accepted(self) -> None:
         """Nothing follows."""
 
-    async def refused(self) -> None:
-        """Nothing follows."""
+    async def refused(self) -> bool:
+        """There is nothing else to try."""
+        return False
 
     async def attend(self, client: MqttClient) -> None:
         """Nothing is to be done."""

@@ -111,11 +111,13 @@ class Certified:
             await asyncio.to_thread(identity.connected, held, seen.root if seen is not None else "")
         self._is_newest_refused = False
 
-    async def refused(self) -> None:
+    async def refused(self) -> bool:
         """Try the other certificate the next time, if the server was there and there is another."""
         was_there, self._seen = self._seen is not None, None
         if was_there and self.identity.state is State.RENEWED:
             self._is_newest_refused = self._held == self.identity.kept.next
+            return self._is_newest_refused
+        return False
 
     # ------------------------------------------------------------------ enrolling
 
@@ -235,7 +237,7 @@ class Certified:
 
     def hear_renewal(self, wanted: RenewalWanted) -> None:
         """Take the platform's wish for a renewal: many are wished for in a rollover."""
-        held = self.identity.kept.current
+        held = self._held
         if held is not None:
             self._plan(held).wanted(self._now_s(), self._chance(), is_for_all=wanted.reason != "operator")
             self._news.set()

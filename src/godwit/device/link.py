@@ -33,6 +33,8 @@ from godwit.spool import Spool
 log = logging.getLogger(__name__)
 
 GOODBYE_S: Final = 2.0
+ANOTHER_WAY_S: Final = 1.0
+"""Between two credentials."""
 PROMISE: Final = ("godwit-ack", "stored")
 """The user property of CONNACK by which a server says that its acknowledgement means stored."""
 MESSAGES_A_TURN: Final = 8
@@ -114,7 +116,7 @@ class Link:
         self._news = asyncio.Event()
         self._last_word = self._now()
         self._off_since = float("-inf")
-        self._is_leaving = self._is_asleep = self._is_changing = False
+        self._is_leaving = self._is_asleep = self._is_changing = self._has_another_way = False
 
     @property
     def is_connected(self) -> bool:
@@ -196,7 +198,7 @@ class Link:
     async def _connection(self) -> Plan:
         """Go through one connection, from its making to its end; returns what to do then."""
         began, lasted_s, reason, reference = self._now(), 0.0, None, None
-        self._is_asleep = self._is_changing = False
+        self._is_asleep = self._is_changing = self._has_another_way = False
         host, port = self._address.host, self._address.port
         if self._server is not None:
             host, port = self._server[0], self._server[1] or port
@@ -226,6 +228,8 @@ class Link:
                 client.abort()
         plan = self._reconnect.after(reason, self._chance(), lasted_s=lasted_s, server_reference=reference)
         self._server = plan.server
+        if self._has_another_way:
+            plan = plan._replace(wait_s=min(plan.wait_s, ANOTHER_WAY_S), is_for_person=False)
         if plan.advice:
             self.trouble = f"{self.trouble} ({plan.advice})"
         return plan
@@ -246,7 +250,7 @@ class Link:
                 inspect=login.inspect,
             )
         except (OSError, UnavailableError, ReasonError):
-            await self._access.refused()
+            self._has_another_way = await self._access.refused()
             raise
 
     def _lost(self, why: str) -> None:
@@ -282,10 +286,12 @@ class Link:
 
     async def _attend(self, client: MqttClient) -> None:
         """Let the access do its work beside; afterwards another connection is wanted, if this one still stands."""
-        await self._access.accepted()
-        await self._access.attend(client)
-        self._is_changing = client.is_open
-        self._news.set()
+        try:
+            await self._access.accepted()
+            await self._access.attend(client)
+            self._is_changing = client.is_open
+        finally:
+            self._news.set()
 
     async def _send_all(self, client: MqttClient) -> None:
         while client.is_open:
@@ -372,6 +378,7 @@ class Link:
             except GodwitError as error:
                 log.warning("device %s cannot read what came on %s: %s", self.device_id, publish.topic, error)
             self._news.set()
+        self._news.set()  # the connection has ended
 
     async def _hear(self, publish: p.Publish) -> None:
         topic = self._topics.parse(publish.topic)

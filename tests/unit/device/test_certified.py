@@ -1,0 +1,286 @@
+"""Does a device find its way in, and stay in, whatever its platform says?"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import msgspec
+import pytest
+from authorities import DAY, NS, Authority
+from small_platform import SmallPlatform
+
+from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
+from godwit.contract.ids import DeviceId
+from godwit.contract.notices import NewAuthorities, RenewalWanted, encode_new_authorities, encode_renewal_wanted
+from godwit.device import Device
+from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.power import PowerPolicy
+
+DEVICE = DeviceId("press-7")
+NOTICES = "devices/press-7/notices"
+RENEW = encode_renewal_wanted(RenewalWanted("operator"))
+TIMEOUT_S = 20
+
+
+class Stage:
+    """A platform, and a device whose waits are short."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority = Authority(begins=now() - DAY)
+        self.lifetime = 90 * DAY
+        self.platform = SmallPlatform(directory, self.authority, self.grant)
+        self.platform.serves = self.served(self.authority)
+
+    @staticmethod
+    def served(authority: Authority, ends: dt.datetime | None = None) -> tuple[str, str]:
+        chain, key = authority.server(now() - DAY, ends or now() + DAY)
+        return chain + authority.root, key
+
+    def grant(self, asked: EnrollmentRequest) -> EnrollmentGrant:
+        certificate = self.authority.issue(asked.request, begins=now() - DAY, ends=now() + self.lifetime)
+        return EnrollmentGrant(
+            asked.device_id, certificate, [self.authority.issuing], [self.authority.root],
+            time=int(now().timestamp()) * NS,
+        )  # fmt: skip
+
+    def device(self, **more: Any) -> Device:
+        given = {
+            "claim": "claim-1",
+            "identity": self.directory / "identity",
+            "ca_fingerprint": fingerprint(self.authority.root),
+            "spool": self.directory / "spool",
+            "chance": lambda: 0.0,
+        }
+        return Device(DEVICE, "127.0.0.1", self.platform.port, **(given | more))
+
+    @property
+    def sent(self) -> list[int]:
+        """The numbers that arrived, in order, without those that came twice."""
+        read = (cbor2.loads(each) for each in self.platform.payloads if each[:1] != b"{")
+        return list(dict.fromkeys(sample["readings"]["n"] for each in read for sample in each.get("samples", ())))
+
+    @property
+    def certificates(self) -> list[str]:
+        """Those with which somebody was let in, each once."""
+        return list(dict.fromkeys(name for name, _ in self.platform.connects if name))
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+def staged(tmp_path: Path, play: Callable[[Stage], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        stage = Stage(tmp_path)
+        await stage.platform.start()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await play(stage)
+        finally:
+            await stage.platform.close()
+
+    asyncio.run(whole())
+
+
+async def until(look: Callable[[], object]) -> None:
+    while not look():  # noqa: ASYNC110 - it looks at two sides
+        await asyncio.sleep(0.005)
+
+
+def test_it_enrolls_and_renews_when_told(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        platform = stage.platform
+        async with stage.device() as device:
+            await device.send(n=0)
+            for turn in range(1, 4):
+                await device.send(n=turn, wait="stored")
+                platform.publish(NOTICES, RENEW)
+                await device.send(n=10 * turn)
+                await until(lambda turn=turn: len(stage.certificates) == turn + 1)
+            await device.flush()
+        assert platform.connects[0] == ("", "claim-1")
+        assert [each.claim for each in platform.requests] == [None] * 4, "the claim is the connection's"
+        assert len({each.request for each in platform.requests}) == 4, "each with a key of its own"
+        assert platform.requests[0].trusts == [fingerprint(stage.authority.root)]
+        assert sorted(stage.sent) == [0, 1, 2, 3, 10, 20, 30]
+        statuses = [msgspec.json.decode(each) for each in platform.payloads if each[:1] == b"{"]
+        assert statuses[0]["trusts"] == [fingerprint(stage.authority.root)]
+        async with stage.device(claim=None, identity=tmp_path / "identity", ca_fingerprint=None) as device:
+            await device.send(n=99, wait="stored")
+        assert len(platform.connects) == 6
+
+    staged(tmp_path, play)
+
+
+def test_it_renews_by_itself_and_wakes_for_it(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        stage.lifetime = dt.timedelta(seconds=3)
+        sleepy = PowerPolicy(samples=1_000, linger_s=0.01)
+        async with stage.device(power=sleepy, health_every_s=None) as device:
+            await until(lambda: len(stage.certificates) == 1)
+            await until(lambda: not device.is_connected)
+            await until(lambda: len(stage.certificates) == 3)
+
+    staged(tmp_path, play)
+
+
+def test_a_new_certificate_that_does_not_work_costs_nothing(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        platform = stage.platform
+        async with stage.device() as device:
+            await device.send(n=1, wait="stored")
+            (first,) = stage.certificates
+            platform.is_welcome = lambda shown: shown == first
+            platform.publish(NOTICES, RENEW)
+            await until(lambda: len(platform.requests) == 2)
+            await until(lambda: device.is_connected and platform.connects[-1] == (first, ""))
+            await device.send(n=2, wait="stored")
+            platform.is_welcome = lambda _: True
+            platform.publish(NOTICES, RENEW)
+            await until(lambda: len(stage.certificates) == 2)
+            await device.send(n=3, wait="stored")
+        assert stage.sent == [1, 2, 3]
+
+    staged(tmp_path, play)
+
+
+def test_silence_and_refusals_are_borne(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        stage.lifetime = dt.timedelta(seconds=60)  # an answer is waited for for 5 s at this pace
+        platform, answers = stage.platform, ["weak-key", "rate-limited", "cut", "good"]
+
+        def answer(asked: EnrollmentRequest) -> EnrollmentGrant | None:
+            said = answers.pop(0)
+            if said == "cut":
+                asyncio.get_running_loop().call_soon(platform.cut)
+                return None
+            return stage.grant(asked) if said == "good" else EnrollmentGrant(asked.device_id, code=said, message="no")
+
+        async with stage.device() as device:
+            await device.send(n=1, wait="stored")
+            platform.answer = answer
+            platform.publish(NOTICES, RENEW)
+            await until(lambda: "renewal" in device.errors)
+            assert device.errors["renewal"].message == "weak-key: no"
+            await until(lambda: len(stage.certificates) == 2)
+            await until(lambda: "renewal" not in device.errors)
+            await device.send(n=2, wait="stored")
+        asked = [each.request for each in platform.requests]
+        assert asked[0] != asked[1], "what is refused is not asked again"
+        assert asked[1] != asked[2], "a request that was refused for good is made anew"
+        assert len(set(asked[2:])) == 1, "what was not answered is"
+
+    staged(tmp_path, play)
+
+
+def test_a_request_outlives_the_device(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        platform = stage.platform
+        platform.answer = lambda _: None
+        async with stage.device():
+            await until(lambda: platform.requests)
+        platform.answer = stage.grant
+        async with stage.device() as device:
+            await device.send(n=1, wait="stored")
+        first, *others = [each.request for each in platform.requests]
+        assert set(others) == {first}, "the same key asks again: a claim is bound to it"
+
+    staged(tmp_path, play)
+
+
+def test_another_root_is_announced_and_used(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        platform, old, new = stage.platform, stage.authority, Authority("new root", begins=now() - DAY)
+        async with stage.device() as device:
+            await device.send(n=1, wait="stored")
+            both = [old.root, new.root]
+            notice = encode_new_authorities(NewAuthorities(both, fingerprint(new.root)))
+            platform.publish(NOTICES, notice)
+            await until(lambda: fingerprint(new.root).encode() in b"".join(platform.payloads))  # it says so
+            platform.serves, platform.trusted = stage.served(new), both
+            platform.cut()
+            await device.send(n=2, wait="stored")
+            stage.authority = new
+            platform.publish(NOTICES, RENEW)
+            await until(lambda: len(stage.certificates) == 2)
+            await device.send(n=3, wait="stored")
+        identity = Identity(tmp_path / "identity", DEVICE)
+        assert identity.kept.trusted == (new.root,), "the old one is gone"
+        identity.close()
+
+    staged(tmp_path, play)
+
+
+@pytest.mark.parametrize("road", ["claim", "certificate", "token"])
+def test_nothing_is_told_to_a_stranger(tmp_path: Path, road: str) -> None:
+    async def play(stage: Stage) -> None:
+        platform, stranger = stage.platform, Authority("stranger", begins=now() - DAY)
+        ca = tmp_path / "ca.pem"
+        ca.write_text(stage.authority.root)
+        if road == "certificate":
+            async with stage.device() as device:
+                await device.send(n=1, wait="stored")
+        platform.connects.clear()
+        platform.serves = stage.served(stranger)
+        more = {"token": "secret", "claim": None, "identity": False} if road == "token" else {}
+        async with stage.device(ca=ca, ca_fingerprint=None, **more) as device:
+            await until(lambda: "verify failed" in device.trouble)
+        platform.serves = stage.served(stage.authority, ends=now() - DAY / 24)
+        async with stage.device(ca=ca, ca_fingerprint=None, **more) as device:
+            await until(lambda: "ended on" in device.trouble)
+        assert not platform.connects
+
+    staged(tmp_path, play)
+
+
+def test_a_fingerprint_that_nobody_has(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        async with stage.device(ca_fingerprint="00" * 32) as device:
+            await until(lambda: "somebody else answers in the server's place" in device.trouble)
+            assert device.is_stuck
+        assert not stage.platform.connects
+
+    staged(tmp_path, play)
+
+
+def test_a_claim_helps_where_the_certificate_has_ended(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        platform = stage.platform
+        stage.lifetime = dt.timedelta(seconds=1)
+        async with stage.device() as device:
+            await until(lambda: device.is_settled)
+        await asyncio.sleep(1.1)
+        stage.lifetime = 90 * DAY
+        platform.claim = "claim-2"
+        async with stage.device(claim="claim-2") as device:
+            await device.send(n=1, wait="stored")
+            await until(lambda: device.is_settled)
+        assert ("", "claim-2") in platform.connects
+
+    staged(tmp_path, play)
+
+
+def test_a_refused_claim_is_for_a_person(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        async with stage.device(claim="wrong") as device:
+            await until(lambda: device.is_stuck)
+            assert "not authorized" in device.trouble
+        spent = EnrollmentGrant(DEVICE, code="claim-spent", message="it was used")
+        stage.platform.answer = lambda _: spent
+        async with stage.device() as device:
+            await until(lambda: device.is_stuck)
+            assert device.trouble == "it was used"
+        identity = Identity(tmp_path / "identity", DEVICE)
+        assert identity.state is State.ASKING
+        identity.close()
+
+    staged(tmp_path, play)
+
+
+def test_tokens_are_not_for_plaintext() -> None:
+    with pytest.raises(Exception, match="a token needs TLS"):
+        Device(DEVICE, token="secret")
