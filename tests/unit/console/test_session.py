@@ -15,7 +15,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from godwit.server.accounts.room import Accounts
-from godwit.server.console.session import Guard, SignIn, is_own_origin
+from godwit.server.console.session import Guard, is_own_origin
+from godwit.server.console.sign_in import SignIn
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 

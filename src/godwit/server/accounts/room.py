@@ -78,6 +78,11 @@ class Accounts:
         self._uses_written = monotonic()
 
     @property
+    def generation(self) -> int:
+        """Changes whenever somebody's rights may have."""
+        return self._generation
+
+    @property
     def admin_token(self) -> str:
         """The administrator's token."""
         return self._first.token
@@ -154,9 +159,10 @@ class Accounts:
             self.forget()
             self.refusals.note(user or "?", "session.refuse", user or "?", code=error.code, address=address)
             raise
-        if row is None:
-            return None
-        if now - row.seen > SEEN_EVERY_S * SECOND:
+        return None if row is None else self._of_session(row, now, is_active=True)
+
+    def _of_session(self, row: Any, now: int, *, is_active: bool) -> Known | None:
+        if is_active and now - row.seen > SEEN_EVERY_S * SECOND:
             self.sessions.touch(row.family, now)
         if row.user == ADMINISTRATOR:
             who, must_change = THE_ADMINISTRATOR, False
@@ -186,6 +192,49 @@ class Accounts:
         if used:
             self.tokens.note_use(used)
 
+    # --- sessions of browsers -------------------------------------------------------------------------------------
+
+    def end_session(self, who: Principal, user: str, session_id: str) -> None:
+        """End one of a user's sessions. Raises RejectedError (`not-found`)."""
+        self.sessions.end(who, user, session_id)
+        self.forget()
+
+    def replace_secret(self, secret: str, *, at_once: bool = False) -> str:
+        """Return a new secret of the same session; the old one itself where another request was quicker.
+
+        `at_once`: the old one opens nothing any more, not even for requests that are under way.
+        """
+        new = self.sessions.replace(secret, at_once=at_once)
+        self.forget()
+        return new
+
+    def session(self, session_id: str, *, is_active: bool = False) -> Known | None:
+        """Return what there is to know of a session that is open in a browser; None once it has ended.
+
+        `is_active`: somebody does something there, which keeps it from ending.
+        """
+        now = time_ns()
+        row = self.sessions.by_id(session_id, now)
+        return None if row is None else self._of_session(row, now, is_active=is_active)
+
+    def change_own_password(self, who: Principal, old: str, new: str, *, keep_session: str = "") -> None:
+        """Change one's own password; guesses at the old one count as at the door.
+
+        Raises RejectedError (`wrong-password`, `weak-password`, `too-many-attempts`, `not-supported`).
+        """
+        if who.account == ADMINISTRATOR:
+            raise RejectedError(
+                "who has the admin token has no password; add a user for yourself", code="not-supported"
+            )
+        self.sign_in.count_guess(who.account, who.address)
+        self.users.change_own_password(who, old, new, keep_session=keep_session)
+        self.sign_in.was_right(who.account, who.address)
+
+    def sign_out(self, secret: str) -> None:
+        """End a session."""
+        self.sessions.end_by_secret(secret)
+        self.forget()
+
     # --- the way in at first start --------------------------------------------------------------------------------
 
     def issue_sign_in(self) -> str:
@@ -198,11 +247,6 @@ class Accounts:
             self.refusals.note("?", "sign-in.refuse", ADMINISTRATOR, code="wrong-token", address=address)
             return None
         return self.sign_in.begin(ADMINISTRATOR, address=address, agent=agent, how="token")
-
-    def sign_out(self, secret: str) -> None:
-        """End a session."""
-        self.sessions.end_by_secret(secret)
-        self.forget()
 
 
 def _from(known: Known, address: str) -> Known:

@@ -65,6 +65,12 @@ class Sessions:
             raise RejectedError("this session was used by somebody else too; sign in again", code="session-stolen")
         return row
 
+    def by_id(self, session_id: str, now: int) -> Any:
+        """Return the row of a session that is not over; None otherwise."""
+        where = sa.and_(sessions.c.family == session_id, sessions.c.replaced == 0, sa.not_(self._is_over(now)))
+        with self._read() as connection:
+            return connection.execute(sa.select(sessions).where(where)).one_or_none()
+
     def ends(self, row: Any) -> int:
         """Return when a session ends if nothing more is heard of it, ns UTC."""
         return int(min(row.expires, row.seen + self._idle))
@@ -80,14 +86,17 @@ class Sessions:
         with self._write() as connection:
             connection.execute(sessions.update().where(sessions.c.family == family), {"seen": now})
 
-    def replace(self, secret: str) -> str:
-        """Return a new secret of the same session."""
+    def replace(self, secret: str, *, at_once: bool = False) -> str:
+        """Return a new secret of the same session. `at_once`: its former ones are unknown from now on."""
         new, now, c = new_secret(), time_ns(), sessions.c
         with self._write() as connection:
             row = connection.execute(sa.select(sessions).where(c.digest == digest_of(secret))).one_or_none()
             if row is None or row.replaced:
                 return secret  # another request was quicker
-            connection.execute(sessions.update().where(c.digest == row.digest), {"replaced": now})
+            if at_once:
+                connection.execute(sessions.delete().where(c.family == row.family))
+            else:
+                connection.execute(sessions.update().where(c.digest == row.digest), {"replaced": now})
             connection.execute(sessions.insert(), {**row._mapping, "digest": digest_of(new), "replaced": 0})  # noqa: SLF001
         return new
 

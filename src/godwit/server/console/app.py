@@ -10,8 +10,20 @@ from nicegui import ui
 
 from godwit.server.accounts.room import Accounts
 from godwit.server.console import parts, theme
-from godwit.server.console.pages import broker, clocks, device, devices, overview, quarantine, security
-from godwit.server.console.session import Guard, SignIn
+from godwit.server.console.pages import (
+    access,
+    account,
+    audit_log,
+    broker,
+    clocks,
+    device,
+    devices,
+    overview,
+    quarantine,
+    security,
+)
+from godwit.server.console.session import Guard
+from godwit.server.console.sign_in import SignIn
 from godwit.server.platform import Platform
 
 _STATIC: Final = Path(__file__).parent / "static"
@@ -38,10 +50,12 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     sign_in = SignIn(accounts, cookie, head)
     nicegui_app.add_route("/sign-in", sign_in.show, methods=["GET"])
     nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
+    nicegui_app.add_route("/password", sign_in.show_password, methods=["GET"])
+    nicegui_app.add_route("/password", sign_in.submit_password, methods=["POST"])
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
     nicegui_app.add_static_files(f"/console/{mark}", _STATIC)
     ui.add_head_html(head, shared=True)
-    for page in (overview, devices, device, quarantine, clocks, broker, security):
+    for page in (overview, devices, device, quarantine, clocks, broker, security, access, audit_log, account):
         page.register(platform)
     guard: Any = Guard
     nicegui_app.add_middleware(guard, accounts=accounts, cookie=cookie)

@@ -2,22 +2,28 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from nicegui import run, ui
 from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
-from godwit.contract.errors import GodwitError
+from godwit.contract.errors import GodwitError, RejectedError
+from godwit.server.accounts.principal import Principal
 from godwit.server.console import parts
 from godwit.server.console.screen import Screen
-from godwit.server.console.session import principal_of
+from godwit.server.console.session import known_of
 from godwit.server.platform import Platform
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Act = Callable[[str], Awaitable[None]]
+
+ARGUMENT_MAX: Final = 4_000
+"""Characters of what a form says."""
+_CHECK_S: Final = 30.0
+"""How often an open page asks whether its session still is one, where nothing has changed meanwhile."""
 
 _PAGES: Final = (
     ("/", "overview", "Overview"),
@@ -26,7 +32,9 @@ _PAGES: Final = (
     ("/clocks", "clocks", "Clocks"),
     ("/broker", "broker", "Broker"),
     ("/security", "security", "Security"),
+    ("/access", "access", "Access"),
 )
+_OF_ADMINISTRATORS: Final = frozenset({"access"})
 
 
 class Frame:
@@ -34,9 +42,11 @@ class Frame:
 
     def __init__(self, platform: Platform, request: Request, page: str, title: str) -> None:
         self.platform = platform
-        self.who = principal_of(request)
+        self._known = known_of(request)
+        self.who = self._known.principal
+        self._generation, self._checked = platform.accounts.generation, monotonic()
         self.query = request.query_params
-        self._acts: dict[str, Act] = {}
+        self._acts: dict[str, tuple[Act, str]] = {}
         client = ui.context.client
         client.title = f"{title} · godwit"
         self.screen = Screen(client)
@@ -56,23 +66,69 @@ class Frame:
             wrap: AbstractContextManager[Any] = ui.element("div").classes("wrap")
         return wrap
 
-    def on(self, act: str, do: Act) -> None:
-        """Let `do` answer buttons and fields of the name `act`."""
-        self._acts[act] = do
+    @property
+    def session(self) -> str:
+        """The session that shows the page."""
+        return self._known.session
+
+    def may(self, role: str) -> bool:
+        """Whether to show what `role` may do: it is refused to the others."""
+        return self.who.is_at_least(role)
+
+    def acting(self, role: str) -> Principal:
+        """Return who asks, as far as he has `role`. Raises RejectedError (`forbidden`)."""
+        self.who.require(role)
+        return self.who.limited_to(role)
+
+    def on(self, act: str, do: Act, role: str = "viewer") -> None:
+        """Let `do` answer buttons and fields of the name `act`, where the person has `role`."""
+        self._acts[act] = (do, role)
 
     def tick(self, every_s: float, do: Callable[[], Awaitable[None]]) -> None:
         """Call `do` at this interval and push what it changed. One per page."""
 
         async def ticked() -> None:
-            await self.do(do())
+            if await self._is_in():
+                await self.do(do())
 
         ui.timer(every_s, ticked, immediate=False)
 
     async def _on_act(self, event: GenericEventArguments) -> None:
         told = event.args if isinstance(event.args, dict) else {}
-        do = self._acts.get(str(told.get("act")))
-        if do is not None:
-            await self.do(do(str(told.get("arg", ""))[:1_000]))
+        name = str(told.get("act"))
+        do, role = self._acts.get(name, (None, ""))
+        if do is not None and await self._is_in(is_active=True):
+            await self.do(self._as(role, name, do, str(told.get("arg", ""))[:ARGUMENT_MAX]))
+
+    async def _as(self, role: str, act: str, do: Act, argument: str) -> None:
+        """Do it where the person has the role: a button that was not shown may still be pressed by a forger."""
+        try:
+            self.who.require(role)
+        except RejectedError as error:
+            about = f"{ui.context.client.page.path}: {act}"
+            await in_thread(self._refuse, about, error.code)
+            raise
+        await do(argument)
+
+    def _refuse(self, about: str, code: str) -> None:
+        refusals = self.platform.accounts.refusals
+        refusals.note(self.who.name, "request.refuse", about, code=code, address=self.who.address)
+
+    async def _is_in(self, *, is_active: bool = False) -> bool:
+        """Whether the session still is one; if not, or with other rights than it began with, the page is left."""
+        accounts = self.platform.accounts
+        generation, now = accounts.generation, monotonic()
+        if generation == self._generation and now - self._checked < _CHECK_S:
+            return True
+        self._generation, self._checked = generation, now
+        known = await in_thread(accounts.session, self._known.session, is_active=is_active)
+        if known is not None and (known.principal.role, known.principal.tenants, known.principal.roles) == (
+            self.who.role, self.who.tenants, self.who.roles
+        ):  # fmt: skip
+            return True
+        self._acts.clear()
+        ui.run_javascript("location.assign('/sign-in')")
+        return False
 
     async def do(self, work: Awaitable[None]) -> None:
         """Do `work`; what the platform refuses is told to the person, who may act on it."""
@@ -87,11 +143,15 @@ class Frame:
         links = "".join(
             f'<a href="{href}"{" aria-current=page" if name == page else ""}>{parts.icon(name)}<span>{words}</span></a>'
             for href, name, words in _PAGES
+            if name not in _OF_ADMINISTRATORS or self.may("admin")
         )
+        own = "page" if page == "account" else "false"
         return (
             '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
             f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
-            f'<div class="side-foot"><button data-theme-toggle>{parts.icon("theme")}<span>Theme</span></button>'
+            f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(self.who.name)}">'
+            f'{parts.icon("account")}<span class="cut">{parts.text(self.who.name)}</span></a>'
+            f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"
             f'<form method="post" action="/sign-out"><button>{parts.icon("leave")}<span>Sign out</span></button></form>'
             "</div></nav>"
         )

@@ -1,4 +1,4 @@
-"""Who may see the console: the sign-in page, the session cookie, and the guard before every page and socket.
+"""Who may see the console: the session cookie, and the guard before every page and socket.
 
 The guard is plain ASGI and stands before NiceGUI, for its WebSocket too. A request that changes something, and every
 WebSocket, must come from a page of this very host (RFC 6455, 10.2). Every answer carries the security headers.
@@ -7,17 +7,18 @@ WebSocket, must come from a page of this very host (RFC 6455, 10.2). Every answe
 from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
+from time import time_ns
 from typing import Any, Final
-from urllib.parse import parse_qs
 
+import msgspec
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from godwit.contract.errors import RejectedError
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts, Known
-from godwit.server.console import parts
+from godwit.server.accounts.sessions import REPLACE_S, SECOND
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,7 +32,8 @@ _MACHINES: Final = ("/api/", "/health/", "/metrics")
 """Addresses of the API: an unknown one is answered by it with a problem, not with a sign-in page."""
 
 _KNOWN: Final = "godwit.known"
-_FORM_BYTES_MAX: Final = 4_096
+_BEFORE_ANYTHING_ELSE: Final = ("/password", "/sign-out")
+"""What is open to who has to change his password first."""
 
 HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -52,6 +54,13 @@ def is_own_origin(origin: str | None, host: str) -> bool:
     return origin is None or (host != "" and origin.partition("://")[2].lower() == host.lower())
 
 
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a request that changes something comes from another site's page: two headers say so, and both count."""
+    if not is_own_origin(headers.get("origin"), headers.get("host", "")):
+        return True
+    return headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}
+
+
 class Guard:
     """Lets through who has signed in, from our own pages."""
 
@@ -65,21 +74,38 @@ class Guard:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        answer = await self._refusal(scope)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        answer = await self._refusal(scope, headers)
         if answer is not None and scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
-        elif answer is not None:
-            await answer(scope, receive, _with_headers(send))
+            return
+        send = _with_headers(send, is_tls=scope["scheme"] in {"https", "wss"})
+        if answer is not None:
+            await answer(scope, receive, send)
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, await self._renewed(scope, headers, send))
 
-    async def _refusal(self, scope: Scope) -> Response | None:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    async def _renewed(self, scope: Scope, headers: Mapping[str, str], send: Send) -> Send:
+        """Give a session a new secret now and then, with a page: a copy of the old one gives itself away."""
+        known: Known | None = scope.get(_KNOWN)
+        is_page = scope["type"] == "http" and headers.get("sec-fetch-mode", "navigate") == "navigate"
+        if known is None or not is_page or scope["method"] != "GET":
+            return send
+        if time_ns() - known.secret_since < REPLACE_S * SECOND:
+            return send
+        name = cookie_name(self._cookie, scope["scheme"])
+        old = cookie_of(headers.get("cookie", ""), name)
+        new = await to_thread(self._accounts.replace_secret, old)
+        if new == old:
+            return send
+        return _with_cookie(send, cookie_header(name, new))
+
+    async def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:
         path = str(scope["path"])
-        may_change = scope["type"] == "websocket" or scope.get("method") not in {"GET", "HEAD"}
         is_socket = path.startswith("/_nicegui_ws")
-        if (may_change or is_socket) and not is_own_origin(headers.get("origin"), headers.get("host", "")):
+        may_change = is_socket or scope["type"] == "websocket" or scope.get("method") not in {"GET", "HEAD"}
+        if may_change and is_foreign(headers):
             return Response("This request came from a page of another site.\n", 403)
         if path.startswith(_OPEN):
             return None
@@ -90,13 +116,14 @@ class Guard:
                 media_type="application/problem+json",
             )
         known = await self._known(scope, headers)
-        if known is None:
-            return Response("Sign in first.\n", 401) if is_socket else RedirectResponse("/sign-in", 303)
+        first = "/sign-in" if known is None else "/password" if known.must_change else ""
+        if first and path not in _BEFORE_ANYTHING_ELSE[: 0 if known is None else None]:
+            return Response(f"Go to {first} first.\n", 401) if is_socket else RedirectResponse(first, 303)
         scope[_KNOWN] = known
         return None
 
     async def _known(self, scope: Scope, headers: Mapping[str, str]) -> Known | None:
-        secret = cookie_of(headers.get("cookie", ""), self._cookie)
+        secret = cookie_of(headers.get("cookie", ""), cookie_name(self._cookie, scope["scheme"]))
         if not secret:
             return None
         address, agent = (scope.get("client") or ("",))[0], headers.get("user-agent", "")
@@ -111,8 +138,24 @@ class Guard:
 
 def principal_of(request: Request) -> Principal:
     """Return who asks: the guard has put it there."""
+    return known_of(request).principal
+
+
+def known_of(request: Request) -> Known:
+    """Return all that is known of who asks."""
     known: Known = request.scope[_KNOWN]
-    return known.principal
+    address = request.client.host if request.client else ""
+    return msgspec.structs.replace(known, principal=msgspec.structs.replace(known.principal, address=address))
+
+
+def cookie_name(name: str, scheme: str) -> str:
+    """Return the cookie's name: on HTTPS one that browsers take from this very host only, and Secure."""
+    return f"__Host-{name}" if scheme in {"https", "wss"} else name
+
+
+def cookie_header(name: str, secret: str) -> str:
+    """Return what sets the cookie. Lax: a link in a mail leads to a page; changes are asked where they come from."""
+    return f"{name}={secret}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if name.startswith("__Host-") else "")
 
 
 def cookie_of(header: str, name: str) -> str:
@@ -124,72 +167,25 @@ def cookie_of(header: str, name: str) -> str:
     return found.value if found else ""
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, *, is_tls: bool) -> Send:
     async def wrapped(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+            if is_tls:
+                headers.setdefault("strict-transport-security", "max-age=31536000")
+            if headers.get("content-type", "").startswith("text/html"):
+                headers["cache-control"] = "no-store"  # a page of somebody who has signed out is not in the cache
         await send(message)
 
     return wrapped
 
 
-class SignIn:
-    """The page that every other one leads to, and the way out."""
+def _with_cookie(send: Send, cookie: str) -> Send:
+    async def wrapped(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).append("set-cookie", cookie)
+        await send(message)
 
-    def __init__(self, accounts: Accounts, cookie: str, head: str) -> None:
-        self._accounts = accounts
-        self._cookie = cookie
-        self._head = head
-
-    async def show(self, request: Request) -> Response:
-        """GET /sign-in: with `token`, sign in by the link; else show the form."""
-        token = request.query_params.get("token")
-        if token is None or request.method != "GET":  # whoever only looks at the link (HEAD) does not use it up
-            return self._form("")
-        return await self._enter(
-            request, token, "This sign-in link has been used or is no longer valid. Paste the admin token instead."
-        )
-
-    async def submit(self, request: Request) -> Response:
-        """POST /sign-in: the pasted token."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _FORM_BYTES_MAX:
-                return self._form("That is too long to be a token.", 400)
-        token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
-        return await self._enter(request, token, "That token is not valid. Copy the whole line of the file.")
-
-    async def leave(self, request: Request) -> Response:
-        """POST /sign-out: end the session, and forget it in this browser."""
-        await to_thread(self._accounts.sign_out, request.cookies.get(self._cookie, ""))
-        answer = RedirectResponse("/sign-in", 303)
-        answer.delete_cookie(self._cookie)
-        return answer
-
-    async def _enter(self, request: Request, token: str, refusal: str) -> Response:
-        address, agent = request.client.host if request.client else "", request.headers.get("user-agent", "")
-        session = await to_thread(self._accounts.redeem, token, address=address, agent=agent) if token else None
-        if session is None:
-            return self._form(refusal, 403)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            self._cookie, session, httponly=True, samesite="lax", secure=request.url.scheme == "https", path="/"
-        )
-        return answer
-
-    def _form(self, trouble: str, status: int = 200) -> Response:
-        note = f'<p class="note-block bad" role="alert">{parts.text(trouble)}</p>' if trouble else ""
-        page = (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in · godwit</title>'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">{self._head}</head><body>'
-            f'<main class="gate"><div class="card"><div class="brand">{parts.LOGO}<span>godwit</span></div>'
-            '<p class="soft">Open the sign-in link that the platform printed when it started, or paste the admin token '
-            f'from <code class="mono">admin-token</code> in its data directory.</p>{note}'
-            '<form method="post" action="/sign-in"><label>Admin token<input class="field mono" type="password" '
-            'name="token" required autofocus autocomplete="current-password" maxlength="512"></label>'
-            '<button class="btn primary">Sign in</button></form></div></main></body></html>'
-        )
-        return HTMLResponse(page, status, headers={"cache-control": "no-store"})
+    return wrapped

@@ -7,16 +7,14 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import ConfigDict, Field
 
-from godwit.contract.errors import RejectedError
-from godwit.server.accounts.model import ADMINISTRATOR, SCOPES, ApiToken
-from godwit.server.accounts.principal import Principal, grants_of
+from godwit.server.accounts.model import SCOPES, ApiToken
+from godwit.server.accounts.principal import grants_of
 from godwit.server.api.access import Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.users import Grants, Password
 from godwit.server.api.spans import duration_ns
 from godwit.server.api.strict import Body, StrictRoute
-from godwit.server.platform import Platform
 
 router = APIRouter(prefix="/api/v1", tags=["account"], route_class=StrictRoute)
 
@@ -65,18 +63,8 @@ def account(who: Who) -> Response:
 def change_password(body: PasswordChange, who: Who, rooms: Rooms) -> Response:
     """Change your own password; your sessions end. Your tokens stay."""
     who.require_own("account:write")
-    change_own_password(rooms, who, body.old, body.new)
+    rooms.accounts.change_own_password(who, body.old, body.new)
     return Response(status_code=204)
-
-
-def change_own_password(rooms: Platform, who: Principal, old: str, new: str, *, keep_session: str = "") -> None:
-    """Change one's own password; guesses at the old one count as at the door."""
-    if who.account == ADMINISTRATOR:
-        raise RejectedError("who has the admin token has no password; add a user for yourself", code="not-supported")
-    door = rooms.accounts.sign_in
-    door.count_guess(who.account, who.address)
-    rooms.accounts.users.change_own_password(who, old, new, keep_session=keep_session)
-    door.was_right(who.account, who.address)
 
 
 @router.get("/sessions", responses=documented(), summary="My sessions")
@@ -96,8 +84,7 @@ def sessions(who: Who, rooms: Rooms) -> Response:
 def end_session(sessionId: Id, who: Who, rooms: Rooms) -> Response:  # noqa: N803 - camelCase on the wire
     """Sign yourself out in another browser."""
     who.require_own("sessions:write")
-    rooms.accounts.sessions.end(who, who.account, sessionId)
-    rooms.accounts.forget()
+    rooms.accounts.end_session(who, who.account, sessionId)
     return Response(status_code=204)
 
 

@@ -1,28 +1,23 @@
 """The audit log: who changed what, from where, before and after; and who was refused. For administrators."""
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts import audit_file
+from godwit.server.accounts.audit_file import MEDIA, download_headers, line_document
 from godwit.server.accounts.principal import Principal
 from godwit.server.api.access import Admin, Rooms
-from godwit.server.api.answers import answer, time_or_none
+from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.spans import END_OF_TIME, time_of
 from godwit.server.api.strict import StrictRoute
 from godwit.server.storage import audit
-from godwit.server.storage.audit import AuditFilter, AuditLine
+from godwit.server.storage.audit import AuditFilter
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"], route_class=StrictRoute)
-
-COLUMNS = ("number", "at", "who", "what", "about", "tenant", "address", "before", "after")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 WhoWas = Annotated[str, Query(alias="who", max_length=128, description="a user; his tokens count as he")]
 What = Annotated[str, Query(max_length=64, description="room.verb, or `room.` for all of a room")]
@@ -41,13 +36,6 @@ def filter_of(
     if last <= first:
         raise RejectedError("to lies before from", code="invalid-time")
     return AuditFilter(who.tenants, name, what, about, tenant, first, last)
-
-
-def line_document(line: AuditLine) -> dict[str, Any]:
-    """Return a line as the API shows it."""
-    document: dict[str, Any] = msgspec.to_builtins(line)
-    document["at"] = time_or_none(line.at)
-    return document
 
 
 @router.get("", responses=documented(), summary="Read the audit log")
@@ -89,49 +77,5 @@ def export(
 ) -> Response:
     """Return all lines as CSV or NDJSON, streamed."""
     wanted = filter_of(admin, who, what, about, tenant, begins, ends)
-    return exported(audit.pages(rooms.database, wanted), format)
-
-
-def exported(pages: Iterator[Sequence[AuditLine]], form: str) -> StreamingResponse:
-    """Return the lines as a download."""
-    content, media = (as_csv(pages), "text/csv; charset=utf-8") if form == "csv" else (
-        as_ndjson(pages), "application/x-ndjson"
-    )  # fmt: skip
-    name = f"audit.{form}"
-    headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-    return StreamingResponse(content, media_type=media, headers=headers)
-
-
-def as_ndjson(pages: Iterator[Sequence[AuditLine]]) -> Iterator[bytes]:
-    """Return one JSON document a line."""
-    for page in pages:
-        yield b"".join(msgspec.json.encode(line_document(each)) + b"\n" for each in page)
-
-
-def as_csv(pages: Iterator[Sequence[AuditLine]]) -> Iterator[bytes]:
-    """Return a table; before and after are JSON. What a spreadsheet would take for a formula is kept from being one."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for page in pages:
-        for each in page:
-            document = line_document(each)
-            document["before"], document["after"] = (
-                "" if value is None else msgspec.json.encode(value).decode() for value in (each.before, each.after)
-            )
-            writer.writerow([_cell(document[name]) for name in COLUMNS])
-        yield _taken(text)
-    if rest := _taken(text):
-        yield rest
-
-
-def _taken(text: io.StringIO) -> bytes:
-    data = text.getvalue().encode()
-    text.seek(0)
-    text.truncate()
-    return data
-
-
-def _cell(value: object) -> str:
-    shown = "" if value is None else str(value)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    content = audit_file.export(audit.pages(rooms.database, wanted), format)
+    return StreamingResponse(content, media_type=MEDIA[format], headers=download_headers(format))

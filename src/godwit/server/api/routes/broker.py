@@ -1,5 +1,6 @@
 """The broker: who is connected, which sessions are kept, who subscribes to what; disconnect one."""
 
+from asyncio import to_thread
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -7,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import ConfigDict, Field
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts.acts import record_act
 from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
@@ -74,6 +76,7 @@ async def disconnect(
     _require_all(who)
     if not await rooms.broker.kick(clientId):
         raise RejectedError(f"no client {clientId[:64]!r} is connected", code="not-found")
+    await to_thread(record_act, rooms.database, who, "broker.disconnect", clientId)
     return Response(status_code=204)
 
 
@@ -105,6 +108,8 @@ async def redirect_client(
     _require_all(who)
     if not await rooms.broker.redirect_client(clientId, body.redirect()):
         raise RejectedError(f"no client {clientId[:64]!r} is connected", code="not-found")
+    after = {"to": body.serverReference, "permanent": body.permanent}
+    await to_thread(record_act, rooms.database, who, "broker.redirect", clientId, after=after)
     return Response(status_code=204)
 
 
@@ -124,6 +129,8 @@ async def set_redirect(body: RedirectBody, who: Operator, rooms: Rooms) -> Respo
     _require_all(who)
     wanted = body.redirect()
     leaving = await rooms.broker.set_redirect(wanted)
+    after = _redirect_document(wanted)
+    await to_thread(record_act, rooms.database, who, "broker.redirect", "all clients", after=after)
     return answer(_redirect_document(wanted) | {"disconnected": leaving})
 
 
@@ -132,6 +139,7 @@ async def end_redirect(who: Operator, rooms: Rooms) -> Response:
     """Take the redirect back."""
     _require_all(who)
     await rooms.broker.set_redirect(None)
+    await to_thread(record_act, rooms.database, who, "broker.redirect", "all clients")
     return Response(status_code=204)
 
 

@@ -1,6 +1,7 @@
 """Quarantine: what was refused, whole, with its reason; send it down the road again, or let it go."""
 
 import base64
+from asyncio import to_thread
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts.acts import record_act
 from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
@@ -86,24 +88,29 @@ def inspect(number: Number, who: Who, rooms: Rooms) -> Response:
 @router.post("/{number}/replay", responses=documented(404), summary="Send a message down the road again")
 async def replay(number: Number, who: Operator, rooms: Rooms) -> Response:
     """Replay a message; it leaves quarantine when it is accepted now."""
-    from asyncio import to_thread  # noqa: PLC0415
-
     kept = await to_thread(_kept, rooms, who, number)
     if not rooms.ingest.may_speak_for(who.tenants, kept.device_id):  # the name has become another tenant's since
         raise _not_there(number)
     outcome = await rooms.ingest.replay(number)
+    about, after = kept.device_id, {"number": number}
+    await to_thread(
+        record_act, rooms.database, who, "quarantine.replay", about, after=after, tenant=str(kept.tenant or "")
+    )
     return answer(outcome._asdict())
 
 
 @router.post("/purge", responses=documented(413), summary="Remove quarantined messages")
 async def purge(body: Purge, who: Operator, rooms: Rooms) -> Response:
     """Remove messages by number, or all that a filter finds. Says how many there were."""
-    from asyncio import to_thread  # noqa: PLC0415
-
     if body.numbers is None and body.deviceId is None and body.code is None:
         raise RejectedError("numbers, deviceId or code says what is to leave", code="invalid-request")
     numbers = await to_thread(_to_purge, rooms, who, body)
-    return answer({"purged": await rooms.ingest.purge(numbers) if numbers else 0})
+    purged = await rooms.ingest.purge(numbers) if numbers else 0
+    if purged:
+        await to_thread(
+            record_act, rooms.database, who, "quarantine.purge", body.deviceId or "", after={"purged": purged}
+        )
+    return answer({"purged": purged})
 
 
 def _to_purge(rooms: Platform, who: Principal, body: Purge) -> list[int]:

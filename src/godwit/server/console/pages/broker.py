@@ -11,6 +11,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts.acts import record_act
 from godwit.server.broker.inspection import SORTS, ConnectionRow, SessionRow, SubscriptionRow
 from godwit.server.console import parts, words
 from godwit.server.console.cached import Cached
@@ -151,9 +152,9 @@ class _Page:
             ("search", self._on_search),
             ("sort", self._on_sort),
             ("turn", self._on_turn),
-            ("kick", self._on_kick),
         ):
             frame.on(act, do)
+        frame.on("kick", self._on_kick, "operator")
         frame.tick(TICK_S, self._tick)
 
     def _load(self) -> Any:
@@ -162,7 +163,7 @@ class _Page:
         return look(wanted.search, wanted.order, wanted.offset, PAGE_ROWS, descending=wanted.descending)
 
     def _rows(self) -> str:
-        return render_rows(self._wanted, self._found.items, self._found.total)
+        return render_rows(self._wanted, self._found.items, self._found.total, may_change=self._frame.may("operator"))
 
     def _bar(self) -> str:
         wanted = self._wanted
@@ -215,8 +216,12 @@ class _Page:
         await self._refresh()
 
     async def _on_kick(self, arg: str) -> None:
+        who = self._frame.acting("operator")
+        if who.tenants is not None:
+            raise RejectedError("Connections are for those who see all tenants.", code="forbidden")
         if not await self._platform.broker.kick(arg):
             raise RejectedError("That client is no longer connected.", code="not-found")
+        await in_thread(record_act, self._platform.database, who, "broker.disconnect", arg)
         self._frame.screen.call("toast", "Disconnected")
         await self._refresh()
 
@@ -300,7 +305,7 @@ def _hits(number: int) -> str:
     return parts.badge(words.count(number), "warn") if number else '<span class="faint num">0</span>'
 
 
-def render_rows(wanted: Wanted, rows: list[Any], total: int) -> str:
+def render_rows(wanted: Wanted, rows: list[Any], total: int, *, may_change: bool = True) -> str:
     """Return the table in view and its foot."""
     if not rows:
         if wanted.search:
@@ -309,7 +314,8 @@ def render_rows(wanted: Wanted, rows: list[Any], total: int) -> str:
         return parts.empty(title, body, name="broker")
     head, draw = _TABLES[wanted.table]
     columns = "".join(_column(name, title, wanted, is_right=is_right) for name, title, is_right in head)
-    body = "".join(draw(each) for each in rows)
+    how = {} if wanted.table != "connections" else {"may_change": may_change}
+    body = "".join(draw(each, **how) for each in rows)
     first = wanted.offset
     foot = (
         f'<div class="foot"><span class="num">{words.count(first + 1)}{parts.NONE}{words.count(first + len(rows))} '
@@ -346,12 +352,13 @@ def _number(value: str, *, is_zero: bool) -> str:
     return f'<td class="right num hide{" faint" if is_zero else ""}">{value}</td>'
 
 
-def _connection_row(row: ConnectionRow) -> str:
+def _connection_row(row: ConnectionRow, *, may_change: bool = True) -> str:
     if row.device_id:
         device = f'<a class="link" href="{parts.device_href(row.device_id)}">{parts.text(row.device_id)}</a>'
     else:
         device = f"{words.count(row.devices)} devices" if row.devices else f'<span class="faint">{parts.NONE}</span>'
     sure = f"Disconnect {row.client_id}? It may connect again at once; its session goes on."
+    part = parts.button("Disconnect", "kick", row.client_id, classes="danger", sure=sure) if may_change else ""
     waits = words.count(row.queued) + (f" · {words.size(row.queued_bytes)}" if row.queued else "")
     if row.dropped:
         waits += f" {parts.badge(words.count(row.dropped) + ' dropped', 'warn')}"
@@ -362,7 +369,7 @@ def _connection_row(row: ConnectionRow) -> str:
         f"{_number(words.rate(row.messages_per_s), is_zero=not row.messages_per_s)}"
         f"{_number(traffic, is_zero=False)}{_number(words.count(row.inflight), is_zero=not row.inflight)}"
         f"{_number(waits, is_zero=not (row.queued or row.dropped))}"
-        f'<td class="right">{parts.button("Disconnect", "kick", row.client_id, classes="danger", sure=sure)}</td></tr>'
+        f'<td class="right">{part}</td></tr>'
     )
 
 

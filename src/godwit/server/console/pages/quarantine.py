@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts.acts import record_act
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import parts, words
 from godwit.server.console.frame import Frame, in_thread, markup
@@ -103,10 +104,14 @@ class _Page:
                 f'{bar}<section class="card">{screen.sent("rows", self._drawn())}</section>',
             )
         for act, do in (
-            ("device", self._on_device), ("code", self._on_code), ("turn", self._turn), ("inspect", self._inspect),
-            ("replay", self._replay), ("purge", self._purge), ("purge-all", self._purge_all),
-        ):  # fmt: skip
+            ("device", self._on_device),
+            ("code", self._on_code),
+            ("turn", self._turn),
+            ("inspect", self._inspect),
+        ):
             frame.on(act, do)
+        for act, change in (("replay", self._replay), ("purge", self._purge), ("purge-all", self._purge_all)):
+            frame.on(act, change, "operator")
         frame.tick(TICK_S, self._tick)
         if (number := frame.query.get("open", "")).isdecimal():
             ui.timer(0.1, lambda: self._open_at_start(number), once=True)
@@ -118,6 +123,8 @@ class _Page:
         return render(self._rows, len(self._befores) > 1, is_narrowed=self._wanted != Wanted())
 
     def _purge_button(self) -> str:
+        if not self._frame.may("operator"):
+            return ""
         what = "these messages" if self._wanted != Wanted() else "everything in quarantine"
         sure = f"Purge {what}? The payloads are gone then."
         return parts.button("Purge all", "purge-all", classes="danger", sure=sure, disabled=not self._rows)
@@ -153,20 +160,27 @@ class _Page:
             self._befores.pop()
         await self._refresh()
 
-    async def _one(self, arg: str) -> Quarantined:
+    async def _one(self, arg: str, who: Principal | None = None) -> Quarantined:
         number = int(arg) if arg.isdecimal() else -1
-        return may_see(self._frame.who, await in_thread(self._platform.store.quarantined, number))
+        return may_see(who or self._frame.who, await in_thread(self._platform.store.quarantined, number))
 
     async def _inspect(self, arg: str) -> None:
         message = await self._one(arg)
-        self._frame.screen.put("sheet-in", render_sheet(message))
+        may_change = self._frame.who.is_at_least("operator", message.tenant)
+        self._frame.screen.put("sheet-in", render_sheet(message, may_change=may_change))
         self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
 
+    async def _audit(self, what: str, about: str, tenant: str = "", after: object = None) -> None:
+        who, database = self._frame.who, self._platform.database
+        await in_thread(record_act, database, who, what, about, after=after, tenant=tenant)
+
     async def _replay(self, arg: str) -> None:
-        message = await self._one(arg)
-        if not self._platform.ingest.may_speak_for(self._frame.who.tenants, message.device_id):
+        who = self._frame.acting("operator")
+        message = await self._one(arg, who)
+        if not self._platform.ingest.may_speak_for(who.tenants, message.device_id):
             raise RejectedError("That message is no longer in quarantine.", code="not-found")
         outcome = await self._platform.ingest.replay(message.number)
+        await self._audit("quarantine.replay", message.device_id, message.tenant, {"number": message.number})
         if outcome.code:
             told = f"Refused again: {outcome.detail or outcome.code}"
         elif outcome.accepted:
@@ -178,8 +192,9 @@ class _Page:
         await self._refresh()
 
     async def _purge(self, arg: str) -> None:
-        message = await self._one(arg)
+        message = await self._one(arg, self._frame.acting("operator"))
         await self._platform.ingest.purge([message.number])
+        await self._audit("quarantine.purge", message.device_id, message.tenant, {"number": message.number})
         self._frame.screen.call("sheet", False)  # noqa: FBT003
         self._frame.screen.call("toast", "Purged")
         await self._refresh()
@@ -187,6 +202,7 @@ class _Page:
     async def _purge_all(self, _arg: str) -> None:
         numbers = await in_thread(self._numbers)
         purged = await self._platform.ingest.purge(numbers)
+        await self._audit("quarantine.purge", self._wanted.device_id, after={"purged": purged})
         self._befores = [None]
         self._frame.screen.call("toast", f"{words.count(purged)} purged")
         await self._refresh()
@@ -194,9 +210,10 @@ class _Page:
     def _numbers(self) -> list[int]:
         """Return the numbers of all messages that the filters leave, up to `PURGE_MAX`. Blocks."""
         numbers: list[int] = []
+        who = self._frame.acting("operator")
         while len(numbers) < PURGE_MAX:
             rows = self._platform.store.quarantine(
-                tenants=self._frame.who.tenants, device_id=self._wanted.device_id or None,
+                tenants=who.tenants, device_id=self._wanted.device_id or None,
                 code=self._wanted.code or None, before=numbers[-1] if numbers else None, limit=200,
             )  # fmt: skip
             if not rows:
@@ -248,7 +265,7 @@ def _row(each: Quarantined) -> str:
     )
 
 
-def render_sheet(message: Quarantined) -> str:
+def render_sheet(message: Quarantined, *, may_change: bool = True) -> str:
     """Return one message in full: why, what to do, and what it holds."""
     why = reason(message.code)
     cut = f" · first {words.size(words.LINES_MAX)} shown" if len(message.payload) > words.LINES_MAX else ""
@@ -269,7 +286,7 @@ def render_sheet(message: Quarantined) -> str:
         f'<div class="note-block"><b>{parts.text(why.what)}</b> {parts.text(message.detail)}<br>'
         f'<span class="soft">{parts.text(why.what_to_do)}</span></div>{parts.facts(rows)}'
         f'<pre class="payload" tabindex="0">{parts.text(words.payload(message.payload)) or "(empty)"}</pre>'
-        f'<div class="bar"><button class="btn primary" data-act="replay" data-arg="{number}">Replay</button>'
+        f'<div class="bar">{parts.button("Replay", "replay", number, classes="primary") if may_change else ""}'
         f'<a class="btn" href="/quarantine/{number}/payload" download>{parts.icon("download")}Download</a>'
-        f"{parts.button('Purge', 'purge', number, classes='danger', sure=sure)}</div>"
+        f"{parts.button('Purge', 'purge', number, classes='danger', sure=sure) if may_change else ''}</div>"
     )
