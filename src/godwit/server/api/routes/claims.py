@@ -139,6 +139,25 @@ def enrollments(who: Who, rooms: Rooms, limit: Annotated[int, Query(ge=1, le=100
     return answer({"items": [_became(row) for row in rows]})
 
 
+class Decision(Body):
+    """What the owner of a device says to its device grant."""
+
+    userCode: str = Field(min_length=8, max_length=16)  # noqa: N815
+    approve: bool
+    tenant: str | None = Field(None, pattern=NAME)
+    groups: list[Annotated[str, Field(pattern=NAME)]] = Field([], max_length=32)
+
+
+@router.post("/device-grants/decision", responses=documented(404, 409, 413, 429), summary="Decide over a device grant")
+def decide(body: Decision, who: Operator, rooms: Rooms) -> Response:
+    """Approve or deny the device that shows this code (RFC 8628): what the console's page `/device` does."""
+    tenant = TenantId(body.tenant) if body.tenant is not None else None
+    grant = rooms.identity.grants.decide(
+        who, body.userCode, approve=body.approve, tenant=tenant, groups=tuple(body.groups)
+    )
+    return answer({"deviceId": grant.device_id, "state": str(grant.state), "tenant": grant.tenant})
+
+
 def _became(row: Any) -> dict[str, Any]:
     after = row.after or {}
     return {
