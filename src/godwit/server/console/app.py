@@ -10,7 +10,17 @@ from nicegui import ui
 
 from godwit.server.accounts.room import Accounts
 from godwit.server.console import parts, theme
-from godwit.server.console.pages import broker, clocks, device, devices, overview, quarantine, security
+from godwit.server.console.pages import (
+    broker,
+    clocks,
+    device,
+    device_grant,
+    devices,
+    enrollment,
+    overview,
+    quarantine,
+    security,
+)
 from godwit.server.console.session import Guard, SignIn
 from godwit.server.platform import Platform
 
@@ -41,7 +51,7 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
     nicegui_app.add_static_files(f"/console/{mark}", _STATIC)
     ui.add_head_html(head, shared=True)
-    for page in (overview, devices, device, quarantine, clocks, broker, security):
+    for page in (overview, devices, device, enrollment, device_grant, quarantine, clocks, broker, security):
         page.register(platform)
     guard: Any = Guard
     nicegui_app.add_middleware(guard, accounts=accounts, cookie=cookie)

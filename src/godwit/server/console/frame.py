@@ -22,6 +22,7 @@ Act = Callable[[str], Awaitable[None]]
 _PAGES: Final = (
     ("/", "overview", "Overview"),
     ("/devices", "devices", "Devices"),
+    ("/enrollment", "enrollment", "Enrollment"),
     ("/quarantine", "quarantine", "Quarantine"),
     ("/clocks", "clocks", "Clocks"),
     ("/broker", "broker", "Broker"),
@@ -72,7 +73,7 @@ class Frame:
         told = event.args if isinstance(event.args, dict) else {}
         do = self._acts.get(str(told.get("act")))
         if do is not None:
-            await self.do(do(str(told.get("arg", ""))[:1_000]))
+            await self.do(do(str(told.get("arg", ""))[:4_000]))
 
     async def do(self, work: Awaitable[None]) -> None:
         """Do `work`; what the platform refuses is told to the person, who may act on it."""

@@ -19,6 +19,7 @@ _ICONS: Final = {
     '<path d="M5 5a10 10 0 0 0 0 14M19 5a10 10 0 0 1 0 14"/>',
     "clocks": '<circle cx="12" cy="12" r="8.5"/><path d="M12 7v5l3.2 2"/>',
     "security": '<rect x="5" y="11" width="14" height="9.5" rx="2"/><path d="M8 11V8a4 4 0 0 1 8 0v3M12 15v2"/>',
+    "enrollment": '<rect x="4" y="9" width="10" height="11" rx="2"/><path d="M7 9V6.5a2 2 0 0 1 4 0V9M18 4v8M14 8h8"/>',
     "theme": '<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5v17a8.5 8.5 0 0 0 0-17z" fill="currentColor"/>',
     "leave": '<path d="M10 4H6a2 2 0 0 0-2 2v12a2 2 0 0 0 2 2h4M15 8l4 4-4 4M19 12H9"/>',
     "search": '<circle cx="11" cy="11" r="6.5"/><path d="m20 20-4.3-4.3"/>',
@@ -119,6 +120,33 @@ def button(words: str, act: str, arg: object = "", *, classes: str = "", sure: s
         f'<button class="btn {classes}" data-act="{text(act)}" data-arg="{text(arg)}" '
         f'data-focus="{text(act)}-{text(arg)}"{ask}{off}>{words}</button>'
     )
+
+
+def form(act: str, fields: str, words: str, *, classes: str = "") -> str:
+    """Return a form whose fields are sent, as JSON, as the argument of `act`."""
+    return (
+        f'<form class="fields {classes}" data-act="{text(act)}">{fields}'
+        f'<div class="bar"><button class="btn primary">{text(words)}</button></div></form>'
+    )
+
+
+def field(label: str, name: str, value: str = "", *, hint: str = "", kind: str = "text", needed: bool = True) -> str:
+    """Return a labelled field of a form."""
+    told = f"<small>{text(hint)}</small>" if hint else ""
+    must = " required" if needed else ""
+    return (
+        f'<label>{text(label)}<input class="field" name="{text(name)}" type="{kind}" value="{text(value)}"{must} '
+        f'maxlength="256" autocomplete="off" spellcheck="false">{told}</label>'
+    )
+
+
+def choice(label: str, name: str, choices: Iterable[tuple[str, str]], chosen: str) -> str:
+    """Return a labelled drop-down of a form."""
+    options = "".join(
+        f'<option value="{text(value)}"{" selected" if value == chosen else ""}>{text(words)}</option>'
+        for value, words in choices
+    )
+    return f'<label>{text(label)}<select class="field" name="{text(name)}">{options}</select></label>'
 
 
 def segments(act: str, choices: Iterable[tuple[str, str]], chosen: str, label: str) -> str:

@@ -113,6 +113,12 @@ window.godwit = (() => {
     const row = event.target.closest("[data-href]");
     if (row && !event.target.closest("a, button")) location.assign(row.dataset.href);
   });
+  document.addEventListener("submit", (event) => {
+    const { act } = event.target.dataset ?? {};
+    if (!act) return;
+    event.preventDefault();
+    send(act, JSON.stringify(Object.fromEntries(new FormData(event.target))));
+  });
   let waiting;
   document.addEventListener("input", (event) => {
     const { act } = event.target.dataset ?? {};
