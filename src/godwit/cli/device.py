@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from godwit.cli import device_join
+from godwit.cli import device_join, device_owner
 from godwit.cli.device_lines import CsvLines, JsonLines, LineSplit, reader_of
 from godwit.contract.errors import MalformedError, UnavailableError
 from godwit.contract.ids import parse_device_id
@@ -36,6 +36,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     actions = parser.add_subparsers(title="actions", metavar="action", required=True)
     device_join.add_parser(actions)
+    device_owner.add_actions(actions)
     run = actions.add_parser(
         "run",
         help="send lines of CSV or JSON from standard input",

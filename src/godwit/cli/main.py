@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from godwit.cli import audit, config, device, mqtt, simulate, tenant, trace, up
+from godwit.cli import audit, claim, config, device, factory, mqtt, rule, simulate, tenant, trace, up
 from godwit.contract.errors import GodwitError
 
 EXIT_FAILED = 1
@@ -27,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     device.add_parser(commands)
     mqtt.add_parser(commands)
     trace.add_parser(commands)
+    claim.add_parser(commands)
+    rule.add_parser(commands)
+    factory.add_parser(commands)
     audit.add_parser(commands)
     tenant.add_parser(commands)
     config.add_parser(commands)

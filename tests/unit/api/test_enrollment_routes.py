@@ -183,3 +183,43 @@ def test_the_device_grant(api):
     twice = "client_id=en-8&client_id=en-9"
     form = {"content-type": "application/x-www-form-urlencoded"}
     assert api.post("/oauth/device_authorization", content=twice, headers=form).json()["error"] == "invalid_request"
+
+
+def test_the_owner_decides_over_a_device_grant(api, rig):
+    def begin(device_id: str) -> tuple[dict, dict]:
+        begun = api.post("/oauth/device_authorization", data={"client_id": device_id}).json()
+        kind = "urn:ietf:params:oauth:grant-type:device_code"
+        return begun, {"grant_type": kind, "device_code": begun["device_code"], "client_id": device_id}
+
+    begun, asked = begin("en-10")
+    typed = begun["user_code"].lower().replace("-", " ")
+    said = api.post("/api/v1/device-grants/decision", json={"userCode": typed, "approve": True, "groups": ["en own"]})
+    assert (said.status_code, said.json()["deviceId"], said.json()["state"]) == (200, "en-10", "approved")
+    again = api.post("/api/v1/device-grants/decision", json={"userCode": typed, "approve": False})
+    assert again.status_code == 404
+    given = api.post("/oauth/token", data=asked).json()
+    assert (given["token_type"], given["scope"]) == ("Bearer", "enroll")
+    assert api.post("/oauth/token", data=asked).json()["error"] in ("slow_down", "invalid_grant")
+    bearer = {"authorization": f"Bearer {given['access_token']}"}
+    other = api.post("/enroll", json={"deviceId": "en-11", "request": csr("en-11")}, headers=bearer)
+    assert other.json()["code"] == "claim-unknown"
+    granted = api.post("/enroll", json={"deviceId": "en-10", "request": csr("en-10")}, headers=bearer)
+    assert granted.status_code == 200
+    (certificate,) = rig.identity.issuance.of_device(DeviceId("en-10"))
+    assert str(certificate.source) == "grant"
+    assert api.get("/api/v1/devices?group=en%20own").json()["total"] == 1
+
+    begun, asked = begin("en-12")
+    body = {"userCode": begun["user_code"], "approve": False}
+    assert api.post("/api/v1/device-grants/decision", json=body).json()["state"] == "denied"
+    assert api.post("/oauth/token", data=asked).json()["error"] == "access_denied"
+
+
+def test_user_codes_cannot_be_guessed(api):
+    codes = [
+        api.post("/api/v1/device-grants/decision", json={"userCode": f"BCDF-GH{a}{b}", "approve": True}).status_code
+        for a in "JKLM"
+        for b in "JKLM"
+    ]
+    assert codes[0] == 404
+    assert codes[-1] == 429

@@ -5,7 +5,8 @@ from typing import Final
 import msgspec
 
 _LOOK_AND_CHANGE: Final = (
-    "account", "audit", "authorities", "broker", "campaigns", "certificates", "claims", "clocks", "devices",
+    "account", "audit", "authorities", "broker", "campaigns", "certificates", "claims", "clocks",
+    "device-grants", "devices",
     "enrollment-rules", "enrollments", "groups", "keys", "quarantine", "scopes", "sessions", "stats", "telemetry",
     "tenants", "tokens", "types", "users",
 )  # fmt: skip

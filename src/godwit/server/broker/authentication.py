@@ -202,7 +202,9 @@ class FleetAuthenticator:
         known = self._roster.devices.get(device_id)
         tenant = row.tenant or TenantId(known.tenant if known is not None else "")
         if row.kind is AuthorityKind.FACTORY and not row.terms.just_in_time:
-            return self._to_enroll(connect, Credential(Door.FACTORY, fingerprint, tenant, None, ends), row)
+            return self._to_enroll(
+                connect, Credential(Door.FACTORY, fingerprint, tenant, None, ends, row.fingerprint, device_id), row
+            )
         return self._as_device(connect, Credential(Door.CERTIFICATE, fingerprint, tenant, device_id, ends), row)
 
     def _issuer(self, certificate: x509.Certificate) -> KnownAuthority | None:

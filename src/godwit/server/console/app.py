@@ -17,7 +17,9 @@ from godwit.server.console.pages import (
     broker,
     clocks,
     device,
+    device_grant,
     devices,
+    enrollment,
     overview,
     quarantine,
     security,
@@ -55,7 +57,10 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
     nicegui_app.add_static_files(f"/console/{mark}", _STATIC)
     ui.add_head_html(head, shared=True)
-    for page in (overview, devices, device, quarantine, clocks, broker, security, access, audit_log, account):
+    for page in (
+        overview, devices, device, enrollment, device_grant, quarantine, clocks, broker, security, access, audit_log,
+        account,
+    ):  # fmt: skip
         page.register(platform)
     guard: Any = Guard
     nicegui_app.add_middleware(guard, accounts=accounts, cookie=cookie)

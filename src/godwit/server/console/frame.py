@@ -28,6 +28,7 @@ _CHECK_S: Final = 30.0
 _PAGES: Final = (
     ("/", "overview", "Overview"),
     ("/devices", "devices", "Devices"),
+    ("/enrollment", "enrollment", "Enrollment"),
     ("/quarantine", "quarantine", "Quarantine"),
     ("/clocks", "clocks", "Clocks"),
     ("/broker", "broker", "Broker"),

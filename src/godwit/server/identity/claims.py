@@ -18,7 +18,7 @@ from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
 from godwit.server.identity.model import Certificate, Claim, ClaimKind, ClaimState, Landing
 from godwit.server.identity.news import News
-from godwit.server.identity.rules import check_landing
+from godwit.server.identity.rules import check_landing, check_patterns
 from godwit.server.registry.access import not_found, require_tenant, visible
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
@@ -180,6 +180,7 @@ class Claims:
 
 def _check(wanted: NewClaim) -> None:
     check_landing(wanted.landing)
+    check_patterns(*wanted.ids)
     if wanted.device_id is not None:
         try:
             parse_device_id(wanted.device_id)

@@ -1,5 +1,6 @@
 """Rules: where new devices land. What a claim or an authority says itself wins over the rule."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -19,6 +20,8 @@ from godwit.server.storage.tables import tenants
 
 CONFIGURATION_BYTES_MAX: Final = 65_536
 GROUPS_MAX: Final = 32
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
+_PATTERN: Final = re.compile(r"[A-Za-z0-9._:*?-]{1,64}")
 
 
 def landing_of(rules: list[EnrollmentRule], device_id: str, source: Source, own: Landing) -> Landing:
@@ -40,13 +43,30 @@ def landing_of(rules: list[EnrollmentRule], device_id: str, source: Source, own:
 
 
 def check_landing(landing: Landing) -> None:
-    """See that a landing can be kept. Raises RejectedError (`landing-too-large`)."""
+    """See that a landing can be kept. Raises RejectedError (`landing-too-large`, `invalid-name`, `invalid-tag`)."""
+    for name in (*landing.groups, *([landing.device_type] if landing.device_type else [])):
+        if _NAME.fullmatch(name) is None:
+            raise RejectedError(f"{name[:80]!r} is no name of a group or type", code="invalid-name")
+    for key, value in landing.tags.items():
+        if not 0 < len(key) <= 64 or len(value) > 256 or not f"{key}{value}".isprintable():
+            raise RejectedError(
+                f"{key[:80]!r}: a tag has a key of 64 and a value of 256 characters", code="invalid-tag"
+            )
     if len(msgspec.json.encode(landing.configuration)) > CONFIGURATION_BYTES_MAX:
         raise RejectedError(
             f"a first configuration has at most {CONFIGURATION_BYTES_MAX} bytes", code="landing-too-large"
         )
     if len(landing.groups) > GROUPS_MAX:
         raise RejectedError(f"a device lands in {GROUPS_MAX} groups at most", code="landing-too-large")
+
+
+def check_patterns(*patterns: str) -> None:
+    """See that these are patterns of device ids. Raises RejectedError (`invalid-pattern`)."""
+    for each in patterns:
+        if _PATTERN.fullmatch(each) is None:
+            raise RejectedError(
+                f"{each[:80]!r} is no pattern of device ids: their characters, * and ?", code="invalid-pattern"
+            )
 
 
 class Rules:
@@ -70,6 +90,9 @@ class Rules:
         """Insert or replace a rule. Raises RejectedError (`not-found`, `landing-too-large`)."""
         rule = msgspec.structs.replace(rule, tenant=require_tenant(who, rule.tenant))
         check_landing(rule.landing)
+        check_patterns(rule.ids)
+        if _NAME.fullmatch(rule.name) is None:
+            raise RejectedError(f"{rule.name[:80]!r} is no name", code="invalid-name")
         where = _where(rule.tenant, rule.name)
         document = msgspec.to_builtins(rule)
         with self._database.write() as connection:

@@ -22,7 +22,7 @@ from godwit.server.identity.authorities import describe, nanoseconds
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityTerms
 from godwit.server.identity.news import News
 from godwit.server.identity.requests import common_name
-from godwit.server.identity.rules import check_landing
+from godwit.server.identity.rules import check_landing, check_patterns
 from godwit.server.identity.vouching import is_issued_by, read_certificate
 from godwit.server.registry.access import not_found, require_tenant
 from godwit.server.storage import identity_tables as t
@@ -67,6 +67,7 @@ class TrustedAuthorities:
         """
         tenant = require_tenant(who, tenant)
         check_landing(terms.landing)
+        check_patterns(*terms.ids)
         certificate = read_certificate(pem)
         _check_authority(certificate)
         described = describe(certificate, kind)

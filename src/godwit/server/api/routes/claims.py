@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
-import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import ConfigDict, Field
 
@@ -15,8 +14,8 @@ from godwit.server.api.routes.devices import NAME, Tags
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.identity.claims import LIFETIME_DEFAULT_S, LIFETIME_MAX_S, NewClaim
 from godwit.server.identity.model import Claim, ClaimKind, EnrollmentRule, Landing, Source
-from godwit.server.registry.access import home, visible
-from godwit.server.storage.tables import audit
+from godwit.server.identity.outcomes import outcomes
+from godwit.server.registry.access import home
 
 router = APIRouter(prefix="/api/v1", tags=["enrollment"], route_class=StrictRoute)
 
@@ -131,28 +130,30 @@ def delete_rule(name: Name, who: Operator, rooms: Rooms, tenant: Tenant = None) 
 @router.get("/enrollments", responses=documented(), summary="The last enrollments and refusals")
 def enrollments(who: Who, rooms: Rooms, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
     """Return what became of the last requests, the newest first; refusals with their code."""
-    a = audit.c
-    what = a.what.in_(("enrollment.grant", "enrollment.refuse", "certificate.register"))
-    statement = sa.select(audit).where(what, visible(who, a.tenant)).order_by(a.id.desc()).limit(limit)
-    with rooms.database.read() as connection:
-        rows = connection.execute(statement).all()
-    return answer({"items": [_became(row) for row in rows]})
+    items = [
+        {**msgspec.to_builtins(each), "at": time_or_none(each.at), "outcome": "refused" if each.code else "granted"}
+        for each in outcomes(rooms.database, who, limit)
+    ]
+    return answer({"items": items})
 
 
-def _became(row: Any) -> dict[str, Any]:
-    after = row.after or {}
-    return {
-        "at": time_or_none(row.at),
-        "deviceId": row.about,
-        "by": row.who,
-        "tenant": row.tenant or None,
-        "address": row.address or None,
-        "outcome": "refused" if row.what == "enrollment.refuse" else "granted",
-        "code": after.get("code"),
-        "detail": after.get("detail") or None,
-        "source": after.get("source"),
-        "fingerprint": after.get("fingerprint"),
-    }
+class Decision(Body):
+    """What the owner of a device says to its device grant."""
+
+    userCode: str = Field(min_length=8, max_length=16)  # noqa: N815
+    approve: bool
+    tenant: str | None = Field(None, pattern=NAME)
+    groups: list[Annotated[str, Field(pattern=NAME)]] = Field([], max_length=32)
+
+
+@router.post("/device-grants/decision", responses=documented(404, 409, 413, 429), summary="Decide over a device grant")
+def decide(body: Decision, who: Operator, rooms: Rooms) -> Response:
+    """Approve or deny the device that shows this code (RFC 8628): what the console's page `/device` does."""
+    tenant = TenantId(body.tenant) if body.tenant is not None else None
+    grant = rooms.identity.grants.decide(
+        who, body.userCode, approve=body.approve, tenant=tenant, groups=tuple(body.groups)
+    )
+    return answer({"deviceId": grant.device_id, "state": str(grant.state), "tenant": grant.tenant})
 
 
 def no_store(response: Response) -> Response:

@@ -1,0 +1,200 @@
+"""`/enrollment`: how new devices get in: claims, rules, devices without owner, and what became of requests."""
+
+import json
+from time import time_ns
+from typing import Any, Final
+
+from nicegui import ui
+from starlette.requests import Request
+
+from godwit.contract.errors import RejectedError
+from godwit.contract.ids import DeviceId, TenantId
+from godwit.server.accounts.principal import Principal
+from godwit.server.console import enrollment_parts, parts
+from godwit.server.console.frame import Frame, in_thread, markup
+from godwit.server.identity.claims import NewClaim
+from godwit.server.identity.model import ClaimKind, ClaimState, EnrollmentRule, Landing
+from godwit.server.identity.outcomes import counts, outcomes
+from godwit.server.platform import Platform
+from godwit.server.registry.access import home
+
+TICK_S: Final = 3.0
+ROWS: Final = 50
+DAY_NS: Final = 86_400_000_000_000
+
+
+def register(platform: Platform) -> None:
+    """Put the page up."""
+
+    @ui.page("/enrollment", title="Enrollment · godwit")
+    async def page(request: Request) -> None:
+        await _Page(Frame(platform, request, "enrollment", "Enrollment")).show()
+
+
+class _Page:
+    def __init__(self, frame: Frame) -> None:
+        self._frame, self._platform = frame, frame.platform
+        self._enrollment = frame.platform.identity.enrollment
+
+    async def show(self) -> None:
+        """Build the page."""
+        frame, screen = self._frame, self._frame.screen
+        part = {name: screen.sent(name, html) for name, html in (await in_thread(self._draw)).items()}
+        tiles = "".join(
+            f'<div class="card stat"><span class="label">{label}</span>{part[name]}</div>'
+            for label, name in enrollment_parts.TILES
+        )
+        buttons = (
+            f'<a class="btn" href="/device">Enter a device&rsquo;s code</a>{parts.button("New rule", "new-rule")}'
+            f"{parts.button('New claim', 'new-claim', classes='primary')}"
+            if self._may_change
+            else ""
+        )
+        with frame.main():
+            markup(
+                '<div class="head"><div><h1>Enrollment</h1><div class="sub"><span>How a device gets its certificate: '
+                "by a claim, a factory certificate, an owner&rsquo;s word, or an operator.</span></div></div>"
+                f'<div class="bar">{buttons}</div></div><div class="stats">{tiles}</div>'
+                f"{parts.card('Waiting for an owner', part['unclaimed'], flush=True)}"
+                f"{parts.card('Claims', part['claims'], flush=True)}"
+                f"{parts.card('Rules: where new devices land', part['rules'], flush=True)}"
+                f"{parts.card('Last requests', part['outcomes'], flush=True)}"
+            )
+        for act, do in (
+            ("new-claim", self._new_claim), ("make-claim", self._make_claim), ("revoke", self._revoke),
+            ("new-rule", self._new_rule), ("make-rule", self._make_rule), ("remove-rule", self._remove_rule),
+            ("claim", self._claim),
+        ):  # fmt: skip
+            frame.on(act, do)
+        frame.tick(TICK_S, self._refresh)
+
+    @property
+    def _may_change(self) -> bool:
+        return self._frame.who.is_at_least("operator")
+
+    def _acting(self) -> Principal:
+        """Return who asks, as far as he may change devices. Raises RejectedError (`forbidden`)."""
+        self._frame.who.require("operator")
+        return self._frame.who.limited_to("operator")
+
+    def _draw(self) -> dict[str, str]:
+        """Return all parts by their id. Blocks."""
+        who, may, enrollment = self._frame.who, self._may_change, self._enrollment
+        claims = enrollment.claims.all(who, limit=200)
+        now = time_ns()
+        open_ones = [
+            each for each in claims if each.state is ClaimState.OPEN and (not each.expires or each.expires > now)
+        ]
+        waiting = self._platform.registry.devices(
+            who, lifecycle="unclaimed", sort="lastSeen", descending=True, limit=ROWS
+        )
+        granted, refused = counts(self._platform.database, who, now - DAY_NS)
+        return enrollment_parts.tiles(len(open_ones), waiting.total, granted, refused) | {
+            "claims": enrollment_parts.claims(claims[:ROWS], may_change=may),
+            "rules": enrollment_parts.rules(enrollment.rules.all(who), may_change=may),
+            "unclaimed": enrollment_parts.unclaimed(waiting.items, waiting.total, may_change=may),
+            "outcomes": enrollment_parts.outcomes(outcomes(self._platform.database, who, ROWS)),
+        }
+
+    async def _refresh(self) -> None:
+        for name, html in (await in_thread(self._draw)).items():
+            self._frame.screen.put(name, html)
+
+    def _open(self, html: str) -> None:
+        self._frame.screen.put("sheet-in", html)
+        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
+
+    async def _tenants(self) -> tuple[list[str], str]:
+        who = self._acting()
+        return [str(each) for each in await in_thread(self._platform.registry.tenants, who)], str(home(who))
+
+    async def _new_claim(self, _arg: str) -> None:
+        self._open(enrollment_parts.claim_form(*await self._tenants()))
+
+    async def _new_rule(self, _arg: str) -> None:
+        self._open(enrollment_parts.rule_form(*await self._tenants()))
+
+    async def _make_claim(self, arg: str) -> None:
+        said = form_of(arg)
+        uses = said.get("uses", "")
+        wanted = NewClaim(
+            TenantId(said["tenant"]) if said.get("tenant") else None,
+            said.get("name", "")[:128],
+            ClaimKind.FLEET if said.get("kind") == "fleet" else ClaimKind.ONE_TIME,
+            DeviceId(said["device"]) if said.get("device") else None,
+            listed(said.get("ids", "")),
+            int(uses) if uses.isdecimal() else None,
+            int(said["lifetime"]) if said.get("lifetime", "").isdecimal() else 604_800,
+            landing_of_form(said),
+        )
+        claim, token = await in_thread(self._enrollment.claims.create, self._acting(), wanted)
+        self._open(enrollment_parts.shown_once(claim, token))
+        await self._refresh()
+
+    async def _revoke(self, arg: str) -> None:
+        await in_thread(self._enrollment.claims.revoke, self._acting(), arg[:32])
+        self._frame.screen.call("toast", "Revoked")
+        await self._refresh()
+
+    async def _make_rule(self, arg: str) -> None:
+        said, who = form_of(arg), self._acting()
+        position = said.get("position", "0")
+        if not said.get("name", "").strip():
+            raise RejectedError("a rule has a name", code="invalid-name")
+        rule = EnrollmentRule(
+            said["name"].strip()[:64],
+            TenantId(said["tenant"]) if said.get("tenant") else home(who),
+            int(position) if position.isdecimal() else 0,
+            said.get("ids", "*").strip() or "*",
+            landing=landing_of_form(said),
+        )
+        await in_thread(self._enrollment.rules.put, who, rule)
+        self._frame.screen.call("sheet", False)  # noqa: FBT003
+        self._frame.screen.call("toast", f"New devices like {rule.ids} land by {rule.name}")
+        await self._refresh()
+
+    async def _remove_rule(self, arg: str) -> None:
+        tenant, _, name = arg.partition("/")
+        await in_thread(self._enrollment.rules.delete, self._acting(), TenantId(tenant), name)
+        self._frame.screen.call("toast", "Removed")
+        await self._refresh()
+
+    async def _claim(self, arg: str) -> None:
+        device = await in_thread(self._platform.identity.custody.claim, self._acting(), DeviceId(arg[:64]))
+        self._frame.screen.call("toast", f"{device.device_id} is {device.tenant}'s")
+        await self._refresh()
+
+
+def form_of(arg: str) -> dict[str, str]:
+    """Return the fields of a form. Raises RejectedError (`invalid-form`)."""
+    try:
+        found: Any = json.loads(arg)
+    except ValueError:
+        raise RejectedError("this form cannot be read: load the page again", code="invalid-form") from None
+    if not isinstance(found, dict):
+        raise RejectedError("this form cannot be read: load the page again", code="invalid-form")
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def landing_of_form(said: dict[str, str]) -> Landing:
+    """Return where devices land. Raises RejectedError (`invalid-form`)."""
+    tags: dict[str, str] = {}
+    for each in listed(said.get("tags", "")):
+        key, colon, value = each.partition(":")
+        if not key or not colon:
+            raise RejectedError(f"{each[:64]!r}: a tag is key:value, such as hall:2", code="invalid-form")
+        tags[key[:64]] = value[:256]
+    configuration: Any = {}
+    if said.get("configuration", "").strip():
+        try:
+            configuration = json.loads(said["configuration"])
+        except ValueError as error:
+            raise RejectedError(f"the configuration is not JSON: {error}", code="invalid-form") from None
+        if not isinstance(configuration, dict):
+            raise RejectedError("the configuration is a JSON object", code="invalid-form")
+    return Landing(None, listed(said.get("groups", "")), tags, configuration)
