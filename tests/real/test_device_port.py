@@ -1,5 +1,6 @@
 """The HTTPS port of devices, asked by clients that we did not write: curl and openssl."""
 
+import datetime as dt
 import json
 import sqlite3
 import subprocess
@@ -22,7 +23,10 @@ class Site:
     def __init__(self, platform: Any, fleet: Fleet) -> None:
         self.platform, self.fleet = platform, fleet
         self.ca = platform.data_dir / "tls" / "ca.crt"
-        self.good = fleet.keys / "pump-1.crt", fleet.keys / "pump-1.key"
+        self.good = self.pair("pump-1")
+
+    def pair(self, name: str) -> tuple[Path, Path]:
+        return self.fleet.keys / f"{name}.crt", self.fleet.keys / f"{name}.key"
 
     def curl(self, path: str, *arguments: str, pair: tuple[Path, Path] | None = None) -> tuple[int, str]:
         """Return curl's HTTP status (0: no TLS) and body."""
@@ -54,7 +58,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[...,
     fleet.add("pump-1")
     fleet.add("pump-2", metadata={"gateway": "pump-1"})
     fleet.add("pump-3")
-    fleet.issue("pump-1")
+    for name in ("pump-1", "pump-3"):
+        fleet.issue(name)
+    fleet.issue("pump-1", "expired", lifetime=dt.timedelta(seconds=1))
     platform.start()
     yield Site(platform, fleet)
     platform.stop()
@@ -94,10 +100,13 @@ def test_bad_certificates(site: Site) -> None:
     assert site.telemetry("pump-1", fleet.write("self", self_signed("pump-1", key), key))[0] == 0
     weak = rsa.generate_private_key(65537, 1024)
     assert site.telemetry("pump-1", fleet.write("weak", self_signed("pump-1", weak), weak))[0] == 0
-    revoked = fleet.issue("pump-3")
+    status, body = site.telemetry("pump-1", site.pair("expired"))
+    assert (status, json.loads(body)["code"]) == (401, "certificate-expired")
+    revoked = site.pair("pump-3")
     assert site.telemetry("pump-3", revoked)[0] == 204
     pem = x509.load_pem_x509_certificate(revoked[0].read_bytes())
-    fleet.identity.revocation.revoke(pem.fingerprint(hashes.SHA256()).hex(), "keyCompromise", "test")
+    fingerprint = pem.fingerprint(hashes.SHA256()).hex()
+    site.platform.post(f"/api/v1/certificates/{fingerprint}/revoke", {"reason": "keyCompromise"})
     status, body = site.telemetry("pump-3", revoked)
     assert (status, json.loads(body)["code"]) == (401, "certificate-revoked")
-    assert {"certificate-self-signed", "certificate-revoked"} <= set(site.audit())
+    assert {"certificate-self-signed", "certificate-revoked", "certificate-expired"} <= set(site.audit())

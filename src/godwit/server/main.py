@@ -25,6 +25,7 @@ from godwit.server import upgrade
 from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
+from godwit.server.broker.authentication import Switches
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
@@ -268,17 +269,18 @@ class Server:
         trust.follow(identity.news)
         identity.server.on_change(trust.reload)
         refusals = Refusals(self._database)
+        switches = Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt)
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
-            knows=Doorkeeper(self._registry, identity),
+            doorkeeper=Doorkeeper(identity, switches),
             enroller=identity.enrollment,
             registrars=Registrars(self._database, identity.vault, identity.authorities),
             refusals=refusals,
             payload_bytes_max=settings.payload_bytes_max,
         )
         self._device_port = DevicePort(
-            create_app(rooms), settings.device_host, settings.device_port, trust, refusals,
+            create_app(rooms, self._platform), settings.device_host, settings.device_port, trust, refusals,
             body_bytes_max=max(settings.payload_bytes_max, REQUEST_BYTES_MAX),
         )  # fmt: skip
         self._device_port.start()

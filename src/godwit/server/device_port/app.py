@@ -1,27 +1,34 @@
 """The application of the port of devices. Errors are problem documents, as those of the API."""
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from godwit import __version__
 from godwit.server.api import problems
+from godwit.server.api.routes import enroll as grants
 from godwit.server.device_port import enrollment, est, scep, telemetry
 from godwit.server.device_port.rooms import Rooms
+from godwit.server.platform import Platform
 
 
-def create_app(rooms: Rooms) -> Starlette:
-    """Return the application with all routes."""
-    routes = [
+def create_app(rooms: Rooms, platform: Platform) -> FastAPI:
+    """Return the application with all routes.
+
+    Those of the API that are there for devices are here too: the console may be on loopback.
+    """
+    app = FastAPI(title="godwit for devices", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.redirect_slashes = False
+    app.state.rooms, app.state.platform = rooms, platform
+    app.router.routes[:] = [
         *telemetry.ROUTES,
         *enrollment.ROUTES,
         *est.ROUTES,
         *scep.ROUTES,
         Route("/health/live", live, methods=["GET"]),
     ]
-    app = Starlette(routes=routes)
-    app.router.redirect_slashes = False
-    app.state.rooms = rooms
+    app.include_router(grants.router)
     problems.install(app)
     return app
 

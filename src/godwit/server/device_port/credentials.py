@@ -3,10 +3,7 @@
 import binascii
 import ssl
 from base64 import b64decode
-from collections.abc import Callable
 from hashlib import sha256
-from time import time_ns
-from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -14,87 +11,57 @@ from starlette.requests import Request
 from godwit.contract import codes
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
-from godwit.server.accounts.principal import Principal
-from godwit.server.identity.model import CertificateState, Credential, Door
+from godwit.mqtt.packets import Connect
+from godwit.server.broker.authentication import FleetAuthenticator, Switches
+from godwit.server.broker.refusals import Denial
+from godwit.server.identity.admission import RENEWING
+from godwit.server.identity.model import CertificateState, Credential
 from godwit.server.identity.room import Identity
-from godwit.server.registry.door import RegistryDoor
-from godwit.server.registry.model import Device, Lifecycle
-
-GATEWAY: Final = "gateway"
-"""The field of a device's metadata that names the gateway which speaks for it."""
-EVERYBODY: Final = Principal("device-port")
-
-
-class KnowsDevices(Protocol):
-    """Whose credential it is, and whom it may speak for. Blocks: called in threads."""
-
-    def of_certificate(self, der: bytes) -> Credential:
-        """Return what a certificate stands for, whose key the client has. Raises RejectedError with the reason."""
-        ...
-
-    def of_token(self, token: str) -> Credential:
-        """Return what a bearer token stands for. Raises RejectedError."""
-        ...
-
-    def check_voice(self, credential: Credential, device_id: DeviceId) -> None:
-        """Raise RejectedError unless a credential speaks for a device: its own, or a child's of its gateway."""
-        ...
 
 
 class Doorkeeper:
-    """Looks everything up in the database."""
+    """Knows whose credential it is, and whom it may speak for. Certificates are judged as the broker judges them."""
 
-    def __init__(self, registry: RegistryDoor, identity: Identity, now_ns: Callable[[], int] = time_ns) -> None:
-        self._registry, self._identity, self._now_ns = registry, identity, now_ns
+    def __init__(self, identity: Identity, switches: Switches) -> None:
+        self._identity = identity
+        self._fleet = FleetAuthenticator(identity.roster, lambda _device, _topic: False, None, switches)
 
-    def of_certificate(self, der: bytes) -> Credential:
-        """See `KnowsDevices`."""
-        fingerprint = sha256(der).hexdigest()
-        known = self._identity.issuance.find(fingerprint)
+    def of_known(self, der: bytes) -> Credential | None:
+        """Return what a certificate of the registry stands for, None for any other. Does not block.
+
+        Raises RejectedError with the reason why it does not count.
+        """
+        fingerprint = sha256(der)
+        known = self._identity.roster.certificate(fingerprint.digest())
         if known is None:
-            return self._identity.enrollment.take_in(der)
-        now = self._now_ns()
-        if known.state is CertificateState.REVOKED:
-            raise RejectedError(f"the certificate is revoked ({known.reason})", code="certificate-revoked")
-        if now < known.not_before:
-            raise RejectedError("the certificate is not valid yet", code="certificate-not-yet-valid")
-        if now >= known.not_after:
-            raise RejectedError("the certificate has expired", code="certificate-expired")
-        device = self._device(known.device_id)
-        if device.tenant != known.tenant:
-            raise RejectedError("the certificate is of another tenant than the device", code="wrong-tenant")
+            return None
+        decision = self._fleet.authenticate("tls", Connect(""), der, "")
+        if isinstance(decision, Denial):
+            raise RejectedError(decision.text, code=decision.code)
         if known.state is CertificateState.PENDING:
-            self._identity.revocation.seen(fingerprint)
-        return Credential(Door.CERTIFICATE, fingerprint, known.tenant, known.device_id, known.not_after)
+            self._identity.revocation.seen(fingerprint.hexdigest())
+        return decision.credential
+
+    def take_in(self, der: bytes, address: str) -> Credential:
+        """Return what another certificate stands for. Blocks. Raises RejectedError, which is audited."""
+        return self._identity.enrollment.take_in(der, address=address)
 
     def of_token(self, token: str) -> Credential:
-        """See `KnowsDevices`."""
+        """Return what a bearer token stands for. Blocks. Raises RejectedError."""
         found = self._identity.enrollment.credential_of_claim(token)
         if found is None:
             raise RejectedError("this token is not known, or counts no more", code="unauthorized")
         return found
 
     def check_voice(self, credential: Credential, device_id: DeviceId) -> None:
-        """See `KnowsDevices`."""
+        """Raise RejectedError unless a credential speaks for a device: its own, or a child's of its gateway."""
         own = credential.device_id
-        if own is None:
+        if own is None or credential.door not in RENEWING:
             raise RejectedError("this credential is for enrollment only", code="forbidden")
         if own != device_id:
-            try:
-                device = self._registry.device(EVERYBODY, device_id)
-            except RejectedError:
-                device = None
-            if device is None or device.tenant != credential.tenant or device.metadata.get(GATEWAY) != own:
+            child = self._identity.roster.devices.get(device_id)
+            if child is None or child.tenant != credential.tenant or child.gateway != own:
                 raise RejectedError(f"{own} does not speak for {device_id!r}", code="forbidden")
-
-    def _device(self, device_id: DeviceId) -> Device:
-        try:
-            device = self._registry.device(EVERYBODY, device_id)
-        except RejectedError:
-            raise RejectedError(f"no device {device_id!r} is registered", code=codes.UNKNOWN_DEVICE) from None
-        if device.lifecycle in (Lifecycle.SUSPENDED, Lifecycle.RETIRED):
-            raise RejectedError(f"the device is {device.lifecycle}", code=f"device-{device.lifecycle}")
-        return device
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -122,15 +89,13 @@ def said(request: Request) -> Said:
     return Said(certificate)
 
 
-def identify(request_said: Said, knows: KnowsDevices) -> Credential:
-    """Return who asks: a certificate wins over a token. Blocks. Raises RejectedError."""
-    if request_said.certificate is not None:
-        return knows.of_certificate(request_said.certificate)
-    if not request_said.token:
+def of_token(spoken: Said, doorkeeper: Doorkeeper) -> Credential:
+    """Return whose token it is. Blocks. Raises RejectedError."""
+    if not spoken.token:
         raise RejectedError(
             "show a client certificate, or say Authorization: Bearer with a device's token", code="unauthorized"
         )
-    found = knows.of_token(request_said.token)
-    if request_said.user and found.device_id not in (None, request_said.user):
+    found = doorkeeper.of_token(spoken.token)
+    if spoken.user and found.device_id not in (None, spoken.user):
         raise RejectedError("the credential is another device's", code=codes.DEVICE_MISMATCH)
     return found

@@ -12,7 +12,7 @@ from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decod
 from godwit.contract.errors import RejectedError
 from godwit.server.api.problems import problem
 from godwit.server.device_port.bodies import read_body
-from godwit.server.device_port.credentials import Said, identify, said
+from godwit.server.device_port.credentials import Said, of_token, said
 from godwit.server.device_port.rooms import Rooms, address_of, credential_of, rooms_of
 from godwit.server.identity.model import Credential, Door, Source
 
@@ -43,7 +43,7 @@ async def applicant(request: Request) -> tuple[Credential | None, str]:
         return None, ""
     if spoken.certificate is None:
         try:
-            return await to_thread(identify, spoken, rooms_of(request).knows), ""
+            return await to_thread(of_token, spoken, rooms_of(request).doorkeeper), ""
         except RejectedError as error:
             if error.code != "unauthorized":
                 raise

@@ -1,13 +1,12 @@
 """What the routes of the port ask of the platform."""
 
 from asyncio import to_thread
-from typing import Final
 
 import msgspec
 from starlette.requests import Request
 
 from godwit.contract.errors import RejectedError
-from godwit.server.device_port.credentials import KnowsDevices, Said, identify, said
+from godwit.server.device_port.credentials import Doorkeeper, Said, of_token, said
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.identity.enroller import Enroller
 from godwit.server.identity.model import Credential
@@ -15,15 +14,13 @@ from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import Identity
 from godwit.server.ingest.door import IngestDoor
 
-ANONYMOUS: Final = "unauthorized"
-
 
 class Rooms(msgspec.Struct, frozen=True):
     """See the module."""
 
     identity: Identity
     ingest: IngestDoor
-    knows: KnowsDevices
+    doorkeeper: Doorkeeper
     enroller: Enroller
     registrars: Registrars
     refusals: Refusals
@@ -42,12 +39,17 @@ def address_of(request: Request) -> str:
 
 
 async def credential_of(request: Request, what: Said | None = None) -> Credential:
-    """Return who asks. Raises RejectedError; it is audited, unless nothing was said."""
-    rooms = rooms_of(request)
+    """Return who asks: a certificate wins over a token. Raises RejectedError, which is audited."""
+    rooms, address = rooms_of(request), address_of(request)
     spoken = what or said(request)
     try:
-        return await to_thread(identify, spoken, rooms.knows)
+        if spoken.certificate is None:
+            return await to_thread(of_token, spoken, rooms.doorkeeper)
+        known = rooms.doorkeeper.of_known(spoken.certificate)
     except RejectedError as error:
-        if spoken.certificate is not None or spoken.token:
-            await to_thread(rooms.refusals.refused, error.code, str(error), address_of(request))
+        if spoken != Said():
+            await to_thread(rooms.refusals.refused, error.code, str(error), address)
         raise
+    if known is not None:
+        return known
+    return await to_thread(rooms.doorkeeper.take_in, spoken.certificate, address)

@@ -111,7 +111,7 @@ def _decide(rooms: Rooms, message: scep.Message, content: bytes, address: str) -
     by: Credential | None = None
     own_key = key_fingerprint(check_key(message.signer.public_key()))
     if message.kind == scep.MessageType.RENEWAL_REQ or own_key != key_fingerprint(check_key(request.public_key())):
-        by = _owner(rooms, message)
+        by = _owner(rooms, message, address)
     elif not claim:
         raise RejectedError("the challenge password of the request is the claim token", code="claim-needed")
     if len(claim) > _CHALLENGE_BYTES_MAX:
@@ -120,10 +120,11 @@ def _decide(rooms: Rooms, message: scep.Message, content: bytes, address: str) -
     return rooms.enroller.enroll(asked, by, Source.SCEP, address=address)
 
 
-def _owner(rooms: Rooms, message: scep.Message) -> Credential:
+def _owner(rooms: Rooms, message: scep.Message, address: str) -> Credential:
     """Return whose certificate signed. One that nobody knows is another key's than the request's: no possession."""
     try:
-        return rooms.knows.of_certificate(message.signer.public_bytes(Encoding.DER))
+        der = message.signer.public_bytes(Encoding.DER)
+        return rooms.doorkeeper.of_known(der) or rooms.doorkeeper.take_in(der, address)
     except RejectedError as error:
         if error.code in ("certificate-unknown", "authority-unknown", "unknown-authority"):
             raise RejectedError(

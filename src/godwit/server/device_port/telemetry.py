@@ -30,7 +30,7 @@ async def submit(request: Request) -> Response:
     except MalformedError:
         raise RejectedError("this credential does not speak for such a device", code="forbidden") from None
     try:
-        await to_thread(rooms.knows.check_voice, credential, device_id)
+        rooms.doorkeeper.check_voice(credential, device_id)
     except RejectedError as error:
         about = f"{credential.device_id or credential.name} for {device_id}"
         await to_thread(

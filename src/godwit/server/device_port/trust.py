@@ -2,11 +2,10 @@
 
 import logging
 import ssl
-from pathlib import Path
 from typing import Final
 
 from godwit.contract.errors import RejectedError
-from godwit.mqtt.tls import server_context
+from godwit.mqtt.tls import fleet_context
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.model import Authority, AuthorityState, Change
 from godwit.server.identity.news import News
@@ -14,9 +13,6 @@ from godwit.server.identity.server_certificate import ServerCertificate
 
 log = logging.getLogger(__name__)
 
-_MINIMUM: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_NO_CHECK_TIME: Final = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the standard library has no name for."""
 _CODES: Final = {
     "self-signed certificate": "certificate-self-signed",
     "self-signed certificate in certificate chain": "authority-unknown",
@@ -34,7 +30,7 @@ class Trust:
     """The context of new connections. Thread-safe: news come in the thread that writes."""
 
     def __init__(self, authorities: Authorities, certificate: ServerCertificate, *, minimum: str = "1.2") -> None:
-        self._authorities, self._certificate, self._minimum = authorities, certificate, _MINIMUM[minimum]
+        self._authorities, self._certificate, self._minimum = authorities, certificate, minimum
         self.context = self._make()
 
     def follow(self, news: News) -> None:
@@ -53,15 +49,8 @@ class Trust:
             self.reload()
 
     def _make(self) -> ssl.SSLContext:
-        context = server_context(Path(self._certificate.certificate), Path(self._certificate.key))
-        context.minimum_version = self._minimum
         trusted = [each.certificate for each in self._authorities.all() if each.state is not AuthorityState.RETIRED]
-        context.load_verify_locations(cadata="\n".join(trusted))
-        context.verify_mode = ssl.CERT_OPTIONAL
-        # A factory's or customer's authority counts by itself, whoever stands above it.
-        # Dates are looked at later: who is told that its certificate has expired can do something about it.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
-        return context
+        return fleet_context(*self._certificate, "\n".join(trusted), self._minimum)
 
 
 def code_of(error: ssl.SSLCertVerificationError) -> str:
