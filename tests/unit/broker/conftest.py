@@ -94,7 +94,7 @@ class Peer:
         self.holds = []
         self.is_choked = False
         self.decoder = Decoder("client", version=version)
-        self.client = world.broker.admit(self, listener, None)
+        self.client = world.broker.admit(self, listener, None, options.pop("address", ""))
         self.send(p.Connect(client_id, version=version, **options))
 
     def wake(self):

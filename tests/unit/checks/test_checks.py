@@ -227,7 +227,7 @@ VIOLATIONS: dict[str, list[Callable[[Facts], Facts]]] = {
         planted(devices=[device("pump", lifecycle=each), device("fan")])
         for each in (Lifecycle.SUSPENDED, Lifecycle.RETIRED)
     ],
-    "client-id-conflict": [planted(conflicts={"pump": 3})],
+    "client-id-conflict": [planted(conflicts={"pump": 5})],
     "refusals-many": [planted(refused={"session.refuse": 100})],
     "device-unclaimed-long": [
         planted(devices=[device("fan"), replace(device("new", lifecycle=Lifecycle.UNCLAIMED), created=NOW - 8 * DAY)])
@@ -236,6 +236,7 @@ VIOLATIONS: dict[str, list[Callable[[Facts], Facts]]] = {
     "device-without-credential": [planted(devices=[device("pump"), device("bare")])],
     "device-unclaimed": [planted(devices=[device("fan"), device("new", lifecycle=Lifecycle.UNCLAIMED)])],
     "files-open": [planted(open_files=["admin-token"])],
+    "broker-password": [settings(mqtt_username="u", mqtt_password="p")],
     "broker-link-plaintext": [settings(mqtt_broker="external", mqtt_host="10.0.0.9")],
     "database-plaintext": [
         settings(database_url="postgresql+psycopg://u:p@db.example/godwit"),

@@ -76,15 +76,17 @@ class Gate:
         """Answer as `has_room`, and count nothing."""
         return connections < self.quotas.connections + ROOM_TO_REFUSE
 
-    def refusal(self, client_id: str, connections: int, now: int, *, is_return: bool) -> Refusal | None:
-        """Return why a client cannot stay, and when it may try again.
+    def refusal(self, tenant: str, client_id: str, connections: int, now: int, *, is_return: bool) -> Refusal | None:
+        """Return why a client cannot stay, and when it may try again. `tenant`: as for `accepted`.
 
         Who takes over its own session is not one more, but it is one more connect.
         """
-        return (None if is_return else self._too_many(client_id, connections)) or self._too_fast(now)
+        return (
+            None if is_return else self._too_many(tenant or self._tenant_of(client_id), connections)
+        ) or self._too_fast(now)
 
-    def _too_many(self, client_id: str, connections: int) -> Refusal | None:
-        quotas, tenant = self.quotas, self._tenant_of(client_id)
+    def _too_many(self, tenant: str, connections: int) -> Refusal | None:
+        quotas = self.quotas
         per_tenant = self._meters.quota_of(tenant).connections or quotas.connections_per_tenant
         if connections > quotas.connections:
             sentence = f"at most {quotas.connections} connections"

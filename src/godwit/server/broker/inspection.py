@@ -45,6 +45,12 @@ class ConnectionRow(msgspec.Struct, frozen=True, rename="camel"):
     """From this client, since the look before; at the first look, since it connected."""
     bytes_in: int
     bytes_out: int
+    address: str = ""
+    """From where it came."""
+    door: str = ""
+    """By which credential it came in; empty: by none that is somebody's own."""
+    credential: str = ""
+    """Fingerprint, token id or claim id."""
 
 
 class SessionRow(msgspec.Struct, frozen=True, rename="camel"):
@@ -136,6 +142,10 @@ class Inspection:
         found = [each for each in rows if _holds(search, each.topic_filter, each.client_id)]
         return _page(found, sort, offset, limit, descending=descending)
 
+    def conflicts(self) -> dict[str, int]:
+        """Return client ids that were taken from one connection by another from elsewhere in the last hour."""
+        return self._broker.reception.conflicts.recent(self._now())
+
     def _look(self, name: str, look: Callable[[int], Sequence[Any]]) -> Sequence[Any]:
         with self._lock:
             now = self._now()
@@ -203,7 +213,7 @@ class Inspection:
 
 
 def _connection_row(client: Client, session: Session, rate: float) -> ConnectionRow:
-    devices = client.devices
+    devices, credential = client.devices, client.credential
     return ConnectionRow(
         client_id=session.client_id,
         device_id=next(iter(list(devices))) if len(devices) == 1 else "",
@@ -222,6 +232,9 @@ def _connection_row(client: Client, session: Session, rate: float) -> Connection
         messages_per_s=round(rate, 3),
         bytes_in=client.bytes_in,
         bytes_out=client.bytes_out,
+        address=client.address,
+        door=str(credential.door) if credential is not None else "",
+        credential=credential.name if credential is not None else "",
     )
 
 

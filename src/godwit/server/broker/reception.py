@@ -12,6 +12,7 @@ from godwit.contract.topics import response_prefix
 from godwit.mqtt import packets as p
 from godwit.mqtt import reasons
 from godwit.server.broker.client import Client
+from godwit.server.broker.conflicts import Conflicts
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.guard import Guard
 from godwit.server.broker.journal import UNKNOWN_OWNER
@@ -62,6 +63,7 @@ class Reception:
         self._rooms = rooms
         self._authenticator = authenticator
         self._guard = guard
+        self.conflicts = Conflicts()
         self.on_denied: Callable[[Client, p.Connect, Denial], None] = lambda _client, _packet, _denial: None
         """Who is told of those whom nobody believes."""
 
@@ -89,17 +91,20 @@ class Reception:
         if not client_id:
             client_id = assigned = f"auto-{secrets.token_hex(8)}"
         peer = Peer(client_id, client.listener, grant.identity, grant.may_register, is_unproven=grant.is_unproven)
-        refused = self._refusal(client, packet, now)
+        refused = self._refusal(client, packet, grant.tenant, now)
         if refused is not None:
             core.refuse(refused.reason_code, refused.text, server_reference=refused.server_reference)
             return
         stolen = self._throw_out(client_id, grant, now)
         if stolen is not None:
+            self.conflicts.note(client_id, now)
             self._deny(client, packet, stolen)
             return
         client.peer = peer
         before = rooms.clients.get(client_id)
         if before is not None:
+            if before.address != client.address or before.certificate != client.certificate:
+                self.conflicts.note(client_id, now)
             before.core.close(reasons.SESSION_TAKEN_OVER, "another connection uses this client id")
             rooms.disconnect(before, now)
         session, is_resumed = rooms.kept.open(client_id, packet, grant)
@@ -145,7 +150,7 @@ class Reception:
             rooms.kept.end(session)
         return None
 
-    def _refusal(self, client: Client, packet: p.Connect, now: int) -> Refusal | None:
+    def _refusal(self, client: Client, packet: p.Connect, tenant: str, now: int) -> Refusal | None:
         """Say why a client that may come in cannot, and where else or when it may."""
         if client.listener == INSIDE:
             return None
@@ -157,7 +162,7 @@ class Reception:
             return Refusal(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
         is_return = packet.client_id in rooms.clients
         return rooms.gate.busy(rooms.group.stalled, rooms.pending_bytes, PENDING_BYTES_MAX) or rooms.gate.refusal(
-            packet.client_id, rooms.connections, now, is_return=is_return
+            tenant, packet.client_id, rooms.connections, now, is_return=is_return
         )
 
     def _forbids(self, client: Client, topic: str) -> bool:

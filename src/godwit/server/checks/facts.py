@@ -70,7 +70,7 @@ def gather(platform: Platform, who: Principal) -> Facts:
             has_own_passphrase_file=is_whole and _lies_beside(settings),
         )
     mine = None if is_whole else {str(each.device_id) for each in devices}
-    return msgspec.structs.replace(facts, connected=_connected(platform, mine))
+    return msgspec.structs.replace(facts, connected=_connected(platform, mine), conflicts=_conflicts(platform, mine))
 
 
 def _of(connection: sa.Connection, who: Principal, table: sa.Table, tenant: "sa.Column[Any]") -> Sequence[Any]:
@@ -147,10 +147,18 @@ def _connected(platform: Platform, mine: set[str] | None) -> list[Connected]:
         return []
     found = platform.broker.inspection.connections("", "clientId", 0, CONNECTED_MAX, descending=False).items
     return [
-        Connected(each.client_id, each.device_id, each.listener, each.identity or "", "")
+        Connected(each.client_id, each.device_id, each.listener, each.credential, each.address)
         for each in found
         if mine is None or each.device_id in mine
     ]
+
+
+def _conflicts(platform: Platform, mine: set[str] | None) -> dict[str, int]:
+    if platform.settings.mqtt_broker != "embedded":
+        return {}
+    return {
+        name: count for name, count in platform.broker.inspection.conflicts().items() if mine is None or name in mine
+    }
 
 
 def _open_files(data_dir: Path) -> list[str]:

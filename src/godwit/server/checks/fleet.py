@@ -9,7 +9,7 @@ from godwit.server.registry.model import Lifecycle
 
 UNCLAIMED_MAX: Final = 7 * DAY
 CLOCK_OFF_MAX: Final = 60 * NS
-CONFLICTS_MAX: Final = 3
+CONFLICTS_MAX: Final = 5
 REFUSALS_MAX: Final = 100
 _BLOCKED: Final = (Lifecycle.SUSPENDED, Lifecycle.RETIRED)
 

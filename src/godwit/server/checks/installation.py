@@ -42,6 +42,12 @@ def _plain_database(facts: Facts) -> Iterator[Affected]:
         yield Affected("setting", "DATABASE_URL", f"{url.hostname}: sslmode={mode}")
 
 
+def _one_password(facts: Facts) -> Iterator[Affected]:
+    settings = facts.settings
+    if settings.mqtt_broker == "embedded" and settings.mqtt_username and settings.mqtt_password:
+        yield Affected("setting", "MQTT_PASSWORD", f"user name {settings.mqtt_username}")
+
+
 def _tls_old(facts: Facts) -> Iterator[Affected]:
     if facts.settings.tls_minimum == "1.2":
         yield Affected("setting", "TLS_MINIMUM", "1.2")
@@ -101,6 +107,13 @@ CHECKS: Final = (
         "Device keys are sealed in it; who may what is not.",
         "Add ?sslmode=verify-full to DATABASE_URL.",
         _plain_database, of_installation=True,
+    ),
+    Check(
+        "broker-password", Severity.MEDIUM, "One user name and password opens all topics of all tenants",
+        "Whoever has it speaks for every device and hears everything. It names nobody, and does not expire.",
+        "Use certificates for devices and API tokens with mqtt scopes for programs; unset MQTT_USERNAME.",
+        _one_password, ("IOT_POLICY_OVERLY_PERMISSIVE_CHECK", "AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK"),
+        of_installation=True,
     ),
     Check(
         "listener-plaintext", Severity.MEDIUM, "A plaintext MQTT listener is open on this machine",
