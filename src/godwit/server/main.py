@@ -209,7 +209,7 @@ class Server:
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
         self._housekeeping.chores.append(partial(self._seal_keys.audit, self._database))
-        self._seal_keys.follow(self._identity.news, self._registry.policies, self._loop.soon)
+        self._seal_keys.follow(self._identity.news, self._registry, self._loop.soon)
         await road.open(self._ingest, self._group, self._on_failure)
         road.limit(self._registry.tenancy)
         self._tasks = [

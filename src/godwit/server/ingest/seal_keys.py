@@ -4,12 +4,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from godwit.contract.ids import DeviceId
 from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.model import Change, DeviceKey, PlatformKey
 from godwit.server.identity.news import News
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.seals import Seals
+from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.policies import Policies
+from godwit.server.registry.service import Registry
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
 
@@ -34,10 +37,15 @@ class SealKeys:
         for key in ours:
             self._seals.learn(key, self._keys.private(key.key_id))
 
-    def follow(self, news: News, policies: Policies, soon: Soon) -> None:
-        """Follow what changes."""
+    def follow(self, news: News, registry: Registry, soon: Soon) -> None:
+        """Follow what changes; the keys of an erased device go with it, so that none of its name inherits them."""
         news.on_change(partial(self._follow, soon))
-        policies.on_change(lambda policy: soon(self._directory.learn, policy))
+        registry.policies.on_change(lambda policy: soon(self._directory.learn, policy))
+        registry.on_change(self._erase)
+
+    def _erase(self, changed: Device | DeviceType | DeviceId) -> None:
+        if isinstance(changed, str):
+            self._keys.erase(DeviceId(changed))
 
     def _follow(self, soon: Soon, changed: Change) -> None:
         if isinstance(changed, PlatformKey):
