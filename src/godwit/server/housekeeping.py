@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 NS: Final = 1_000_000_000
 HEARTBEAT_S: Final = 10
 SEAL_LOOK_S: Final = 30
+CHORES_S: Final = 10
 RETAIN_S: Final = 3_600
 
 
@@ -53,6 +54,8 @@ class Housekeeping:
         self._beat = beat
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
         self._places: dict[str, object] = {}
+        self.chores: list[Callable[[], None]] = []
+        """What other rooms have done every ten seconds, in the thread that may block."""
 
     async def run(self) -> None:
         """Tick once a second until cancelled."""
@@ -64,6 +67,9 @@ class Housekeeping:
                 self._beat(now)
             try:
                 await self._write_presence(now)
+                if seconds % CHORES_S == CHORES_S - 1:
+                    for chore in self.chores:
+                        await self._in_thread(chore)
                 if seconds % SEAL_LOOK_S == SEAL_LOOK_S - 1:
                     await self._seal(now)
                 if seconds % RETAIN_S == RETAIN_S - 1:

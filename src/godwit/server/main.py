@@ -39,8 +39,6 @@ from godwit.server.device_port.trust import Trust
 from godwit.server.front import Front, is_loopback
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity import clockwork
-from godwit.server.identity.model import Change as IdentityChange
-from godwit.server.identity.model import DeviceKey, PlatformKey
 from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import open_identity
 from godwit.server.identity.server_certificate import Given
@@ -48,11 +46,12 @@ from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.directory import Directory
 from godwit.server.ingest.quarantine_room import QuarantineRoom
 from godwit.server.ingest.registration import Registration
+from godwit.server.ingest.seal_keys import SealKeys
 from godwit.server.ingest.service import Ingest
 from godwit.server.ingest.trace import Trace
 from godwit.server.logs import configure_logs
 from godwit.server.platform import Platform
-from godwit.server.registry.model import Device, DeviceType, TenantPolicy
+from godwit.server.registry.model import Device, DeviceType
 from godwit.server.registry.presence import PresenceBoard
 from godwit.server.registry.service import Change, Registry
 from godwit.server.roads import ROADS, Road, packet_bytes_max
@@ -178,8 +177,8 @@ class Server:
             tenant_max_of=lambda tenant: self._registry.tenancy.quota_of(tenant).quarantine_bytes,
         )
         self._ingest.recover()
-        for policy in self._registry.load_policies():
-            self._directory.learn(policy)
+        self._seal_keys = SealKeys(self._directory, self._ingest.pipeline.seals, self._identity.message_keys)
+        self._seal_keys.load(self._registry.policies)
         devices, types = self._registry.load_all()
         for device_type in types:
             self._directory.learn(device_type)
@@ -188,33 +187,17 @@ class Server:
             self._identity.roster.learn(device)
         self._identity.news.on_change(lambda change: self._loop.soon(self._road.follow, change))
         self._registry.on_change(self._on_registry_change)
-        for keys in self._identity.message_keys.load():
-            for key in keys:
-                self._on_identity_change(key)
-        self._identity.news.on_change(self._on_identity_change)
         self._started = time_ns()
 
     def _on_registry_change(self, changed: Change) -> None:
         def follow() -> None:
             self._directory.learn(changed)
-            if isinstance(changed, TenantPolicy):
-                return
             self._road.follow(changed)
             if not isinstance(changed, Device | DeviceType):
                 self._board.forget(changed)
                 self._ingest.pipeline.seals.forget(changed)
 
         self._loop.soon(follow)
-
-    def _on_identity_change(self, changed: IdentityChange) -> None:
-        if not isinstance(changed, DeviceKey | PlatformKey):
-            return
-        private = self._identity.message_keys.private(changed.key_id) if isinstance(changed, PlatformKey) else None
-        learn = partial(self._ingest.pipeline.seals.learn, changed, private)
-        if hasattr(self, "_loop"):
-            self._loop.soon(learn)
-        else:
-            learn()
 
     async def _start_broker(self) -> None:
         road = self._road
@@ -226,6 +209,8 @@ class Server:
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
+        self._housekeeping.chores.append(partial(self._seal_keys.audit, self._database))
+        self._seal_keys.follow(self._identity.news, self._registry, self._loop.soon)
         await road.open(self._ingest, self._group, self._on_failure)
         road.limit(self._registry.tenancy)
         self._tasks = [

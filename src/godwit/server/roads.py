@@ -33,9 +33,9 @@ from godwit.server.front import is_loopback
 from godwit.server.identity.model import Authority, Change
 from godwit.server.identity.room import Identity
 from godwit.server.identity.server_certificate import ServerCertificate
-from godwit.server.ingest.arrival import Participant
+from godwit.server.ingest.arrival import Participant, SeesDevices
 from godwit.server.ingest.commit import GroupCommit
-from godwit.server.ingest.service import Ingest, SeesDevices
+from godwit.server.ingest.service import Ingest
 from godwit.server.ingest.trace import Trace
 from godwit.server.platform import BrokerDoor
 from godwit.server.registry.model import Device, DeviceType, TenantQuota

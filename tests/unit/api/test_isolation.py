@@ -147,8 +147,11 @@ def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
     claim = good(admin.post(f"{V1}/claims", json={"tenant": tenant, "name": secret, "landing": landing})).json()
     good(admin.post("/enroll", json={"deviceId": f"{mark}-enrolled", "request": csr_of(mark), "claim": claim["token"]}))
     awaited = good(admin.post(f"{V1}/authorities/trusted", json={"tenant": tenant, "certificate": authority_of(mark)}))
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    key = good(admin.post(f"{V1}/devices/{device}/message-keys", json={"purpose": "sign", "public": pem})).json()
     kept = good(admin.get(f"{V1}/quarantine", params={"deviceId": device})).json()["items"]
-    made = {"claim_id": claim["claimId"]}
+    made = {"claim_id": claim["claimId"], "keyId": key["keyId"]}
     made |= {"fingerprint": issued["fingerprint"], "authority": awaited.json()["fingerprint"]}
     return ids | made | {"number": kept[0]["number"], "numbers": [kept[0]["number"]]}
 
@@ -164,6 +167,7 @@ def world(rig) -> World:
         "number": FREE_NUMBER,
         "numbers": [FREE_NUMBER],
         "fingerprint": "f" * 64,
+        "keyId": "f" * 64,
     }
     return World(rig, admin, *(client(rig, token_of(rig, f"{each}-tenant")) for each in (A, B)), found)
 

@@ -24,6 +24,7 @@ from godwit.server.api.routes import (
     enroll,
     health,
     live,
+    messages,
     pki,
     quarantine,
     security,
@@ -50,8 +51,8 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
     rooms = (
-        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates, security,
-        users, account, audit_log, tenants,
+        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates,
+        messages, security, users, account, audit_log, tenants,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)

@@ -9,7 +9,7 @@ from godwit.server.console.clock_parts import device_clock
 from godwit.server.console.pages.devices import lifecycle_badge, place
 from godwit.server.console.reasons import reason
 from godwit.server.ingest.clock_report import ClockReport
-from godwit.server.ingest.door import DeviceLedger, Gap, Latest, RawMessage
+from godwit.server.ingest.door import DeviceLedger, Gap, Latest, RawMessage, Sealing
 from godwit.server.registry.model import Device, Presence
 from godwit.server.telemetry.model import Document
 
@@ -36,6 +36,7 @@ class Facts(NamedTuple):
     said: Metadata | None
     """What it says of itself beside its readings."""
     clock: ClockReport | None
+    sealing: Sealing | None = None
 
 
 def render(facts: Facts) -> dict[str, str]:
@@ -48,7 +49,7 @@ def render(facts: Facts) -> dict[str, str]:
         "ledger": account(facts.ledger),
         "gaps": gaps_table(facts.gaps),
         "clock": device_clock(facts.clock),
-        "about": _about(facts.device, facts.said),
+        "about": _about(facts.device, facts.said, facts.sealing),
         "raw": last_messages(facts.raw),
         "events": _events(facts.events),
     }
@@ -200,12 +201,13 @@ def _warned(number: int) -> str:
     return parts.badge(words.count(number), "warn") if number else "0"
 
 
-def _about(device: Device, said: Metadata | None) -> str:
+def _about(device: Device, said: Metadata | None, sealing: Sealing | None) -> str:
     where = device.location
     rows = [
         ("Type", parts.text(device.device_type)),
         ("Tenant", parts.text(device.tenant)),
         ("Location", parts.text(place(device))),
+        ("Messages", message_state(sealing)),
     ]
     if where.name and where.latitude is not None and where.longitude is not None:
         rows.append(("Position", f"{where.latitude:.5f}, {where.longitude:.5f}"))
@@ -220,6 +222,19 @@ def _about(device: Device, said: Metadata | None) -> str:
         for name, value in sorted(device.tags.items())
     )
     return parts.facts(rows) + (f'<div class="chips" style="margin-top:12px">{tags}</div>' if tags else "")
+
+
+def message_state(sealing: Sealing | None) -> str:
+    """Say whether a device's telemetry comes signed and encrypted, and whether it should."""
+    if sealing is None:
+        return parts.NONE
+    is_signed, is_encrypted = bool(sealing.signed_by), bool(sealing.encrypted_to)
+    said = " and ".join(word for word, so in (("signed", is_signed), ("encrypted", is_encrypted)) if so)
+    wanted = sealing.wanted
+    lacks = (wanted.wants_signature and not is_signed) or (wanted.wants_encryption and not is_encrypted)
+    badge = parts.badge(said, "good") if said else '<span class="soft">plain</span>'
+    must = str(wanted).replace("-", " and ")
+    return badge + (f" {parts.badge(f'have to be {must}', 'warn')}" if lacks else "")
 
 
 def _said(said: Metadata) -> list[tuple[str, str]]:

@@ -79,6 +79,11 @@ class MessageKeys:
                    address=who.address)  # fmt: skip
         self._tell([msgspec.structs.replace(each, retired=ENDED) for each in found])
 
+    def erase(self, device_id: DeviceId) -> None:
+        """Remove the keys of a device that was erased."""
+        with self._database.write() as connection:
+            connection.execute(t.device_keys.delete().where(t.device_keys.c.device_id == device_id))
+
     def enroll(
         self, device_id: DeviceId, tenant: TenantId, asked: EnrollmentRequest, by: str, address: str
     ) -> GrantKeys:

@@ -1,6 +1,6 @@
 """A message between its arrival and its acknowledgement, and who takes part in making it durable."""
 
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import msgspec
@@ -104,4 +104,16 @@ class Group(Protocol):
 
     def join(self, arrival: Arrival) -> None:
         """Queue `arrival`: `source.settle(arrival)` follows the commit of all that was sealed with it."""
+        ...
+
+
+class SeesDevices(Protocol):
+    """Presence, as ingest tells it what it sees."""
+
+    def seen(self, device_id: str, now: int) -> None:
+        """Note that a device sent a message."""
+        ...
+
+    def status(self, device_id: str, document: dict[str, Any], now: int) -> None:
+        """Note a device's status document."""
         ...

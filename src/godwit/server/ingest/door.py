@@ -6,10 +6,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from godwit.contract.cose import Opened
 from godwit.contract.telemetry import Metadata
 from godwit.contract.topics import Channel
 from godwit.server.accounts.principal import Principal
 from godwit.server.ingest.clock_report import ClockReport
+from godwit.server.registry.model import Protection
 
 
 class Outcome(NamedTuple):
@@ -73,6 +75,19 @@ class RawMessage(msgspec.Struct, frozen=True, gc=False):
     topic: str
     payload: bytes
     code: str
+
+
+class Sealing(NamedTuple):
+    """What a device's messages have to be, and the keys (ids) of its last telemetry: empty where it was plain."""
+
+    wanted: Protection
+    signed_by: str
+    encrypted_to: str
+
+    @classmethod
+    def of(cls, wanted: Protection, opened: Opened | None) -> "Sealing":
+        """Return what is to be said of a device."""
+        return cls(wanted, opened.signed_by if opened else "", opened.encrypted_to if opened else "")
 
 
 class Latest(NamedTuple):
@@ -154,6 +169,10 @@ class IngestDoor(Protocol):
 
     def raw(self, device_id: str) -> list[RawMessage]:
         """Return the last messages of a device, newest first."""
+        ...
+
+    def sealing(self, device_id: str) -> Sealing | None:
+        """Return what a device's messages have to be, and what its last telemetry was; None when it is not known."""
         ...
 
     def metadata(self, device_id: str) -> Metadata | None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -22,14 +22,14 @@ from godwit.mqtt.packets import Publish, PublishProperties
 from godwit.runtime.clock import Clock, SystemClock
 from godwit.server.ingest import delta
 from godwit.server.ingest.account import gaps_of, ledger_of
-from godwit.server.ingest.arrival import Arrival, Peer
+from godwit.server.ingest.arrival import Arrival, Peer, SeesDevices
 from godwit.server.ingest.batch import MESSAGE_WIDTH, Batch
 from godwit.server.ingest.clock_drift import THRESHOLD_NS, ClockDrift
 from godwit.server.ingest.clock_report import ClockReport
 from godwit.server.ingest.commit import GroupCommit
 from godwit.server.ingest.contents import KEPT
 from godwit.server.ingest.directory import Directory, Entry
-from godwit.server.ingest.door import DeviceLedger, Freshness, Gap, IngestStats, Latest, Outcome, RawMessage
+from godwit.server.ingest.door import DeviceLedger, Freshness, Gap, IngestStats, Latest, Outcome, RawMessage, Sealing
 from godwit.server.ingest.freshness import FleetFreshness
 from godwit.server.ingest.late import recover_newest
 from godwit.server.ingest.news import readings_of
@@ -50,18 +50,6 @@ FOLD_S: Final = 60.0
 RAW_BYTES: Final = 4_096
 QUALITIES: Final = ("good", "uncertain", "bad")
 NS: Final = 1_000_000_000
-
-
-class SeesDevices(Protocol):
-    """Presence, as ingest tells it what it sees."""
-
-    def seen(self, device_id: str, now: int) -> None:
-        """Note that a device sent a message."""
-        ...
-
-    def status(self, device_id: str, document: dict[str, Any], now: int) -> None:
-        """Note a device's status document."""
-        ...
 
 
 class Ingest:
@@ -406,6 +394,11 @@ class Ingest:
         """Return the last messages of a device, newest first."""
         entry = self.directory.entries.get(device_id)
         return list(entry.raw)[::-1] if entry else []
+
+    def sealing(self, device_id: str) -> Sealing | None:
+        """Return what a device's messages have to be, and what its last telemetry was; None when it is not known."""
+        entry = self.directory.entries.get(device_id)
+        return Sealing.of(entry.protection, entry.sealed) if entry else None
 
     def metadata(self, device_id: str) -> Metadata | None:
         """Return what a device said of itself with its newest telemetry since the platform started."""

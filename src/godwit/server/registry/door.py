@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from godwit.contract.ids import DeviceId, TenantId, TypeName
-from godwit.server.registry.model import Device, DevicePage, DeviceType, Group, Presence, Principal, TenantPolicy
+from godwit.server.registry.model import Device, DevicePage, DeviceType, Group, Presence, Principal
+from godwit.server.registry.policies import Policies
 from godwit.server.registry.tenants import Tenants
 
 
@@ -106,21 +107,14 @@ class RegistryDoor(Protocol):
         """Add a tenant."""
         ...
 
-    def policy(self, who: Principal, tenant: TenantId) -> TenantPolicy:
-        """Return what a tenant wants of its devices."""
-        ...
-
-    def put_policy(self, who: Principal, policy: TenantPolicy) -> TenantPolicy:
-        """Set what a tenant wants of its devices."""
+    @property
+    def policies(self) -> Policies:
+        """What tenants want of their devices' messages."""
         ...
 
     # for the machine itself, without a principal
     def load_all(self) -> tuple[list[Device], list[DeviceType]]:
         """Return all devices and types, for the directory on the hot path, at start."""
-        ...
-
-    def load_policies(self) -> list[TenantPolicy]:
-        """Return what the tenants want of their devices."""
         ...
 
     def register_unclaimed(self, devices: Iterable[DeviceId], now: int) -> None:
@@ -144,6 +138,6 @@ class RegistryDoor(Protocol):
         """Return the tenants with their quotas."""
         ...
 
-    def on_change(self, listener: Callable[[Device | DeviceType | TenantPolicy | DeviceId], None]) -> None:
+    def on_change(self, listener: Callable[[Device | DeviceType | DeviceId], None]) -> None:
         """Call `listener` (from the writing thread, after commit) with what changed; a bare id was erased."""
         ...

@@ -22,8 +22,8 @@ from godwit.server.registry.model import (
     Lifecycle,
     Presence,
     Principal,
-    TenantPolicy,
 )
+from godwit.server.registry.policies import Policies
 from godwit.server.registry.tenants import Tenants
 from godwit.server.storage import tables as t
 from godwit.server.storage.audit import record
@@ -33,7 +33,7 @@ PAGE_MAX: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
 _CHANGEABLE: Final = frozenset({"deviceType", "name", "lifecycle", "location", "tags", "metadata"})
 
-Change = Device | DeviceType | TenantPolicy | DeviceId
+Change = Device | DeviceType | DeviceId
 
 
 class Registry:
@@ -42,6 +42,7 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._write, self._read = database.write, database.read
         self._listeners: list[Callable[[Change], None]] = []
+        self.policies = Policies(database)
         with self._write() as connection:
             store.insert_or_keep(connection, t.tenants, [{"name": DEFAULT_TENANT, "created": time_ns()}])
         self.tenancy = Tenants(database)
@@ -425,36 +426,6 @@ class Registry:
         for each in names:
             if each not in known:
                 raise not_found("tenant", each)
-
-    def policy(self, who: Principal, tenant: TenantId) -> TenantPolicy:
-        """Return what a tenant wants of its devices. Raises RejectedError (`not-found`)."""
-        tenant = require_tenant(who, tenant)
-        with self._read() as connection:
-            row = connection.execute(sa.select(t.tenants).where(t.tenants.c.name == tenant)).one_or_none()
-        if row is None:
-            raise not_found("tenant", tenant)
-        return store.policy_of(row)
-
-    def put_policy(self, who: Principal, policy: TenantPolicy) -> TenantPolicy:
-        """Set what a tenant wants of its devices. Raises RejectedError (`not-found`)."""
-        policy = msgspec.structs.replace(policy, tenant=require_tenant(who, policy.tenant))
-        where = t.tenants.c.name == policy.tenant
-        with self._write() as connection:
-            self._require_tenant_row(connection, policy.tenant)
-            before = store.policy_of(connection.execute(sa.select(t.tenants).where(where)).one())
-            connection.execute(t.tenants.update().where(where), {"policy": msgspec.to_builtins(policy)})
-            record(
-                connection, who.name, "tenant.policy", policy.tenant, before=before, after=policy,
-                tenant=policy.tenant, address=who.address,
-            )  # fmt: skip
-        self._tell(policy)
-        return policy
-
-    def load_policies(self) -> list[TenantPolicy]:
-        """Return what the tenants want, for the hot path, at start."""
-        with self._read() as connection:
-            rows = connection.execute(sa.select(t.tenants).where(t.tenants.c.policy.is_not(None))).all()
-        return [store.policy_of(row) for row in rows]
 
     def _require_tenant_row(self, connection: sa.Connection, tenant: TenantId) -> None:
         if connection.execute(sa.select(t.tenants.c.name).where(t.tenants.c.name == tenant)).one_or_none() is None:

@@ -99,6 +99,8 @@ class Tenants:
             left += [word for word, table in _GRANTING.items() if _is_granted(connection, table, name)]
             if left:
                 raise RejectedError(f"tenant {name!r} still has {', '.join(left)}", code="in-use")
+            ours = identity_tables.platform_keys
+            connection.execute(ours.delete().where(ours.c.tenant == name))
             if not connection.execute(t.tenants.delete().where(t.tenants.c.name == name)).rowcount:
                 raise not_found("tenant", name)
             record(connection, who.name, "tenant.remove", name, tenant=name, address=who.address)

@@ -61,6 +61,7 @@ class TypeBody(Body):
     readings: list[Declared] = Field(default=[], max_length=256)
     codec: Literal["json", "cbor", "protobuf", "senml+json", "senml+cbor"] | None = None
     retentionDays: float | None = Field(None, gt=0, le=36_500)  # noqa: N815
+    messages: Literal["none", "signed", "encrypted", "signed-encrypted"] = "none"
 
 
 class GroupBody(Body):

@@ -90,6 +90,7 @@ class _Page:
             events=events,
             said=platform.ingest.metadata(device_id),
             clock=platform.ingest.clock(device_id),
+            sealing=platform.ingest.sealing(device_id),
         )
         return self._facts
 

@@ -1,0 +1,66 @@
+"""What the road knows of keys and policies, from identity and registry; and what it refused, for the audit log."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from godwit.contract.ids import DeviceId
+from godwit.server.identity.message_keys import MessageKeys
+from godwit.server.identity.model import Change, DeviceKey, PlatformKey
+from godwit.server.identity.news import News
+from godwit.server.ingest.directory import Directory
+from godwit.server.ingest.seals import Seals
+from godwit.server.registry.model import Device, DeviceType
+from godwit.server.registry.policies import Policies
+from godwit.server.registry.service import Registry
+from godwit.server.storage.audit import record
+from godwit.server.storage.database import Database
+
+Soon = Callable[..., None]
+"""Has the broker loop call something; from any thread."""
+WHO: Final = "godwit"
+
+
+class SealKeys:
+    """Keeps keys and policies of the hot path as they are in the database."""
+
+    def __init__(self, directory: Directory, seals: Seals, message_keys: MessageKeys) -> None:
+        self._directory, self._seals, self._keys = directory, seals, message_keys
+
+    def load(self, policies: Policies) -> None:
+        """Take up what is there, before any message comes, and before the directory learns its devices."""
+        for policy in policies.load():
+            self._directory.learn(policy)
+        devices, ours = self._keys.load()
+        for device_key in devices:
+            self._seals.learn(device_key)
+        for key in ours:
+            self._seals.learn(key, self._keys.private(key.key_id))
+
+    def follow(self, news: News, registry: Registry, soon: Soon) -> None:
+        """Follow what changes; the keys of an erased device go with it, so that none of its name inherits them."""
+        news.on_change(partial(self._follow, soon))
+        registry.policies.on_change(lambda policy: soon(self._directory.learn, policy))
+        registry.on_change(self._erase)
+
+    def _erase(self, changed: Device | DeviceType | DeviceId) -> None:
+        if isinstance(changed, str):
+            self._keys.erase(DeviceId(changed))
+
+    def _follow(self, soon: Soon, changed: Change) -> None:
+        if isinstance(changed, PlatformKey):
+            soon(self._seals.learn, changed, self._keys.private(changed.key_id))
+        elif isinstance(changed, DeviceKey):
+            soon(self._seals.learn, changed)
+
+    def audit(self, database: Database) -> None:
+        """Tell the audit log what was refused since the last time: a line for each device and reason. Blocks."""
+        refused, self._seals.refused = self._seals.refused, {}
+        if not refused:
+            return
+        with database.write() as connection:
+            for (device_id, code), each in refused.items():
+                record(
+                    connection, WHO, "message.refuse", device_id, tenant=each.tenant,
+                    after={"code": code, "detail": each.detail, "messages": each.count, "client": each.client_id[:64]},
+                )  # fmt: skip
