@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from godwit.cli import device_join, device_owner
+from godwit.cli import device_enroll, device_join, device_owner
 from godwit.cli.device_lines import CsvLines, JsonLines, LineSplit, reader_of
 from godwit.contract.errors import MalformedError, UnavailableError
 from godwit.contract.ids import parse_device_id
@@ -31,12 +31,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command."""
     parser = commands.add_parser(
         "device",
-        help="be a device: send what comes on standard input",
+        help="be a device, or give devices their identities",
         description="Be a device. Example: echo '{\"temperature\": 21.5}' | godwit device run press-7",
     )
     actions = parser.add_subparsers(title="actions", metavar="action", required=True)
     device_join.add_parser(actions)
     device_owner.add_actions(actions)
+    device_enroll.add_parser(actions)
     run = actions.add_parser(
         "run",
         help="send lines of CSV or JSON from standard input",

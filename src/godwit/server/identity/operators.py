@@ -208,6 +208,11 @@ def _same_again(
     return max(current, key=lambda each: each.created) if current else None
 
 
+def request_pem(request: x509.CertificateSigningRequest) -> str:
+    """Return a request in PEM."""
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def make_key(device_id: str) -> tuple[x509.CertificateSigningRequest, str]:
     """Make a key for a device; returns its request, and its PEM."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -47,7 +47,8 @@ class _Page:
         with frame.main():
             markup(
                 f'<div class="head"><div><h1>{parts.text(who.name)}</h1><div class="sub">{grants(grants_of(who))}</div>'
-                f'</div><div class="bar">{change}<form method="post" action="/sign-out"><button class="btn">Sign out</button>'
+                f'</div><div class="bar">{change}<form method="post" action="/sign-out">'
+                '<button class="btn">Sign out</button>'
                 f"</form></div></div>{what}"
                 f"{parts.card('Signed in', screen.sent('sessions', sessions), flush=True)}"
                 f"{parts.card('My tokens', screen.sent('tokens', tokens), flush=True)}"
