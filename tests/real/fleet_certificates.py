@@ -24,6 +24,11 @@ def pem_of(key):
     )
 
 
+def public_pem(key):
+    kind = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(serialization.Encoding.PEM, kind).decode()
+
+
 class Bundle:
     """Certificate and key in files, as clients want them."""
 

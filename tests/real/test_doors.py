@@ -1,5 +1,7 @@
 """Who comes in at the TLS listener, what he may there, and how fast he has to go: asked by clients of others."""
 
+import datetime as dt
+import json
 import subprocess
 import sys
 import time
@@ -7,16 +9,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fleet_certificates import Bundle, issue
+from fleet_certificates import Bundle, Maker, issue, name, pem_of, public_pem
 
+from godwit.mqtt.packets import Publish
 from godwit.server.accounts.principal import Principal
+from godwit.server.identity import rows
+from godwit.server.identity.authorities import describe
+from godwit.server.identity.claims import NewClaim
+from godwit.server.identity.model import AuthorityKind
 from godwit.server.main import Server
 from godwit.server.registry.model import Device
 from godwit.server.settings import Settings
+from godwit.server.storage.identity_tables import authorities
+from godwit.server.storage.tables import audit
 
 pytestmark = pytest.mark.real
 
@@ -45,8 +61,32 @@ class House:
         self.server.start()
         self.registry, self.identity = self.server._registry, self.server._identity
 
-    def device(self, device_id: str, **how: Any) -> Bundle:
-        self.registry.create_device(ADMIN, Device(device_id))
+    def refusals(self) -> list[dict[str, Any]]:
+        statement = sa.select(audit.c.after).where(audit.c.what == "mqtt.refuse")
+        with self.server._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def trust(self, maker: Maker) -> None:
+        """Trust a factory's authority, as an operator who has proven it does."""
+        authority = msgspec.structs.replace(describe(maker.certificate, AuthorityKind.FACTORY), tenant="default")
+        with self.server._database.write() as connection:
+            connection.execute(authorities.insert(), rows.row_of_authority(authority, None))
+        self.identity.news.tell(authority)
+
+    def post(self, topic: str) -> None:
+        """Publish as the platform does."""
+        road = self.server._road
+        self.server._loop.soon(road.post, Publish(topic, b"{}", 1), time.time_ns())
+
+    def claim(self, device_id: str) -> str:
+        return self.identity.enrollment.claims.create(ADMIN, NewClaim(None, "", device_id=device_id))[1]
+
+    def api_token(self, grants: dict[str, str], scopes: tuple[str, ...]) -> str:
+        return self.server._accounts.tokens.create(Principal("admin"), "dashboard", grants=grants, scopes=scopes).secret
+
+    def device(self, device_id: str, *, tenant: str = "default", **how: Any) -> Bundle:
+        self.registry.create_device(ADMIN, Device(device_id, tenant))
+        how["tenant"] = tenant
         return issue(self.identity, self.directory / device_id, device_id, **how)
 
     def client(self, program: str, *arguments: str, bundle: Bundle | None = None) -> list[str]:
@@ -105,7 +145,9 @@ def test_revoked_or_suspended_an_open_session_ends_at_once(house: House, eventua
         "press-3": lambda _: house.registry.retire_device(ADMIN, "press-3"),
     }.items():
         bundle = house.device(case)
-        command = house.client("mosquitto_sub", "-d", "-i", case, "-t", f"devices/{case}/commands", bundle=bundle)
+        command = house.client(
+            "mosquitto_sub", "-W", "12", "-d", "-i", case, "-t", f"devices/{case}/commands", bundle=bundle
+        )
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
             assert listening.stdout is not None
             while "SUBACK" not in listening.stdout.readline():
@@ -138,3 +180,119 @@ def test_the_loopback_listener_speaks_for_nobodys_devices_only(house: House) -> 
         heard = listening.communicate()[0]
     assert "devices/free-1/telemetry" in heard
     assert "press-7" not in heard
+
+
+def test_bad_certificates_are_told_why_or_do_not_come_to_tls(house: House, tmp_path: Path) -> None:
+    press, seconds = house.device("press-7"), dt.timedelta(seconds=1)
+    factory = Maker()
+    house.trust(factory)
+    stranger = Maker("stranger")
+    day = dt.timedelta(days=1)
+    house.registry.create_device(ADMIN, Device("press-9"))
+    short = issue(house.identity, tmp_path / "short", "press-9", lifetime=seconds)
+    time.sleep(1.2)
+    told = {
+        "expired": (short, "press-9", "expired"),
+        "not yet valid": (factory.device(tmp_path / "n", "press-9", begins=day, ends=2 * day), "press-9", ""),
+        "expired, a factory's": (factory.device(tmp_path / "e", "press-9", begins=-2 * day, ends=-day), "press-9", ""),
+        "right authority, wrong CN": (press, "press-9", ""),
+    }
+    for what, (bundle, client_id, sentence) in told.items():
+        refused = house.publish(f"devices/{client_id}/telemetry", bundle, "-i", client_id)
+        assert refused.returncode in {133, 135}, (what, refused)
+        assert sentence in refused.stderr or refused.returncode, what
+    silent = {
+        "self-signed": Maker("press-7").device(tmp_path / "s", "press-7"),
+        "wrong authority": stranger.device(tmp_path / "w", "press-7"),
+        "RSA-1024": factory.device(tmp_path / "r", "press-7", bits=1024),
+    }
+    for what, bundle in silent.items():
+        refused = house.publish("devices/press-7/telemetry", bundle, "-i", "press-7")
+        assert refused.returncode not in {0, 133, 135}, (what, refused)
+    codes = {each["code"] for each in house.refusals()}
+    assert {"certificate-expired", "client-id-mismatch"} <= codes
+
+
+def test_an_application_hears_its_tenants_devices_only(house: House) -> None:
+    house.registry.put_tenant(ADMIN, "acme")
+    own = house.device("pump-1", tenant="acme")
+    other = house.device("press-1")
+    token = house.api_token({"acme": "operator"}, ("mqtt:subscribe", "mqtt:publish"))
+    for topic in ("#", "$share/workers/devices/+/telemetry"):
+        listening = house.client(
+            "mosquitto_sub", "-u", "app:dashboard", "-P", token, "-t", topic, "-F", "%t", "-d", "-W", "4"
+        )
+        with subprocess.Popen(listening, stdout=subprocess.PIPE, text=True) as program:
+            assert program.stdout is not None
+            while "SUBACK" not in program.stdout.readline():
+                pass
+            for bundle, device in ((other, "press-1"), (own, "pump-1")):
+                assert house.publish(f"devices/{device}/telemetry", bundle, "-i", device).returncode == 0
+            heard = program.communicate()[0]
+        assert "devices/pump-1/telemetry" in heard, topic
+        assert "press-1" not in heard
+        assert "heartbeat" not in heard
+    as_app = ("-u", "app:dashboard", "-P", token)
+    assert house.publish("devices/pump-1/commands", None, *as_app, text="{}").returncode in {0, 16}
+    for topic in ("devices/press-1/commands", "elsewhere"):
+        assert "ot authorized" in house.publish(topic, None, *as_app).stderr, topic
+    assert "ot authorized" in house.publish("devices/pump-1/commands", None, "-u", "app", "-P", "gwt_wrong").stderr
+
+
+def test_a_claim_opens_enrollment_and_nothing_else(house: House, tmp_path: Path) -> None:
+    token = house.claim("pump-7")
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name("pump-7")).sign(key, hashes.SHA256())
+    request = {"deviceId": "pump-7", "request": csr.public_bytes(serialization.Encoding.PEM).decode()}
+    answer = house.client(
+        "mosquitto_rr", "-i", "pump-7", "-u", "pump-7", "-P", token, "-q", "2", "-W", "10",
+        "-t", "enrollment/pump-7/request", "-e", "enrollment/pump-7/grant", "-m", json.dumps(request),
+    )  # fmt: skip
+    done = subprocess.run(answer, capture_output=True, text=True, timeout=20, check=False)
+    grant = json.loads(done.stdout)
+    assert "code" not in grant, grant
+    bundle = Bundle(tmp_path / "pump-7", grant["certificate"], key, "".join(grant["chain"]))
+    assert house.publish("devices/pump-7/telemetry", bundle, "-i", "pump-7").returncode == 0
+    token = house.claim("pump-8")
+    for topic in ("devices/pump-8/telemetry", "enrollment/pump-7/request", "enrollment/pump-8/grant"):
+        assert "ot authorized" in house.publish(topic, None, "-i", "pump-8", "-u", "x", "-P", token).stderr, topic
+
+
+def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, tmp_path: Path) -> None:
+    house.registry.create_device(ADMIN, Device("meter-3"))
+    token, secret = house.identity.device_tokens.create(ADMIN, "meter-3")
+    topic = "devices/meter-3/telemetry"
+    assert house.publish(topic, None, "-i", "meter-3", "-u", "meter-3", "-P", secret).returncode == 0
+    assert house.publish(topic, None, "-i", "meter-3", "-u", "meter-4", "-P", secret).returncode == 135
+    listening = house.client(
+        "mosquitto_sub", "-W", "12", "-d", "-i", "meter-3", "-u", "meter-3", "-P", secret, "-t", "device/commands/#"
+    )
+    with subprocess.Popen(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
+        assert program.stdout is not None
+        while "SUBACK" not in program.stdout.readline():
+            pass
+        house.post("devices/meter-3/commands")
+        while "PUBLISH" not in program.stdout.readline():
+            pass
+        house.identity.device_tokens.revoke(ADMIN, "meter-3", token.token_id)
+        began = time.monotonic()
+        while (line := program.stdout.readline()) and "DISCONNECT" not in line:
+            pass
+        assert time.monotonic() - began < 1
+        program.terminate()
+    assert house.publish(topic, None, "-i", "meter-3", "-u", "meter-3", "-P", secret).returncode == 135
+    key = ec.generate_private_key(ec.SECP256R1())
+    house.identity.device_keys.register(ADMIN, "meter-3", public_pem(key))
+    now = int(time.time())
+    signed = jwt.encode({"alg": "ES256"}, {"aud": "godwit", "iat": now, "exp": now + 5}, ECKey.import_key(pem_of(key)))
+    began = time.monotonic()
+    command = house.client(
+        "mosquitto_sub", "-W", "12", "-d", "-i", "meter-3", "-u", "meter-3", "-P", signed, "-t", "device/commands/#"
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
+        assert program.stdout is not None
+        while (line := program.stdout.readline()) and "DISCONNECT" not in line:
+            pass
+        assert "160" in line  # 0xA0, maximum connect time: its token has ended
+        assert time.monotonic() - began < 7
+        program.terminate()

@@ -1,4 +1,6 @@
-"""`godwit device`: be a device. `run` turns lines on standard input into its samples; `join` only enrolls.
+"""`godwit device`: be a device, or give one its credentials.
+
+`run` turns lines on standard input into its samples; `join` only enrolls.
 
 They are in the spool before the next line is read, and leave it when the server has stored them: the network may be
 away, and this process may be killed and started again.
@@ -14,7 +16,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from godwit.cli import device_enroll, device_join, device_owner
+from godwit.cli import device_enroll, device_join, device_owner, device_token
 from godwit.cli.device_lines import CsvLines, JsonLines, LineSplit, reader_of
 from godwit.contract.errors import MalformedError, UnavailableError
 from godwit.contract.ids import parse_device_id
@@ -38,6 +40,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     device_join.add_parser(actions)
     device_owner.add_actions(actions)
     device_enroll.add_parser(actions)
+    device_token.add_parsers(actions)
     run = actions.add_parser(
         "run",
         help="send lines of CSV or JSON from standard input",

@@ -164,7 +164,13 @@ class Server:
         self._trace = Trace()
         self._directory = Directory()
         self._road: Road = ROADS[settings.mqtt_broker](
-            settings, self._topics, self._board, self._certificate, self._trace, identity=self._identity
+            settings,
+            self._topics,
+            self._board,
+            self._certificate,
+            self._trace,
+            identity=self._identity,
+            accounts=self._accounts,
         )
         self._ingest = Ingest(
             self._store, self._directory, self._topics, self._road.presence, self._live, trace=self._trace,

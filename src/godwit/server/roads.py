@@ -13,18 +13,23 @@ from typing import Final, Protocol
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.contract.topics import Topics
-from godwit.mqtt.packets import Publish
+from godwit.mqtt.packets import Connect, Publish
 from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.tls import fleet_context
-from godwit.runtime.supervise import OnFailure
-from godwit.server.broker.authentication import FleetAuthenticator, PasswordAuthenticator, Switches
+from godwit.runtime.supervise import OnFailure, supervise
+from godwit.server.accounts.room import Accounts
+from godwit.server.broker.aside import Aside
+from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
 from godwit.server.broker.broker import Broker
+from godwit.server.broker.client import Client
 from godwit.server.broker.door import ThreadSafeDoor
+from godwit.server.broker.enrolling import Enrolling
 from godwit.server.broker.journal import Journal
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.redirect import redirect_to
-from godwit.server.broker.rights import LOCAL, WEBSOCKET
+from godwit.server.broker.refusals import Denial
+from godwit.server.broker.rights import LOCAL, LOOPBACK, WEBSOCKET
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
@@ -44,6 +49,8 @@ from godwit.server.registry.tenants import Tenants
 from godwit.server.settings import Settings
 from godwit.server.workers.crew import Crew
 from godwit.server.workers.frames import TlsTerms
+
+ASK_AGAIN_S: Final = 0.5
 
 
 class Road(Protocol):
@@ -127,6 +134,7 @@ class EmbeddedRoad:
         trace: Trace,
         *,
         identity: Identity,
+        accounts: Accounts,
     ) -> None:
         if settings.local_listener and not is_loopback(settings.mqtt_host):
             raise RejectedError(
@@ -143,7 +151,7 @@ class EmbeddedRoad:
         self._topics = topics
         self._certificate = certificate
         self._trace = trace
-        self._identity = identity
+        self._identity, self._accounts = identity, accounts
         self.presence = board
         self.addresses: dict[str, str] = {}
         self._journal = Journal(settings.data_dir / "broker.sqlite")
@@ -161,12 +169,15 @@ class EmbeddedRoad:
             keep_alive_s_max=settings.keep_alive_max,
             user_properties=(("godwit-ack", "stored"),),
         )
+        enrollment = self._identity.enrollment
         authenticator = FleetAuthenticator(
             self._identity.roster,
             self._may_answer,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
             Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+            Desk(enrollment.credential_of_claim, enrollment.take_in, self._accounts.known),
             seen=self._identity.revocation.seen,
+            find_token=self._identity.device_tokens.find,
         )
         self._broker = Broker(
             self._topics,
@@ -183,6 +194,14 @@ class EmbeddedRoad:
             now=time_ns(),
         )
         self._broker.presence = self.presence
+        broker = self._broker
+        aside = Aside()
+        broker.reception.aside = aside.ask
+        broker.reception.on_denied = self._note_denied
+        broker.on_forbidden = self._note_forbidden
+        broker.enrolling = Enrolling(enrollment, aside.ask, lambda publish: broker.post(publish, time_ns()))
+        self._aside = aside
+        self._asking = supervise(self._ask_again(), "rights of applications", on_failure)
         ticks = [SysTopics(self._broker, time_ns()).tick]
         # Bridges and WebSockets of the console's port come in by none of the listeners, which may be the workers'.
         self.inside = MqttServer(self._broker, () if settings.workers else ticks)
@@ -249,8 +268,37 @@ class EmbeddedRoad:
         session = self._broker.sessions.get(client_id)
         return session is not None and (session.rights is None or session.rights.sees(device_id))
 
+    async def _ask_again(self) -> None:
+        """End the sessions of applications whose tokens are revoked: nobody tells."""
+        guard = self._broker.guard
+        while True:
+            await asyncio.sleep(ASK_AGAIN_S)
+            if guard.asked:
+                asked = list(guard.asked.items())
+                answers = await asyncio.to_thread(_answers, asked)
+                guard.deny((client, denial) for client, denial in answers if denial is not None)
+
+    def _note_denied(self, client: Client, packet: Connect, denial: Denial) -> None:
+        self._note(client, "mqtt.refuse", packet.client_id, denial.code)
+
+    def _note_forbidden(self, client: Client, topic: str, code: str) -> None:
+        self._note(client, "mqtt.forbid", topic, code)
+
+    def _note(self, client: Client, what: str, about: str, code: str) -> None:
+        """Have a refusal written into the audit log, in a thread; the same one once a minute."""
+        refusals = self._accounts.refusals
+        who = client.peer.identity or client.peer.client_id or "unknown"
+        tenant, about = client.tenant, about if about.isprintable() else repr(about)
+        if client.listener in LOOPBACK and what == "mqtt.forbid":
+            return  # its owner finds the message in quarantine
+        if refusals.is_new(who, what, f"{code} {about}", client.address):
+            self._aside.do(lambda: refusals.write(who, what, about, code=code, address=client.address, tenant=tenant))
+
     async def close(self) -> None:
         """Stop listening; everybody is told."""
+        if hasattr(self, "_asking"):
+            self._asking.cancel()
+            self._aside.close()
         await self._bridges.close()
         if self.inside is not None:
             await self.inside.close()
@@ -296,6 +344,12 @@ class EmbeddedRoad:
     def door(self, loop: asyncio.AbstractEventLoop) -> ThreadSafeDoor:
         """Return the broker as other rooms see it."""
         return ThreadSafeDoor(self._broker, self.addresses, loop, self._bridges.stats)
+
+
+def _answers(
+    asked: Sequence[tuple[Client, Callable[[], Denial | None]]],
+) -> list[tuple[Client, Denial | None]]:
+    return [(client, still()) for client, still in asked]
 
 
 def packet_bytes_max(settings: Settings) -> int:

@@ -42,5 +42,9 @@ class Refusals:
     def note(self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "") -> None:
         """Write that `who` was refused with `code`; never give it a secret."""
         if self.is_new(who, what, about, address):
-            with self._database.write() as connection:
-                audit.record(connection, who, what, about, after={"code": code}, tenant=tenant, address=address)
+            self.write(who, what, about, code=code, address=address, tenant=tenant)
+
+    def write(self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "") -> None:
+        """Write it whatever was written before: for who has asked `is_new` where he must not wait."""
+        with self._database.write() as connection:
+            audit.record(connection, who, what, about, after={"code": code}, tenant=tenant, address=address)

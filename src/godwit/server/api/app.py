@@ -20,6 +20,7 @@ from godwit.server.api.routes import (
     claims,
     clocks,
     custody,
+    device_credentials,
     devices,
     enroll,
     health,
@@ -51,8 +52,8 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
     rooms = (
-        health, broker, custody, claims, devices, enroll, telemetry, clocks, types, quarantine, certificates,
-        messages, security, users, account, audit_log, tenants,
+        health, broker, custody, claims, devices, device_credentials, enroll, telemetry, clocks, types, quarantine,
+        certificates, messages, security, users, account, audit_log, tenants,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)

@@ -23,6 +23,8 @@ _STATUS: Final = {
     "not-found": 404,
     "exists": 409,
     "in-use": 409,
+    "too-many-tokens": 409,
+    "too-many-keys": 409,
     "unauthorized": 401,
     "session-stolen": 401,
     "forbidden": 403,

@@ -21,24 +21,44 @@ from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Connect
+from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.room import Known
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import (
     INSIDE,
     LOOPBACK,
+    PUBLISH,
+    SUBSCRIBE,
+    ApplicationRights,
+    ApplicationTerms,
+    Decision,
     DeviceRights,
     EnrollmentRights,
     Grant,
     LocalRights,
+    Question,
     Rights,
 )
-from godwit.server.identity.authorities import nanoseconds
-from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, CertificateState, Credential, Door
-from godwit.server.identity.requests import check_key, common_name
+from godwit.server.identity.device_keys import check_jwt
+from godwit.server.identity.model import (
+    Authority,
+    AuthorityKind,
+    AuthorityState,
+    CertificateState,
+    Credential,
+    DeviceToken,
+    Door,
+)
 from godwit.server.identity.roster import KnownAuthority, Roster
+from godwit.server.identity.throttle import Throttle
 from godwit.server.registry.model import Lifecycle
 
-Decision = Grant | Denial
 NO_AUTHORITY: Final = Denial("authority-unknown", "nobody who is trusted here issued the certificate")
+
+
+GUESSES_PER_S: Final = 0.2
+GUESSES_AT_ONCE: Final = 20
+"""Wrong passwords of one address, before none of its passwords is looked at."""
 
 
 class Switches(msgspec.Struct, frozen=True):
@@ -81,6 +101,17 @@ class PasswordAuthenticator:
         return is_user and is_password
 
 
+class Desk(msgspec.Struct, frozen=True):
+    """What is asked in threads, since it blocks."""
+
+    credential_of_claim: Callable[[str], Credential | None]
+    """Returns what a claim token stands for."""
+    take_in: Callable[..., Credential]
+    """Returns whom a certificate (DER) lets in that another authority issued, and nobody knows yet; `address`."""
+    known: Callable[..., Known | None]
+    """Returns whose API token it is; `address`."""
+
+
 class FleetAuthenticator:
     """Knows the fleet."""
 
@@ -90,38 +121,140 @@ class FleetAuthenticator:
         may_answer: Callable[[str, str], bool],
         pair: PasswordAuthenticator | None = None,
         switches: Switches | None = None,
+        desk: Desk | None = None,
         *,
         seen: Callable[[str], None] = lambda _fingerprint: None,
+        find_token: Callable[[str], DeviceToken | None] = lambda _secret: None,
         now_ns: Callable[[], int] = time_ns,
     ) -> None:
         self._roster, self._may_answer = roster, may_answer
         self._pair = pair or PasswordAuthenticator()
         self._switches = switches or Switches()
+        self._desk = desk
+        self._failures = Throttle(GUESSES_PER_S, GUESSES_AT_ONCE)
+        self._find_token = find_token
         self._seen = seen
         """Told of a certificate that is used for the first time."""
         self._now_ns = now_ns
 
-    def authenticate(self, listener: str, connect: Connect, certificate: bytes | None, address: str) -> Decision:
+    def authenticate(
+        self, listener: str, connect: Connect, certificate: bytes | None, address: str
+    ) -> Decision | Question:
         """See `Authenticator`."""
         if listener in LOOPBACK:
             return self._on_loopback(connect)
         if listener == INSIDE:
             return self._pair.authenticate(listener, connect, certificate, address)
         if certificate is not None and self._switches.certificates:
-            return self._by_certificate(connect, certificate)
-        if self._pair.is_pair(connect):
-            return Grant(identity=connect.username)
+            return self._by_certificate(connect, certificate, address)
         if connect.password is None:
             return Denial(
                 "credentials-needed", "this listener asks for a certificate, a token, or a user name and a password"
             )
-        return Denial("credentials-wrong", "user name or password is wrong", reasons.NOT_AUTHORIZED)
+        return self._by_password(connect, address)
+
+    def _by_password(self, connect: Connect, address: str) -> Decision | Question:
+        """Judge a password. What cannot be guessed is looked at whoever asks, and however often he has been wrong."""
+        assert connect.password is not None
+        try:
+            password = connect.password.decode("ascii")
+        except UnicodeDecodeError:
+            password = ""
+        own = self._by_device_token(connect, password) or self._by_jwt(connect, password)
+        if own is not None:
+            return own
+        if self._failures.is_open(address, self._now_ns()):
+            if self._pair.is_pair(connect):
+                return Grant(identity=connect.username)
+            if password and self._desk is not None:
+                return self._ask_desk(connect, password, address)
+        else:
+            return Denial(
+                "too-many-failures", "too many wrong passwords from this address: wait a minute",
+                reasons.CONNECTION_RATE_EXCEEDED,
+            )  # fmt: skip
+        return self._wrong(address)
+
+    def _by_device_token(self, connect: Connect, password: str) -> Decision | None:
+        """Judge a device token; None: it is none that counts, or these are switched off."""
+        token = self._find_token(password) if self._switches.tokens else None
+        if token is None:
+            return None
+        if connect.username != token.device_id:
+            return Denial("wrong-device", "the user name is the id of the device that the token is for")
+        return self._as_device(
+            connect, Credential(Door.TOKEN, token.token_id, token.tenant, token.device_id, token.expires)
+        )
+
+    def _by_jwt(self, connect: Connect, password: str) -> Decision | None:
+        """Judge what a device has signed; None: it is nothing of the kind."""
+        if not self._switches.jwt or password.count(".") != 2 or not password.startswith("eyJ"):
+            return None
+        device_id = connect.username or connect.client_id
+        try:
+            signed = check_jwt(self._roster.keys(device_id), device_id, password, self._now_ns())
+        except RejectedError as error:
+            return Denial(error.code, str(error))
+        key = signed.key
+        return self._as_device(connect, Credential(Door.JWT, key.key_id, key.tenant, key.device_id, signed.ends))
+
+    def _wrong(self, address: str) -> Denial:
+        self._failures.take(address, self._now_ns())
+        return Denial("credentials-wrong", "user name, password or token is wrong", is_guess=True)
+
+    def _ask_desk(self, connect: Connect, password: str, address: str) -> Question:
+        desk = self._desk
+        assert desk is not None
+
+        def ask() -> Decision:
+            credential = desk.credential_of_claim(password)
+            if credential is not None:
+                return enrolling(connect, credential)
+            return self._as_application(connect, password, address) or self._wrong(address)
+
+        return ask
+
+    def _as_application(self, connect: Connect, token: str, address: str) -> Decision | None:
+        desk = self._desk
+        assert desk is not None
+        known = desk.known(token, address=address)
+        if known is None or known.session or known.must_change:
+            return None  # a browser's session is no token
+        terms = terms_of(known.principal)
+        if terms.hears == () and terms.speaks == ():
+            return Denial("scope-missing", f"the token has neither the scope {SUBSCRIBE} nor {PUBLISH}")
+        if connect.client_id in self._roster.devices:
+            return Denial(
+                "client-id-in-use", "this is the id of a device", reasons.CLIENT_IDENTIFIER_NOT_VALID
+            )  # fmt: skip
+
+        def still() -> Denial | None:
+            again = desk.known(token, address=address)
+            if again is None:
+                return Denial("token-revoked", "the token has ended or is revoked")
+            is_same = terms_of(again.principal) == terms
+            return None if is_same else Denial("rights-changed", "the token's rights have changed: connect again")
+
+        name = known.principal.name
+        tenant = known.principal.tenants[0] if known.principal.tenants else TenantId("")
+        return Grant(
+            f"app:{name}",
+            ApplicationRights(self._roster, connect.client_id, terms),
+            credential=Credential(Door.APPLICATION, known.token_id or name, tenant, ends=known.until),
+            tenant=tenant,
+            terms=msgspec.json.encode(terms).decode(),
+            still=still,
+        )
 
     def rights_of(self, identity: str, terms: str, client_id: str) -> Rights | None:
         """See `Authenticator`."""
-        del terms
-        if identity.startswith("device:"):
-            return DeviceRights(self._roster, identity.removeprefix("device:"), self._may_answer)
+        kind, _, name = identity.partition(":")
+        if kind == "device":
+            return DeviceRights(self._roster, name, self._may_answer)
+        if kind == "app":
+            return ApplicationRights(self._roster, client_id, msgspec.json.decode(terms or "{}", type=ApplicationTerms))
+        if kind in (Door.CLAIM, Door.FACTORY):
+            return EnrollmentRights(client_id)
         return LocalRights(self._roster, client_id) if not identity else None
 
     def _on_loopback(self, connect: Connect) -> Decision:
@@ -137,7 +270,13 @@ class FleetAuthenticator:
         """See `Judge`."""
         connect = Connect(client_id)
         if credential.door in (Door.CERTIFICATE, Door.FACTORY) and certificate is not None:
-            return _denial(self._by_certificate(connect, certificate))
+            return _denial(self._by_certificate(connect, certificate, ""))
+        if credential.door is Door.TOKEN and not self._roster.has_token(credential.name):
+            return Denial("token-revoked", "the token is revoked")
+        if credential.door is Door.JWT and credential.device_id is not None:
+            keys = self._roster.keys(credential.device_id)
+            if all(each.key_id != credential.name for each in keys):
+                return Denial("key-retired", "the key that signed its token is retired")
         return _denial(self._as_device(connect, credential)) if credential.device_id is not None else None
 
     def judge_stranger(self, client_id: str) -> Denial | None:
@@ -146,11 +285,11 @@ class FleetAuthenticator:
 
     # --- certificates -----------------------------------------------------------------------------------------------
 
-    def _by_certificate(self, connect: Connect, der: bytes) -> Decision:
+    def _by_certificate(self, connect: Connect, der: bytes, address: str) -> Decision | Question:
         fingerprint = sha256(der).digest()
         known = self._roster.certificate(fingerprint)
         if known is None:
-            return self._by_unknown_certificate(connect, der, fingerprint.hex())
+            return self._by_unknown_certificate(connect, der, address)
         authority = self._roster.authorities.get(known.authority)
         if known.state is CertificateState.REVOKED:
             return Denial("certificate-revoked", f"the certificate is revoked ({known.reason or 'unspecified'})")
@@ -178,34 +317,32 @@ class FleetAuthenticator:
             return Denial("authority-expired", "the authority that issued the certificate has expired")
         return None
 
-    def _by_unknown_certificate(self, connect: Connect, der: bytes, fingerprint: str) -> Decision:
+    def _by_unknown_certificate(self, connect: Connect, der: bytes, address: str) -> Decision | Question:
         """Judge a certificate that the registry does not have: only a customer's or a factory's authority vouches."""
         try:
             certificate = x509.load_der_x509_certificate(der)
             authority = self._issuer(certificate)
-            check_key(certificate.public_key())
-            device_id = parse_device_id(common_name(certificate.subject))
-        except (MalformedError, RejectedError) as error:
-            is_name = isinstance(error, MalformedError)
-            return Denial("certificate-wrong-name" if is_name else error.code, f"its certificate: {error}")
         except (ValueError, UnsupportedAlgorithm) as error:
             return Denial("certificate-malformed", f"the certificate cannot be read: {error}")
-        ends = nanoseconds(certificate.not_valid_after_utc)
-        denied = self._unfit_authority(authority) or self._out_of_time(
-            nanoseconds(certificate.not_valid_before_utc), ends
-        )
+        denied = self._unfit_authority(authority)
         if denied is not None or authority is None:
             return denied or NO_AUTHORITY
-        row = authority.row
-        if row.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING):
+        if authority.row.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING):
             return Denial("certificate-unknown", "the registry does not have this certificate")
-        known = self._roster.devices.get(device_id)
-        tenant = row.tenant or TenantId(known.tenant if known is not None else "")
-        if row.kind is AuthorityKind.FACTORY and not row.terms.just_in_time:
-            return self._to_enroll(
-                connect, Credential(Door.FACTORY, fingerprint, tenant, None, ends, row.fingerprint, device_id), row
-            )
-        return self._as_device(connect, Credential(Door.CERTIFICATE, fingerprint, tenant, device_id, ends), row)
+        desk = self._desk
+        if desk is None:
+            return NO_AUTHORITY
+
+        def ask() -> Decision:
+            try:
+                credential = desk.take_in(der, address=address)
+            except (RejectedError, MalformedError) as error:
+                return Denial(error.code, str(error))
+            if credential.device_id is None:
+                return enrolling(connect, credential)
+            return self._as_device(connect, credential, authority.row)
+
+        return ask
 
     def _issuer(self, certificate: x509.Certificate) -> KnownAuthority | None:
         for each in self._roster.issuers(certificate.issuer):
@@ -215,11 +352,6 @@ class FleetAuthenticator:
                 continue
             return each
         return None
-
-    def _to_enroll(self, connect: Connect, credential: Credential, authority: Authority) -> Decision:
-        if not may_name(authority, connect.client_id):
-            return Denial("authority-not-its-device", f"its authority may not name {connect.client_id[:64]!r}")
-        return enrolling(connect, credential)
 
     # --- what they have in common -----------------------------------------------------------------------------------
 
@@ -248,7 +380,14 @@ class FleetAuthenticator:
         return Grant(f"device:{device_id}", rights, credential=credential, tenant=known.tenant)
 
 
-def _denial(decision: Decision) -> Denial | None:
+def terms_of(who: Principal) -> ApplicationTerms:
+    """Return what a program may do in whose name: its scopes, within its roles."""
+    may_hear, may_speak = (not who.scopes or each in who.scopes for each in (SUBSCRIBE, PUBLISH))
+    may_speak = may_speak and who.is_at_least("operator")
+    return ApplicationTerms(who.tenants if may_hear else (), who.limited_to("operator").tenants if may_speak else ())
+
+
+def _denial(decision: Decision | Question) -> Denial | None:
     return decision if isinstance(decision, Denial) else None
 
 
@@ -264,10 +403,10 @@ def enrolling(connect: Connect, credential: Credential) -> Decision:
         parse_device_id(connect.client_id)
     except MalformedError as error:
         return Denial("client-id-mismatch", str(error), reasons.CLIENT_IDENTIFIER_NOT_VALID)
-    if credential.device_id not in (None, connect.client_id):
+    if credential.common_name and credential.common_name != connect.client_id:
         return Denial(
             "client-id-mismatch",
-            f"the client id is {connect.client_id[:64]!r}, the claim is for {credential.device_id!r}",
+            f"the client id is {connect.client_id[:64]!r}, the certificate {credential.common_name!r}'s",
             reasons.CLIENT_IDENTIFIER_NOT_VALID,
         )
     identity = f"{credential.door}:{credential.name}"

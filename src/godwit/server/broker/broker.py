@@ -18,6 +18,7 @@ from godwit.mqtt.server_message import Message
 from godwit.mqtt.server_session import QueueRoom, Session
 from godwit.server.broker.client import Client, Socket
 from godwit.server.broker.drops import Drops
+from godwit.server.broker.enrolling import Enrolling, Requested
 from godwit.server.broker.fan_out import FanOut
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.guard import Guard, Judge
@@ -86,6 +87,10 @@ class Broker:
         self.group = group
         self.journal = journal
         self._intake = intake
+        self.enrolling: Enrolling | None = None
+        """Who answers requests for an identity."""
+        self.on_forbidden: Callable[[Client, str, str], None] = lambda _client, _topic, _code: None
+        """Told of a message that a client has no right to: its topic, and the code."""
         self.trace = trace or Trace()
         self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
@@ -125,12 +130,29 @@ class Broker:
         """Bytes came from a client."""
         self.counters.bytes_in += len(data)
         client.bytes_in += len(data)
+        if client.waiting is not None:
+            self.reception.wait(client, data)
+            return
         if self.trace.devices:
             self.packet_trace.received(client, data, now)
         self._follow(client, client.core.receive(data, now), now)
 
+    def go_on(self, client: Client, now: int) -> None:
+        """Take what came while a client waited to be let in."""
+        rest, waiting = client.rest, client.waiting or ()
+        client.rest, client.waiting = (), None
+        self._follow(client, rest, now)
+        for each in waiting:
+            if isinstance(each, bytes):
+                self.receive(client, each, now)
+            else:
+                self.take(client, each, now)
+
     def take(self, client: Client, publishes: list[Publish], now: int) -> None:
         """Take publishes of a client whose bytes were read elsewhere."""
+        if client.waiting is not None:
+            self.reception.wait(client, publishes)
+            return
         self.counters.packets_in += len(publishes)
         if self.trace.devices:
             self.packet_trace.taken(client, publishes, now)
@@ -150,6 +172,9 @@ class Broker:
                 self._take(client, packet, now)
             else:
                 self._act(client, packet, now)
+                if client.waiting is not None:  # for an answer to its CONNECT
+                    client.rest = packets
+                    return
         session = client.core.session
         if session is not None and session.finished is not None:
             self.journal.strike(session)
@@ -227,6 +252,7 @@ class Broker:
                 self.post_will(*will_left, now)
         self._drop_expired(now)
         self.guard.tick(now)
+        self.reception.tick(now)
         if self._are_rights_changed:
             self._are_rights_changed = False
             self.routes.refresh()
@@ -254,10 +280,8 @@ class Broker:
         route = self.routes.route(publish.topic)
         place = route.place
         arrival = Arrival(client, publish, client.peer, now, place)
-        if route.is_reserved:
-            self._forbid(arrival, NOT_AUTHORISED)
-        elif client.rights is not None and (code := client.rights.refusal(publish.topic, place)):
-            self._forbid(arrival, code)
+        if (client.rights is not None or route.is_reserved) and (code := _refusal(client, publish.topic, route)):
+            self._forbid(client, arrival, code)
         elif client.meter is not None and (sentence := self.gate.passes(client, publish, now)):
             arrival.code, arrival.detail = codes.RATE_LIMITED, sentence
             self._intake.turn_away(arrival)
@@ -266,9 +290,8 @@ class Broker:
                 client.last_place = place
                 self.note_speaker(client, place.device_id, now)
             self._intake.receive(arrival)
-        elif route.malformed is not None:
-            arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
-            self._intake.receive(arrival)
+        elif route.is_special:
+            self._take_special(client, arrival, route)
         if not arrival.code and (route.has_durable or publish.retain or publish.qos == 2):
             self._lay_by(arrival, route, client.core.session)
         if publish.qos == 0:
@@ -284,10 +307,19 @@ class Broker:
             self.gate.hold(client)
         self.group.join(arrival)
 
-    def _forbid(self, arrival: Arrival, code: str) -> None:
+    def _take_special(self, client: Client, arrival: Arrival, route: Route) -> None:
+        """Take a request for an identity, or what would be of the contract if its device had a possible id."""
+        if route.malformed is not None:
+            arrival.code, arrival.detail = route.malformed.code, str(route.malformed)
+            self._intake.receive(arrival)
+        elif self.enrolling is not None:
+            arrival.source = Requested(self.enrolling, client)
+
+    def _forbid(self, client: Client, arrival: Arrival, code: str) -> None:
         """Refuse a message for its topic. Whoever owns the device it was for finds it in quarantine."""
         arrival.code, arrival.detail = code, SENTENCES[code]
         self.counters.forbidden += 1
+        self.on_forbidden(client, arrival.publish.topic, code)
         if code == codes.DEVICE_CLAIMED:
             self._intake.receive(arrival)
 
@@ -397,3 +429,9 @@ class Broker:
     def is_full(self) -> bool:
         """Whether nobody may be read: memory is bounded whatever comes in."""
         return self.pending_bytes > PENDING_BYTES_MAX
+
+
+def _refusal(client: Client, topic: str, route: Route) -> str:
+    if route.is_reserved or client.rights is None:
+        return NOT_AUTHORISED
+    return client.rights.refusal(topic, route.place)

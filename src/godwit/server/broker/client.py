@@ -1,8 +1,10 @@
 """A connected client, as the broker knows it: its protocol, who it is, which devices it speaks for."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from godwit.contract.topics import DeviceTopic
+from godwit.mqtt.packets import Packet, Publish
 from godwit.mqtt.server_connection import Closed, Limits, ServerConnection
 from godwit.server.broker.limits import Meter
 from godwit.server.broker.rights import Rights
@@ -58,12 +60,14 @@ class Client:
         "meter",
         "peer",
         "pending_bytes",
+        "rest",
         "rights",
         "sends_once",
         "since",
         "socket",
         "tenant",
         "turn",
+        "waiting",
     )
 
     def __init__(  # noqa: PLR0917 - as they are known
@@ -76,6 +80,10 @@ class Client:
         self.certificate = certificate
         self.address = address
         """From where it came, as far as the socket says."""
+        self.waiting: list[bytes | list[Publish]] | None = None
+        """What came while somebody is asked who it is; None: nobody is."""
+        self.rest: Iterable[Packet] = ()
+        """What came with its CONNECT."""
         self.credential: Credential | None = None
         """With what it came in, while it is there."""
         self.peer = Peer("", listener)

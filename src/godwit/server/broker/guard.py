@@ -4,7 +4,7 @@ What is changed elsewhere is told here on the broker loop, after the commit: who
 CONNECT, and is told why when it has to go (MQTT 5: 0x98, administrative action; 0xA0, maximum connect time).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from godwit.contract.ids import DeviceId
@@ -18,6 +18,7 @@ from godwit.server.identity.model import (
     Certificate,
     Change,
     Claim,
+    ClaimState,
     Credential,
     DeviceKey,
     DeviceToken,
@@ -48,6 +49,8 @@ class Guard:
         self._by_credential: dict[str, set[Client]] = {}
         self._strangers: dict[str, Client] = {}
         self._ends: Schedule[Client] = Schedule()
+        self.asked: dict[Client, Callable[[], Denial | None]] = {}
+        """Of whom nobody tells when their rights change: they are asked about again and again."""
         self.ended = 0
         """Sessions that were ended here, since start."""
 
@@ -57,6 +60,8 @@ class Guard:
         client_id = client.peer.client_id
         if client.listener in LOOPBACK:
             self._strangers[client_id] = client
+        if grant.still is not None:
+            self.asked[client] = grant.still
         if credential is None:
             return
         self._by_credential.setdefault(credential.name, set()).add(client)
@@ -70,6 +75,7 @@ class Guard:
         client_id, credential = client.peer.client_id, client.credential
         if self._strangers.get(client_id) is client:
             del self._strangers[client_id]
+        self.asked.pop(client, None)
         if credential is None:
             return
         _discard(self._by_credential, credential.name, client)
@@ -97,7 +103,9 @@ class Guard:
         elif isinstance(change, DeviceKey):
             self._judge_again(self._by_credential.get(change.key_id, ()))
         elif isinstance(change, Claim):
-            self._judge_again(self._by_credential.get(change.claim_id, ()))
+            if change.state is ClaimState.REVOKED:
+                for client in list(self._by_credential.get(change.claim_id, ())):
+                    self._end(client, reasons.ADMINISTRATIVE_ACTION, "the claim is revoked")
         elif isinstance(change, Authority):
             self._judge_again(
                 client
@@ -127,6 +135,12 @@ class Guard:
         denial = self._judge.judge_stranger(client_id)
         if denial is not None:
             self._end(client, reasons.ADMINISTRATIVE_ACTION, denial.text)
+
+    def deny(self, denials: Iterable[tuple[Client, Denial]]) -> None:
+        """End sessions that were asked about."""
+        for client, denial in denials:
+            if not client.is_over:
+                self._end(client, reasons.ADMINISTRATIVE_ACTION, denial.text)
 
     def _end(self, client: Client, reason_code: int, text: str) -> None:
         self.ended += 1

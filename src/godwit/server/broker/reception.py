@@ -5,7 +5,9 @@ the client is left unread, and what it had sent already waits with it.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Callable
+from time import time_ns
 from typing import Final, Protocol
 
 from godwit.contract.topics import response_prefix
@@ -18,7 +20,7 @@ from godwit.server.broker.guard import Guard
 from godwit.server.broker.journal import UNKNOWN_OWNER
 from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.refusals import Denial, Refusal
-from godwit.server.broker.rights import INSIDE, Authenticator, Grant, is_reserved
+from godwit.server.broker.rights import INSIDE, Authenticator, Decision, Grant, Question, is_reserved
 from godwit.server.broker.routes import Routes
 from godwit.server.broker.sessions import Sessions
 from godwit.server.broker.stats import Counters
@@ -27,6 +29,14 @@ from godwit.server.ingest.arrival import Group, Peer
 
 PENDING_BYTES_MAX: Final = 128 * 1024 * 1024
 """Of all messages that wait for their commit; beyond it nobody is read."""
+
+
+ASKED_MAX: Final = 1_000
+LATE_MAX: Final = 1_000
+WAITING_MAX: Final = 64
+GUESS_NS: Final = 1_000_000_000
+"""How long a wrong password waits for its answer."""
+Aside = Callable[[Question, Callable[[Decision | None], None]], None]
 
 
 class Rooms(Protocol):
@@ -51,6 +61,10 @@ class Rooms(Protocol):
         """Publish a will."""
         ...
 
+    def go_on(self, client: Client, now: int) -> None:
+        """Take what came while a client waited to be let in."""
+        ...
+
     def note_speaker(self, client: Client, device_id: str, now: int) -> None:
         """Note that a client speaks for a device."""
         ...
@@ -59,11 +73,19 @@ class Rooms(Protocol):
 class Reception:
     """See the module."""
 
-    def __init__(self, rooms: Rooms, authenticator: Authenticator, guard: Guard) -> None:
+    def __init__(
+        self, rooms: Rooms, authenticator: Authenticator, guard: Guard, now_ns: Callable[[], int] = time_ns
+    ) -> None:
         self._rooms = rooms
         self._authenticator = authenticator
         self._guard = guard
         self.conflicts = Conflicts()
+        self._now_ns = now_ns
+        self.aside: Aside = lambda question, done: done(question())
+        """Has a question asked in a thread, and the answer told on the loop."""
+        self.asked = 0
+        """Questions that wait for their answer."""
+        self._late: deque[tuple[int, Client, p.Connect, Denial]] = deque()
         self.on_denied: Callable[[Client, p.Connect, Denial], None] = lambda _client, _packet, _denial: None
         """Who is told of those whom nobody believes."""
 
@@ -74,14 +96,63 @@ class Reception:
             client.core.refuse(*unfit, with_text=unfit[0] != reasons.BAD_AUTHENTICATION_METHOD)
             return
         decision = self._authenticator.authenticate(client.listener, packet, client.certificate, client.address)
-        if isinstance(decision, Denial):
-            self._deny(client, packet, decision)
+        if isinstance(decision, Denial | Grant):
+            self._decide(client, packet, decision, now)
+        elif self.asked >= ASKED_MAX:
+            client.core.refuse(reasons.SERVER_BUSY, "too many ask at once who they are; try again in 5 s or more")
         else:
+            self.asked += 1
+            self._hold(client)
+            self.aside(decision, lambda answer: self._answered(client, packet, answer))
+
+    def _hold(self, client: Client) -> None:
+        client.waiting = []
+        client.socket.choke(is_choked=True)
+
+    def wait(self, client: Client, came: bytes | list[p.Publish]) -> None:
+        """Keep what came while a client waits to be let in. There is little: it is left unread."""
+        assert client.waiting is not None
+        if len(client.waiting) < WAITING_MAX:
+            client.waiting.append(came)
+        else:
+            client.core.refuse(reasons.QUOTA_EXCEEDED, "too much was sent before CONNACK")
+
+    def _answered(self, client: Client, packet: p.Connect, decision: Decision | None) -> None:
+        """Go on with a client when it is known who it is; None: nobody could say."""
+        self.asked -= 1
+        now = self._now_ns()
+        if client.is_over or client.closed is not None:
+            return
+        if decision is None:
+            client.core.refuse(reasons.SERVER_UNAVAILABLE, "nobody can say now who you are; try again in 5 s or more")
+        else:
+            client.waiting = None if isinstance(decision, Grant) else client.waiting
+            self._decide(client, packet, decision, now)
+        if client.closed is None and client.core.session is not None:
+            client.waiting = client.waiting or []
+            client.socket.choke(is_choked=False)
+            self._rooms.go_on(client, now)
+
+    def _decide(self, client: Client, packet: p.Connect, decision: Decision, now: int) -> None:
+        if isinstance(decision, Grant):
             self._admit(client, packet, decision, now)
+        elif decision.is_guess and len(self._late) < LATE_MAX:
+            if client.waiting is None:
+                self._hold(client)
+            self._late.append((now + GUESS_NS, client, packet, decision))
+        else:
+            self._deny(client, packet, decision)
 
     def _deny(self, client: Client, packet: p.Connect, denial: Denial) -> None:
         self.on_denied(client, packet, denial)
         client.core.refuse(denial.reason_code, denial.text)
+
+    def tick(self, now: int) -> None:
+        """Answer those whose guess was wrong a while ago."""
+        while self._late and self._late[0][0] <= now:
+            _, client, packet, denial = self._late.popleft()
+            if not client.is_over and client.closed is None:
+                self._deny(client, packet, denial)
 
     def _admit(self, client: Client, packet: p.Connect, grant: Grant, now: int) -> None:
         rooms, core = self._rooms, client.core

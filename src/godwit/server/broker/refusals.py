@@ -20,6 +20,8 @@ class Denial(NamedTuple):
     code: str
     text: str
     reason_code: int = reasons.NOT_AUTHORIZED
+    is_guess: bool = False
+    """Whether something was said that can be guessed: the answer takes its time."""
 
 
 NOT_AUTHORISED: Final = "not-authorised"

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import msgspec
 
 from godwit.contract import codes
+from godwit.contract.ids import DEFAULT_TENANT
 from godwit.contract.topics import (
     COMMAND_ALIASES,
     RULES,
@@ -83,6 +84,12 @@ class Grant(msgspec.Struct, frozen=True):
     """Whose it counts as; empty: its device's."""
     terms: str = ""
     """What has to be kept of the rights to know them again after a restart."""
+    still: Callable[[], Denial | None] | None = None
+    """Asks in a thread whether it may stay, where nobody tells when that changes."""
+
+
+Decision = Grant | Denial
+Question = Callable[[], Decision]
 
 
 class Authenticator(Protocol):
@@ -90,8 +97,8 @@ class Authenticator(Protocol):
 
     def authenticate(
         self, listener: str, connect: Connect, certificate: bytes | None, address: str
-    ) -> "Grant | Denial":
-        """Return what the client may do, or why it may not come in.
+    ) -> "Decision | Question":
+        """Return what the client may do, or why it may not come in; or what is to be asked in a thread to know.
 
         `certificate` is the client's, DER; that it has the key, and that a trusted authority issued it, is verified.
         """
@@ -231,47 +238,50 @@ class EnrollmentRights:
         return False
 
 
-class ApplicationRights:
-    """A program's: the devices of its tenants, as far as its scopes go. `tenants` None: all, and topics of no device.
+class ApplicationTerms(msgspec.Struct, frozen=True):
+    """Of which tenants a program is told, and for whose devices it may speak; None: of all."""
 
-    `scopes` empty: all that the role has.
-    """
+    hears: tuple[str, ...] | None = ()
+    speaks: tuple[str, ...] | None = ()
+
+
+class ApplicationRights:
+    """A program's: the devices of its tenants. Who has all tenants has the topics of no device too."""
 
     def __init__(
         self,
         roster: Roster,
         client_id: str,
-        tenants: tuple[str, ...] | None,
-        scopes: tuple[str, ...],
-        *,
-        may_change: bool,
+        terms: ApplicationTerms,
     ) -> None:
-        self._roster = roster
-        self.tenants = tenants
+        self._roster, self._terms = roster, terms
         self._responses = response_prefix(client_id)
-        self._may_publish = may_change and (not scopes or PUBLISH in scopes)
-        self._may_listen = not scopes or SUBSCRIBE in scopes
 
     def sees(self, device_id: str) -> bool:
         """See `Rights`: whether a device is of its tenants."""
-        if self.tenants is None:
+        return self._is_of(device_id, self._terms.hears)
+
+    def _is_of(self, device_id: str, tenants: tuple[str, ...] | None) -> bool:
+        if tenants is None:
             return True
         known = self._roster.devices.get(device_id)
-        return known is not None and known.tenant in self.tenants
+        return (known.tenant if known is not None else DEFAULT_TENANT) in tenants
 
     def refusal(self, topic: str, place: DeviceTopic | None) -> str:
         """See `Rights`."""
-        if not self._may_publish or topic.startswith(_ENROLLMENT):
+        speaks = self._terms.speaks
+        if topic.startswith(_ENROLLMENT):
             return NOT_AUTHORISED
         if place is not None:
-            return "" if self.sees(place.device_id) else NOT_AUTHORISED
-        return "" if self.tenants is None else NOT_AUTHORISED
+            return "" if self._is_of(place.device_id, speaks) else NOT_AUTHORISED
+        return "" if speaks is None else NOT_AUTHORISED
 
     def may_subscribe(self, topic_filter: str) -> bool:
         """See `Rights`. Whatever it matches, only what may be received is delivered."""
-        if not self._may_listen or topic_filter.startswith(_ENROLLMENT):
+        hears = self._terms.hears
+        if hears == () or topic_filter.startswith(_ENROLLMENT):
             return False
-        return self.tenants is None or not topic_filter.startswith("$")
+        return hears is None or not topic_filter.startswith("$")
 
     def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
         """See `Rights`."""
@@ -281,7 +291,8 @@ class ApplicationRights:
             return topic.startswith(self._responses)
         if topic.startswith(_ENROLLMENT):
             return False
-        return self.tenants is None or topic.startswith(tuple(f"{_TENANTS}{each}/" for each in self.tenants))
+        hears = self._terms.hears
+        return hears is None or topic.startswith(tuple(f"{_TENANTS}{each}/" for each in hears))
 
 
 def _level(levels: list[str], index: int) -> str:

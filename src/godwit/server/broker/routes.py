@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from godwit.contract.errors import MalformedError
 from godwit.contract.ids import parse_device_id
-from godwit.contract.topics import COMMAND_ALIASES, Channel, DeviceTopic, Topics, resolve_alias
+from godwit.contract.topics import COMMAND_ALIASES, Channel, DeviceTopic, Topics, parse_enrollment, resolve_alias
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Held, Session
 from godwit.mqtt.topic_tree import TopicTree
@@ -93,7 +93,7 @@ class Target(NamedTuple):
 class Route:
     """What is known of a topic."""
 
-    __slots__ = ("has_durable", "is_reserved", "is_up", "malformed", "place", "targets", "version")
+    __slots__ = ("has_durable", "is_reserved", "is_special", "is_up", "malformed", "place", "targets", "version")
 
     def __init__(self, topic: str, topics: Topics) -> None:
         self.place: DeviceTopic | None = None
@@ -103,6 +103,10 @@ class Route:
         except MalformedError as error:
             self.malformed = error
         self.is_up = self.place is not None and self.place.channel in UP
+        self.is_special = self.malformed is not None or (
+            topic[:11] == "enrollment/" and parse_enrollment(topic) is not None
+        )
+        """Whether it is no ordinary topic of the broker, and yet none that ingest takes."""
         self.is_reserved = topic[:1] == "$" and is_reserved(topic)
         self.targets: tuple[Target, ...] = ()
         self.has_durable = False

@@ -21,6 +21,7 @@ from godwit.mqtt.client_session import Delivered
 from godwit.mqtt.packets import Publish
 from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.supervise import OnFailure, supervise
+from godwit.server.accounts.room import Accounts
 from godwit.server.broker.inspection import Inspection
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.redirect import Redirect
@@ -64,8 +65,9 @@ class ForeignRoad:
         trace: Trace,
         *,
         identity: Identity,
+        accounts: Accounts,
     ) -> None:
-        del certificate, trace, identity  # nobody connects to us; what ingest sees is traced there
+        del certificate, trace, identity, accounts  # nobody connects to us; what ingest sees is traced there
         if settings.bridges:
             raise RejectedError(
                 "BRIDGES are for the embedded broker; with MQTT_BROKER=external let that broker bridge",

@@ -23,7 +23,9 @@ async def run(identity: Identity) -> None:
         try:
             if identity.revocation.has_seen:
                 await asyncio.to_thread(identity.revocation.flush)
+            if ticks % LOOK_TICKS == 0 and identity.device_tokens.has_used:
+                await asyncio.to_thread(identity.device_tokens.flush)
         except UnavailableError as error:  # kept for the next time
-            log.warning("first uses of certificates are not written down yet: %s", error)
+            log.warning("uses of certificates and tokens are not written down yet: %s", error)
         if ticks % LOOK_TICKS == 0:
             await identity.server.look()

@@ -10,6 +10,8 @@ from godwit.server.identity.certificates import Certificates
 from godwit.server.identity.crl import RevocationLists
 from godwit.server.identity.custody import Custody
 from godwit.server.identity.device_grants import DeviceGrants
+from godwit.server.identity.device_keys import DeviceKeys
+from godwit.server.identity.device_tokens import DeviceTokens
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.message_keys import MessageKeys
@@ -40,6 +42,8 @@ class Identity(msgspec.Struct, frozen=True):
     operators: Operators
     certificates: Certificates
     roster: Roster
+    device_tokens: DeviceTokens
+    device_keys: DeviceKeys
     custody: Custody
     trusted: TrustedAuthorities
     grants: DeviceGrants
@@ -90,6 +94,8 @@ def open_identity(
         issuance=issuance,
         revocation=revocation,
         roster=roster,
+        device_tokens=DeviceTokens(database, registry, news, roster),
+        device_keys=DeviceKeys(database, registry, news, roster),
         server=ServerCertificates(data_dir, authorities, given),
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),

@@ -12,8 +12,18 @@ import sqlalchemy as sa
 from cryptography import x509
 
 from godwit.contract.ids import DeviceId
+from godwit.server.identity import rows
 from godwit.server.identity.authorities import Authorities
-from godwit.server.identity.model import Authority, AuthorityState, Certificate, CertificateState, Change
+from godwit.server.identity.model import (
+    Authority,
+    AuthorityState,
+    Certificate,
+    CertificateState,
+    Change,
+    DeviceKey,
+    DeviceToken,
+    KeyPurpose,
+)
 from godwit.server.registry.model import Device, DeviceType, Lifecycle, TenantPolicy
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.database import Database
@@ -64,6 +74,11 @@ class Roster:
         self.devices: dict[str, KnownDevice] = {}
         self.authorities: dict[str, KnownAuthority] = {}
         self._certificates: dict[bytes, KnownCertificate] = {}
+        self._tokens: dict[str, DeviceToken] = {}
+        self._digests: dict[str, str] = {}
+        """Token id -> digest: what is told of a token does not hold it."""
+        self._keys: dict[str, dict[str, DeviceKey]] = {}
+        """Device id -> key id -> key, of those that sign a device's tokens."""
 
     def load(self, database: Database, authorities: Authorities) -> None:
         """Take up what the database holds, but for the devices."""
@@ -76,6 +91,10 @@ class Roster:
         with database.read() as connection:
             for row in connection.execution_options(yield_per=1_000).execute(statement):
                 self._certificates[bytes.fromhex(row.fingerprint)] = _known(row)
+            for row in connection.execute(sa.select(t.device_tokens).where(t.device_tokens.c.revoked == 0)):
+                self.add_token(row.digest, rows.device_token_of(row))
+            for row in connection.execute(sa.select(t.device_keys).where(t.device_keys.c.retired == 0)):
+                self.follow(rows.device_key_of(row))
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
@@ -100,6 +119,20 @@ class Roster:
             if before is None or before.row.state is not AuthorityState.RETIRED:
                 certificate = x509.load_pem_x509_certificate(change.certificate.encode())
                 self.authorities[change.fingerprint] = KnownAuthority(change, certificate)
+        elif isinstance(change, DeviceToken):
+            if change.revoked:
+                self._tokens.pop(self._digests.pop(change.token_id, ""), None)
+        elif isinstance(change, DeviceKey) and change.purpose is KeyPurpose.JWT:
+            keys = {**self._keys.get(change.device_id, {}), change.key_id: change}
+            if change.retired:
+                del keys[change.key_id]
+            self._keys[change.device_id] = keys
+
+    def add_token(self, digest: str, token: DeviceToken) -> None:
+        """Take up a device token under the SHA-256 of its secret."""
+        if not token.revoked:
+            self._tokens[digest] = token
+            self._digests[token.token_id] = digest
 
     # --- questions --------------------------------------------------------------------------------------------------
 
@@ -111,6 +144,18 @@ class Roster:
     def certificates(self) -> int:
         """How many certificates are known."""
         return len(self._certificates)
+
+    def token(self, digest: str) -> DeviceToken | None:
+        """Return a device token that is not revoked, by the SHA-256 of its secret."""
+        return self._tokens.get(digest)
+
+    def has_token(self, token_id: str) -> bool:
+        """Whether a token is there, and not revoked."""
+        return token_id in self._digests
+
+    def keys(self, device_id: str) -> list[DeviceKey]:
+        """Return the keys that sign a device's tokens."""
+        return list(self._keys.get(device_id, {}).values())
 
     def is_claimed(self, device_id: str) -> bool:
         """Whether a device has an owner. One that nobody has registered has none."""

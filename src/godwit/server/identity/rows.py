@@ -62,6 +62,11 @@ def device_token_of(row: Any) -> DeviceToken:
     return msgspec.convert(_named(row, t.device_tokens, {"digest"}), DeviceToken)
 
 
+def row_of_device_token(token: DeviceToken, digest: str) -> dict[str, Any]:
+    """Return the columns of a device token."""
+    return {**_columns(token, t.device_tokens), "digest": digest}
+
+
 def device_key_of(row: Any) -> DeviceKey:
     """Return a row of `device_keys`, without our half of it."""
     return msgspec.convert(_named(row, t.device_keys, {"secret"}), DeviceKey)
@@ -79,3 +84,8 @@ def _named(row: Any, table: sa.Table, without: frozenset[str] | set[str] = froze
 def _columns(value: msgspec.Struct, table: sa.Table) -> dict[str, Any]:
     document = msgspec.to_builtins(value)
     return {each.name: document[_camel(each.name)] for each in table.c if _camel(each.name) in document}
+
+
+def row_of_device_key(key: DeviceKey, secret: bytes | None) -> dict[str, Any]:
+    """Return the columns of a key; `secret` is sealed."""
+    return {**_columns(key, t.device_keys), "secret": secret}
