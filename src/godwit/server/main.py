@@ -241,7 +241,12 @@ class Server:
         app = create_api(self._platform, self._accounts, self._encoders)
         mount(app, self._platform, self._accounts)
         self._front = Front(
-            app, settings.server_host, settings.server_port, self._certificate, self._open_console_to_mqtt()
+            app,
+            settings.server_host,
+            settings.server_port,
+            self._certificate,
+            self._open_console_to_mqtt(),
+            tls_minimum=settings.tls_minimum,
         )
         self._identity.server.on_change(self._front.renew_tls)
         self._front.start()
