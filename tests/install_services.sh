@@ -16,6 +16,7 @@ want mosquitto_pub mosquitto-clients
 want paho_c_pub paho.mqtt.c-examples
 want npm npm
 want openssl openssl
+want curl curl
 PATH="$PATH:/usr/sbin" command -v pki >/dev/null 2>&1 || packages="$packages strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins"
 is_ubuntu=false
 grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && is_ubuntu=true

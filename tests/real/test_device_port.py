@@ -1,5 +1,6 @@
 """The HTTPS port of devices, asked by clients that we did not write: curl and openssl."""
 
+import base64
 import datetime as dt
 import json
 import sqlite3
@@ -7,12 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.real.certified_fleet import Fleet, self_signed
+from cryptography.x509 import ocsp
+from tests.real.certified_fleet import Fleet, request_of, self_signed
 
 pytestmark = pytest.mark.real
 
@@ -90,6 +93,11 @@ def test_what_cannot_be_read_is_told_with_its_code(site: Site) -> None:
 def test_without_a_certificate(site: Site) -> None:
     status, body = site.telemetry("pump-1", None)
     assert (status, json.loads(body)["code"]) == (401, "unauthorized")
+    status, body = site.telemetry("pump-1", None, "-H", "Authorization: Bearer nonsense")
+    assert (status, json.loads(body)["code"]) == (401, "unauthorized")
+    claim = site.fleet.claim()
+    status, body = site.telemetry("pump-1", None, "-H", f"Authorization: Bearer {claim}")
+    assert (status, json.loads(body)["code"]) == (403, "forbidden"), "a claim enrolls, and does nothing else"
     status, body = site.curl("/nothing/here")
     assert (status, json.loads(body)["code"]) == (404, "not-found")
 
@@ -110,3 +118,58 @@ def test_bad_certificates(site: Site) -> None:
     status, body = site.telemetry("pump-3", revoked)
     assert (status, json.loads(body)["code"]) == (401, "certificate-revoked")
     assert {"certificate-self-signed", "certificate-revoked", "certificate-expired"} <= set(site.audit())
+
+
+def test_enroll_over_https(site: Site) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    claim = site.fleet.claim()
+    asked = {"deviceId": "fresh-1", "request": request_of("fresh-1", key).decode()}
+    (site.fleet.keys / "asked.json").write_text(json.dumps(asked))
+    post = ("-H", "Content-Type: application/json", "-d", f"@{site.fleet.keys / 'asked.json'}")
+    status, body = site.curl("/enroll", *post)
+    assert (status, json.loads(body)["code"]) == (403, "claim-needed")
+    status, body = site.curl("/enroll", *post, "-H", f"Authorization: Bearer {claim}")
+    grant = json.loads(body)
+    assert status == 200, body
+    pair = site.fleet.write("fresh-1", grant["certificate"] + "".join(grant["chain"]), key)
+    assert site.telemetry("fresh-1", pair)[0] == 204
+    status, body = site.curl("/enroll", *post, pair=pair)  # it renews, with the same key: the grant was not used up
+    assert status == 200
+    status, body = site.curl("/enroll", *post, pair=site.good)
+    assert (status, json.loads(body)["code"]) == (403, "device-mismatch")
+    status, body = site.curl("/oauth/device_authorization", "-d", "client_id=kiosk-1")
+    assert (status, "user_code" in json.loads(body)) == (200, True), body
+
+
+def test_revocation_is_published(site: Site) -> None:
+    """OpenSSL asks by OCSP and reads the CRL; over plain HTTP, as clients do, on the console's port."""
+    keys, certificate = site.fleet.keys, site.pair("pump-1")[0]
+    authority = site.fleet.identity.authorities.signer().authority
+    (keys / "issuing.crt").write_text(authority.certificate)
+    (keys / "all.crt").write_text(authority.certificate + site.ca.read_text())
+    done = subprocess.run(
+        ["openssl", "ocsp", "-issuer", str(keys / "issuing.crt"), "-cert", str(certificate), "-CAfile",
+         str(keys / "all.crt"), "-url", f"http://127.0.0.1:{site.platform.http}/pki/ocsp"],
+        capture_output=True, text=True, timeout=20, check=True,
+    )  # fmt: skip
+    assert "Response verify OK" in done.stderr
+    assert ": good" in done.stdout
+    asked, answered = keys / "ocsp.req", keys / "ocsp.resp"
+    subprocess.run(
+        ["openssl", "ocsp", "-issuer", str(keys / "issuing.crt"), "-cert", str(certificate), "-reqout", str(asked),
+         "-no_nonce"],
+        capture_output=True, timeout=20, check=True,
+    )  # fmt: skip
+    posted = ("-H", "Content-Type: application/ocsp-request", "--data-binary", f"@{asked}", "-o", str(answered))
+    assert site.curl("/ocsp", *posted)[0] == 200
+    by_post = ocsp.load_der_ocsp_response(answered.read_bytes())
+    assert by_post.certificate_status is ocsp.OCSPCertStatus.GOOD
+    question = quote(base64.b64encode(asked.read_bytes()).decode(), safe="")
+    assert site.curl(f"/ocsp/{question}", "-o", str(answered))[0] == 200
+    assert ocsp.load_der_ocsp_response(answered.read_bytes()).serial_number == by_post.serial_number
+    assert site.curl(f"/crl/{authority.fingerprint}.crl", "-o", str(keys / "crl"))[0] == 200
+    crl = x509.load_der_x509_crl((keys / "crl").read_bytes())
+    issuer = x509.load_pem_x509_certificate(authority.certificate.encode()).public_key()
+    assert isinstance(issuer, ec.EllipticCurvePublicKey)
+    assert crl.is_signature_valid(issuer)
+    assert site.curl(f"/crl/{'0' * 64}.crl")[0] == 404

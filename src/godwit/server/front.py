@@ -1,7 +1,9 @@
 """API and console on a thread of their own: HTTP on loopback, HTTPS anywhere else."""
 
 import logging
+import ssl
 import threading
+from collections.abc import Callable
 from ipaddress import ip_address
 from time import monotonic, sleep
 from typing import Any, Final
@@ -9,6 +11,7 @@ from typing import Any, Final
 import uvicorn
 
 from godwit.contract.errors import UnavailableError
+from godwit.mqtt.tls import fleet_context
 from godwit.server.identity.server_certificate import ServerCertificate
 
 log = logging.getLogger(__name__)
@@ -32,10 +35,20 @@ class Front:
     """The web server's thread."""
 
     def __init__(
-        self, app: Any, host: str, port: int, certificate: ServerCertificate, websockets: Any = "websockets-sansio"
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        certificate: ServerCertificate,
+        websockets: Any = "websockets-sansio",
+        *,
+        tls_minimum: str = "1.2",
     ) -> None:
         is_plain = is_loopback(host)
-        tls = {} if is_plain else {"ssl_certfile": certificate.certificate, "ssl_keyfile": certificate.key}
+
+        def context(_config: uvicorn.Config, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+            return fleet_context(*certificate, "", tls_minimum)  # no authority: browsers are asked for no certificate
+
         config = uvicorn.Config(
             app,
             host=host,
@@ -51,7 +64,7 @@ class Front:
             ws_per_message_deflate=False,  # a small frame could swell to a large one before anybody has signed in
             callback_notify=self._look,
             timeout_notify=1,
-            **tls,  # type: ignore[arg-type]
+            ssl_context_factory=None if is_plain else context,
         )
         self._certificate, self._has_other_certificate = certificate, False
         self._server = uvicorn.Server(config)

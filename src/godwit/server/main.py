@@ -25,7 +25,7 @@ from godwit.server import upgrade
 from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
-from godwit.server.broker.authentication import Switches
+from godwit.server.broker.authentication import FleetAuthenticator, Switches
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
@@ -247,7 +247,12 @@ class Server:
         app = create_api(self._platform, self._accounts, self._encoders)
         mount(app, self._platform, self._accounts)
         self._front = Front(
-            app, settings.server_host, settings.server_port, self._certificate, self._open_console_to_mqtt()
+            app,
+            settings.server_host,
+            settings.server_port,
+            self._certificate,
+            self._open_console_to_mqtt(),
+            tls_minimum=settings.tls_minimum,
         )
         self._identity.server.on_change(self._front.renew_tls)
         self._front.start()
@@ -261,10 +266,11 @@ class Server:
         identity.server.on_change(trust.reload)
         refusals = Refusals(self._database)
         switches = Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt)
+        fleet = FleetAuthenticator(identity.roster, lambda _device, _topic: False, None, switches)
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
-            doorkeeper=Doorkeeper(identity, switches),
+            doorkeeper=Doorkeeper(identity, fleet),
             enroller=identity.enrollment,
             registrars=Registrars(self._database, identity.vault, identity.authorities),
             refusals=refusals,

@@ -45,6 +45,16 @@ _STATUS: Final = {
     "authority-not-trusted": 401,
     "certificate-purpose": 401,
     "authority-expired": 401,
+    "credentials-needed": 401,
+    "credentials-wrong": 401,
+    "wrong-device": 401,
+    "too-many-failures": 429,
+    "jwt-malformed": 401,
+    "jwt-signature": 401,
+    "jwt-wrong-device": 401,
+    "jwt-audience": 401,
+    "jwt-expired": 401,
+    "jwt-lifetime": 401,
     "device-suspended": 403,
     "device-retired": 403,
     "payload-too-large": 413,
@@ -131,7 +141,9 @@ def _note(request: Request, error: GodwitError) -> None:
     who = request.scope.get(WHO)
     if who is None and not token_of(request):
         return
-    accounts: Accounts = request.app.state.tokens
+    accounts: Accounts | None = getattr(request.app.state, "tokens", None)
+    if accounts is None:  # the port of devices knows no accounts, and writes down its refusals itself
+        return
     about = f"{request.method} {request.url.path}"
     name = who.name if who is not None else "?"
     accounts.refusals.note(name, "request.refuse", about, code=error.code, address=address_of(request))

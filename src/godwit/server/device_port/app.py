@@ -8,7 +8,8 @@ from starlette.routing import Route
 from godwit import __version__
 from godwit.server.api import problems
 from godwit.server.api.routes import enroll as grants
-from godwit.server.device_port import enrollment, est, scep, telemetry
+from godwit.server.api.routes import pki
+from godwit.server.device_port import enrollment, est, published, scep, telemetry
 from godwit.server.device_port.rooms import Rooms
 from godwit.server.platform import Platform
 
@@ -26,9 +27,11 @@ def create_app(rooms: Rooms, platform: Platform) -> FastAPI:
         *enrollment.ROUTES,
         *est.ROUTES,
         *scep.ROUTES,
+        *published.ROUTES,
         Route("/health/live", live, methods=["GET"]),
     ]
     app.include_router(grants.router)
+    app.include_router(pki.router)
     problems.install(app)
     return app
 

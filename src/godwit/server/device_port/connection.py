@@ -11,6 +11,7 @@ HEAD_BYTES_MAX: Final = 32_768
 PATIENCE_S: Final = 20.0
 """How long a request may take to arrive whole; a large one longer, at `BYTES_PER_S_MIN`."""
 BYTES_PER_S_MIN: Final = 256
+LINGER_S: Final = 2.0
 LOOK_AGAIN_S: Final = 5.0
 UNREAD_S_MAX: Final = 30.0
 """How long a client may leave an answer unread."""
@@ -21,8 +22,9 @@ CHUNKED_FACTOR: Final = 6
 class Http(HttpToolsProtocol):
     """HTTP/1.1 with the client's certificate in scope (ASGI TLS extension), and no patience for the slow."""
 
-    def __init__(self, body_bytes_max: int, **given: Any) -> None:
+    def __init__(self, body_bytes_max: int, patience_s: float, **given: Any) -> None:
         super().__init__(**given)
+        self._patience_s = patience_s
         self._body_bytes_max = body_bytes_max
         self._tls: dict[object, object] = {}
         self._head_bytes = self._bytes = 0
@@ -75,6 +77,14 @@ class Http(HttpToolsProtocol):
         self._stop_watching()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with the next request; or, where the rest of this one is not wanted, hang up."""
+        super().on_response_complete()
+        if self._is_in_message:  # what still comes is read and thrown away, or the client would not see the answer
+            self._stop_watching()
+            self._unset_keepalive_if_required()
+            self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request."""
         body = msgspec.json.encode({
@@ -93,12 +103,12 @@ class Http(HttpToolsProtocol):
     def _watch(self) -> None:
         if self._deadline is None:
             self._began = self.loop.time()
-            self._deadline = self.loop.call_later(PATIENCE_S, self._look)
+            self._deadline = self.loop.call_later(self._patience_s, self._look)
 
     def _look(self) -> None:
         """Hang up on a request that does not come on."""
         spent = self.loop.time() - self._began
-        if self._is_in_head or not self._is_in_message or self._bytes < (spent - PATIENCE_S) * BYTES_PER_S_MIN:
+        if self._is_in_head or not self._is_in_message or self._bytes < (spent - self._patience_s) * BYTES_PER_S_MIN:
             self.transport.abort()
         else:
             self._deadline = self.loop.call_later(LOOK_AGAIN_S, self._look)

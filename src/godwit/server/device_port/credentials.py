@@ -8,23 +8,31 @@ from hashlib import sha256
 import msgspec
 from starlette.requests import Request
 
-from godwit.contract import codes
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.mqtt.packets import Connect
-from godwit.server.broker.authentication import FleetAuthenticator, Switches
+from godwit.server.broker.authentication import FleetAuthenticator
 from godwit.server.broker.refusals import Denial
+from godwit.server.broker.rights import Grant
 from godwit.server.identity.admission import RENEWING
+from godwit.server.identity.claims import PREFIX
 from godwit.server.identity.model import CertificateState, Credential
 from godwit.server.identity.room import Identity
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a request says of itself: the client's certificate (DER), a bearer token, or name and password."""
+
+    certificate: bytes | None = None
+    token: str = ""
+    user: str = ""
 
 
 class Doorkeeper:
     """Knows whose credential it is, and whom it may speak for. Certificates are judged as the broker judges them."""
 
-    def __init__(self, identity: Identity, switches: Switches) -> None:
-        self._identity = identity
-        self._fleet = FleetAuthenticator(identity.roster, lambda _device, _topic: False, None, switches)
+    def __init__(self, identity: Identity, fleet: FleetAuthenticator) -> None:
+        self._identity, self._fleet = identity, fleet
 
     def of_known(self, der: bytes) -> Credential | None:
         """Return what a certificate of the registry stands for, None for any other. Does not block.
@@ -46,12 +54,29 @@ class Doorkeeper:
         """Return what another certificate stands for. Blocks. Raises RejectedError, which is audited."""
         return self._identity.enrollment.take_in(der, address=address)
 
-    def of_token(self, token: str) -> Credential:
-        """Return what a bearer token stands for. Blocks. Raises RejectedError."""
-        found = self._identity.enrollment.credential_of_claim(token)
-        if found is None:
+    def of_token(self, spoken: Said, about: str, address: str) -> Credential:
+        """Return what a token stands for: a claim, or the device `about` (its token, or what it has signed itself).
+
+        Blocks. Raises RejectedError.
+        """
+        if not spoken.token:
+            raise RejectedError(
+                "show a client certificate, or say Authorization: Bearer with a device's token", code="unauthorized"
+            )
+        if spoken.token.startswith(PREFIX):
+            found = self._identity.enrollment.credential_of_claim(spoken.token)
+            if found is None:
+                raise RejectedError("this token is not known, or counts no more", code="unauthorized")
+            return found
+        name = spoken.user or about
+        decision = self._fleet.authenticate(
+            "tls", Connect(name, username=name, password=spoken.token.encode()), None, address
+        )
+        if isinstance(decision, Denial) and decision.code != "credentials-wrong":
+            raise RejectedError(decision.text, code=decision.code)
+        if not isinstance(decision, Grant) or decision.credential is None:
             raise RejectedError("this token is not known, or counts no more", code="unauthorized")
-        return found
+        return decision.credential
 
     def check_voice(self, credential: Credential, device_id: DeviceId) -> None:
         """Raise RejectedError unless a credential speaks for a device: its own, or a child's of its gateway."""
@@ -62,14 +87,6 @@ class Doorkeeper:
             child = self._identity.roster.devices.get(device_id)
             if child is None or child.tenant != credential.tenant or child.gateway != own:
                 raise RejectedError(f"{own} does not speak for {device_id!r}", code="forbidden")
-
-
-class Said(msgspec.Struct, frozen=True):
-    """What a request says of itself: the client's certificate (DER), a bearer token, or name and password."""
-
-    certificate: bytes | None = None
-    token: str = ""
-    user: str = ""
 
 
 def said(request: Request) -> Said:
@@ -87,15 +104,3 @@ def said(request: Request) -> Said:
             raise RejectedError("the Authorization header cannot be read", code="unauthorized") from None
         return Said(certificate, password, user)
     return Said(certificate)
-
-
-def of_token(spoken: Said, doorkeeper: Doorkeeper) -> Credential:
-    """Return whose token it is. Blocks. Raises RejectedError."""
-    if not spoken.token:
-        raise RejectedError(
-            "show a client certificate, or say Authorization: Bearer with a device's token", code="unauthorized"
-        )
-    found = doorkeeper.of_token(spoken.token)
-    if spoken.user and found.device_id not in (None, spoken.user):
-        raise RejectedError("the credential is another device's", code=codes.DEVICE_MISMATCH)
-    return found

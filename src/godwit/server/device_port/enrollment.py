@@ -9,11 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_request, encode
-from godwit.contract.errors import RejectedError
 from godwit.server.api.problems import problem
 from godwit.server.device_port.bodies import read_body
-from godwit.server.device_port.credentials import Said, of_token, said
+from godwit.server.device_port.credentials import Said, said
 from godwit.server.device_port.rooms import Rooms, address_of, credential_of, rooms_of
+from godwit.server.identity.claims import PREFIX
 from godwit.server.identity.model import Credential, Door, Source
 
 REQUEST_BYTES_MAX: Final = 65_536
@@ -25,7 +25,7 @@ async def enroll(request: Request) -> Response:
     """Answer a request with a grant, or with a problem that has the refusal's code."""
     rooms = rooms_of(request)
     asked = decode_request(await read_body(request, REQUEST_BYTES_MAX), _content_type(request))
-    by, claim = await applicant(request)
+    by, claim = await applicant(request, asked.device_id)
     if claim and asked.claim is None:
         asked = msgspec.structs.replace(asked, claim=claim)
     grant = await ask(rooms, asked, by, source_of(by), address_of(request))
@@ -36,19 +36,14 @@ async def enroll(request: Request) -> Response:
     return Response(encode(grant), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-async def applicant(request: Request) -> tuple[Credential | None, str]:
+async def applicant(request: Request, about: str) -> tuple[Credential | None, str]:
     """Return who asks, or what may be a claim token: whoever decides knows best what is wrong with it."""
     spoken = said(request)
     if spoken == Said():
         return None, ""
-    if spoken.certificate is None:
-        try:
-            return await to_thread(of_token, spoken, rooms_of(request).doorkeeper), ""
-        except RejectedError as error:
-            if error.code != "unauthorized":
-                raise
-            return None, spoken.token
-    return await credential_of(request, spoken), ""
+    if spoken.certificate is None and spoken.token.startswith(PREFIX):
+        return None, spoken.token
+    return await credential_of(request, about), ""
 
 
 async def ask(

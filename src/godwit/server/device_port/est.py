@@ -20,7 +20,7 @@ from godwit.contract.errors import GodwitError, MalformedError, RejectedError, U
 from godwit.server.device_port.bodies import read_body
 from godwit.server.device_port.credentials import said
 from godwit.server.device_port.enrollment import applicant, ask, status_of
-from godwit.server.device_port.rooms import address_of, rooms_of
+from godwit.server.device_port.rooms import Rooms, address_of, rooms_of
 from godwit.server.identity.est import (
     ATTRIBUTES,
     BODY_BYTES_MAX,
@@ -30,7 +30,7 @@ from godwit.server.identity.est import (
     read_est_request,
     transfer,
 )
-from godwit.server.identity.model import AuthorityKind, AuthorityState, Door, Source
+from godwit.server.identity.model import AuthorityKind, AuthorityState, Credential, Door, Source
 from godwit.server.identity.requests import common_name
 
 _REQUEST_TYPE: Final = "application/pkcs10"
@@ -113,8 +113,8 @@ async def _enroll(request: Request, *, is_again: bool) -> Response:
             "say the device id and its claim token by HTTP Basic, or show a client certificate", code="unauthorized"
         )
     asked = read_est_request(await read_body(request, BODY_BYTES_MAX))
-    by, claim = await applicant(request)
     name = common_name(asked.subject)
+    by, claim = await applicant(request, spoken.user or name)
     try:
         if is_again:
             if by is None or by.door is not Door.CERTIFICATE or spoken.certificate is None:
@@ -124,7 +124,7 @@ async def _enroll(request: Request, *, is_again: bool) -> Response:
         if spoken.user and spoken.user != name:
             raise RejectedError("the CN of the request is not the user name", code="csr-wrong-name")
         label = request.path_params.get("label")
-        if label is not None and (by is None or by.tenant != label):
+        if label is not None and await to_thread(_tenant, rooms, by, claim) != label:
             raise RejectedError("there is nothing under this label for this credential", code="not-found")
     except RejectedError as error:
         await to_thread(rooms.refusals.refused, error.code, f"EST: {error}", address, name)
@@ -134,6 +134,12 @@ async def _enroll(request: Request, *, is_again: bool) -> Response:
     if grant.code is not None:
         raise RejectedError(grant.message or "refused", code=grant.code)
     return _answer(certificates_only([grant.certificate]), CERTIFICATES_ONLY)
+
+
+def _tenant(rooms: Rooms, by: Credential | None, claim: str) -> str:
+    """Return whose tenant the applicant is; empty: nobody's."""
+    by = by or rooms.enroller.credential_of_claim(claim)
+    return "" if by is None else by.tenant
 
 
 @in_words

@@ -18,7 +18,7 @@ import uvicorn
 
 from godwit.contract.errors import UnavailableError
 from godwit.server.broker.acceptor import HANDSHAKE_S_MAX, Acceptor
-from godwit.server.device_port.connection import Http
+from godwit.server.device_port.connection import PATIENCE_S, Http
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.device_port.trust import Trust, code_of
 
@@ -73,9 +73,12 @@ class Entrance(Acceptor):
 class _Server(uvicorn.Server):
     """Uvicorn with our entrances."""
 
-    def __init__(self, config: uvicorn.Config, trust: Trust, refuse: Refused, body_bytes_max: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, trust: Trust, refuse: Refused, body_bytes_max: int, patience_s: float
+    ) -> None:
         super().__init__(config)
-        self._trust, self._refuse, self._body_bytes_max = trust, refuse, body_bytes_max
+        self._trust, self._refuse = trust, refuse
+        self._body_bytes_max, self._patience_s = body_bytes_max, patience_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on what `sockets` are; they have been bound."""
@@ -90,14 +93,24 @@ class _Server(uvicorn.Server):
         return len(self.server_state.connections) < CONNECTIONS_MAX
 
     def _connection(self) -> Http:
-        return Http(self._body_bytes_max, config=self.config, server_state=self.server_state, app_state={})
+        return Http(
+            self._body_bytes_max, self._patience_s, config=self.config, server_state=self.server_state, app_state={}
+        )
 
 
 class DevicePort:
     """An HTTPS server that takes client certificates, on a thread of its own."""
 
     def __init__(
-        self, app: Any, host: str, port: int, trust: Trust, refusals: Refusals, *, body_bytes_max: int
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        trust: Trust,
+        refusals: Refusals,
+        *,
+        body_bytes_max: int,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -113,7 +126,7 @@ class DevicePort:
         )
         self.trust = trust
         self._refusals, self._writing = refusals, ThreadPoolExecutor(1, "device-port-audit")
-        self._server = _Server(config, trust, self._refused, body_bytes_max)
+        self._server = _Server(config, trust, self._refused, body_bytes_max, patience_s)
         self._host, self._port = host, port
         self._thread: threading.Thread | None = None
         self.address = f"{f'[{host}]' if ':' in host else host}:{port}"

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 
 from godwit.contract.errors import RejectedError
-from godwit.server.device_port.credentials import Doorkeeper, Said, of_token, said
+from godwit.server.device_port.credentials import Doorkeeper, Said, said
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.identity.enroller import Enroller
 from godwit.server.identity.model import Credential
@@ -38,17 +38,17 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
-async def credential_of(request: Request, what: Said | None = None) -> Credential:
-    """Return who asks: a certificate wins over a token. Raises RejectedError, which is audited."""
+async def credential_of(request: Request, about: str) -> Credential:
+    """Return who asks about a device; a certificate wins over a token. Raises RejectedError, which is audited."""
     rooms, address = rooms_of(request), address_of(request)
-    spoken = what or said(request)
+    spoken = said(request)
     try:
         if spoken.certificate is None:
-            return await to_thread(of_token, spoken, rooms.doorkeeper)
+            return await to_thread(rooms.doorkeeper.of_token, spoken, about, address)
         known = rooms.doorkeeper.of_known(spoken.certificate)
     except RejectedError as error:
         if spoken != Said():
-            await to_thread(rooms.refusals.refused, error.code, str(error), address)
+            await to_thread(rooms.refusals.refused, error.code, str(error), address, about)
         raise
     if known is not None:
         return known

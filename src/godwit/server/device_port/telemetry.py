@@ -24,7 +24,7 @@ _CODINGS: Final = frozenset({"", "identity", "deflate", "zstd"})
 async def submit(request: Request) -> Response:
     """Take one message: 204 once it is stored; 422 with its code once it is kept in quarantine."""
     rooms = rooms_of(request)
-    credential = await credential_of(request)
+    credential = await credential_of(request, request.path_params["device_id"])
     try:
         device_id = parse_device_id(request.path_params["device_id"])
     except MalformedError:
