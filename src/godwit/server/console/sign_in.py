@@ -21,11 +21,11 @@ _USED: Final = "This sign-in link has been used or is no longer valid. Sign in a
 class SignIn:
     """The page that every other one leads to, the way out, and the page for a new password."""
 
-    def __init__(self, accounts: Accounts, cookie: str, head: str, oidc_name: str = "") -> None:
+    def __init__(self, accounts: Accounts, cookie: str, head: str) -> None:
         self._accounts = accounts
         self._cookie = cookie
         self._head = head
-        self._oidc_name = oidc_name
+        self._oidc_cookie = cookie.replace("session", "oidc")
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -75,6 +75,39 @@ class SignIn:
         answer.headers["set-cookie"] = f"{cookie_header(name, '')}; Max-Age=0"
         return answer
 
+    # --- in at the OIDC provider ----------------------------------------------------------------------------------
+
+    async def go_to_provider(self, request: Request) -> Response:
+        """GET /sign-in/oidc: to the provider, with a cookie that says who began."""
+        oidc = self._accounts.oidc
+        if oidc is None:
+            return self.form("There is no other way to sign in here.", 404)
+        try:
+            where, state = await to_thread(oidc.begin, _callback(request))
+        except GodwitError as error:
+            return self.form(f"Signing in with {oidc.settings.name} does not work now: {error}.", 503)
+        answer = RedirectResponse(where, 303)
+        name = cookie_name(self._oidc_cookie, request.url.scheme)
+        answer.headers["set-cookie"] = f"{cookie_header(name, state)}; Max-Age=600"
+        return answer
+
+    async def come_back(self, request: Request) -> Response:
+        """GET /sign-in/oidc/callback: from the provider."""
+        oidc = self._accounts.oidc
+        if oidc is None:
+            return self.form("There is no other way to sign in here.", 404)
+        address, agent = _from(request)
+        name = cookie_name(self._oidc_cookie, request.url.scheme)
+        query, state = dict(request.query_params), request.cookies.get(name, "")
+        try:
+            secret = await to_thread(oidc.finish, query, state, address=address, agent=agent)
+        except GodwitError as error:
+            status = 403 if isinstance(error, RejectedError) else 503
+            return self.form(f"{str(error)[:1].upper()}{str(error)[1:]}.", status)
+        answer = self.enter(request, secret)
+        answer.headers.append("set-cookie", f"{cookie_header(name, '')}; Max-Age=0")
+        return answer
+
     # --- a new password -------------------------------------------------------------------------------------------
 
     async def show_password(self, request: Request) -> Response:
@@ -119,11 +152,8 @@ class SignIn:
 
     def form(self, trouble: str, status: int = 200, name: str = "") -> Response:
         """Return the sign-in page."""
-        other = (
-            f'<a class="btn" href="/sign-in/oidc">Sign in with {parts.text(self._oidc_name)}</a>'
-            if self._oidc_name
-            else ""
-        )
+        oidc = self._accounts.oidc
+        other = f'<a class="btn" href="/sign-in/oidc">Sign in with {parts.text(oidc.settings.name)}</a>' if oidc else ""
         return self._page(
             "Sign in",
             f'{_note(trouble)}<form method="post" action="/sign-in">'
@@ -160,6 +190,10 @@ def _field(label: str, name: str, complete: str, *, autofocus: bool = False) -> 
 
 def _note(trouble: str) -> str:
     return f'<p class="note-block bad" role="alert">{parts.text(trouble)}</p>' if trouble else ""
+
+
+def _callback(request: Request) -> str:
+    return f"{request.url.scheme}://{request.headers.get('host', '')}/sign-in/oidc/callback"
 
 
 def _from(request: Request) -> tuple[str, str]:
