@@ -174,6 +174,11 @@ class Users:
                 connection.execute(users.update().where(same), {"password": renewed})
         return user_of(row)
 
+    def are_any(self) -> bool:
+        """Whether there is a user at all."""
+        with self._read() as connection:
+            return connection.execute(sa.select(users.c.name).limit(1)).one_or_none() is not None
+
     def is_taken(self, name: str) -> bool:
         """Whether somebody has this name."""
         with self._read() as connection:
