@@ -57,7 +57,7 @@ class Visit:
     def sign_in(self, token: str) -> None:
         self.page.goto(f"{self.base}/sign-in")
         self.page.get_by_label("Admin token").fill(token)
-        self.page.get_by_role("button", name="Sign in").click()
+        self.page.get_by_role("button", name="Sign in with the token").click()
         self.page.wait_for_url(f"{self.base}/")
 
     def show(self, path: str) -> Page:

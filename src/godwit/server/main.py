@@ -22,6 +22,7 @@ from godwit.contract.topics import HEARTBEAT_TOPIC, topics_for
 from godwit.mqtt.packets import Publish
 from godwit.runtime.supervise import supervise
 from godwit.server import upgrade
+from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
 from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
@@ -137,7 +138,13 @@ class Server:
     def _open_rooms(self) -> None:
         settings = self.settings
         self._database = Database(open_engine(settings.database_url, settings.data_dir))
-        self._accounts = Accounts(self._database, settings.data_dir)
+        self._accounts = Accounts(
+            self._database,
+            settings.data_dir,
+            session_idle_s=settings.session_idle_s,
+            session_longest_s=settings.session_s_max,
+            oidc=_oidc_of(settings),
+        )
         self._registry = Registry(self._database)
         self._identity = open_identity(
             self._database,
@@ -381,3 +388,10 @@ def given_of(settings: Settings) -> Given:
         settings.tls_certificate,
         settings.tls_key,
     )
+
+
+def _oidc_of(settings: Settings) -> OidcSettings | None:
+    return oidc_settings(
+        settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret, name=settings.oidc_name,
+        claim=settings.oidc_claim, grants=settings.oidc_grants, admit=settings.oidc_admit,
+    )  # fmt: skip

@@ -72,6 +72,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = ""
+    oidc_name: str = "OIDC"
+    oidc_claim: str = "groups"
+    oidc_grants: str = ""
+    oidc_admit: str = ""
+    session_idle_s: int = 7_200
+    session_s_max: int = 43_200
     payload_bytes_max: int = 1_048_576
     disk_free_bytes_min: int = 536_870_912
     hot_rows_max: int = 5_000_000

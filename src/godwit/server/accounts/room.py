@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 from time import monotonic, time_ns
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,6 +20,7 @@ from godwit.server.accounts.digests import digest_of
 from godwit.server.accounts.first_token import PREFIX as FIRST_PREFIX
 from godwit.server.accounts.first_token import FirstToken
 from godwit.server.accounts.model import ADMINISTRATOR
+from godwit.server.accounts.oidc_settings import OidcSettings
 from godwit.server.accounts.passwords import Passwords
 from godwit.server.accounts.principal import Principal, lesser, principal_of
 from godwit.server.accounts.refusals import Refusals
@@ -28,6 +29,9 @@ from godwit.server.accounts.sign_in import SignInDoor
 from godwit.server.accounts.users import Users
 from godwit.server.storage.account_tables import users as users_table
 from godwit.server.storage.database import Database
+
+if TYPE_CHECKING:
+    from godwit.server.accounts.oidc import OidcDoor
 
 REMEMBER_S: Final = 10.0
 REMEMBERED_MAX: Final = 10_000
@@ -62,6 +66,7 @@ class Accounts:
         passwords: Passwords | None = None,
         session_idle_s: int = session_times.IDLE_S,
         session_longest_s: int = session_times.LONGEST_S,
+        oidc: OidcSettings | None = None,
     ) -> None:
         self._database = database
         self._first = FirstToken(data_dir / "admin-token")
@@ -71,11 +76,17 @@ class Accounts:
         self.users = Users(database, self.passwords, self.forget)
         self.tokens = ApiTokens(database, self.forget)
         self.sign_in = SignInDoor(database, self.users, self.sessions, self.refusals, self.forget)
+        self.oidc = self._open_oidc(oidc) if oidc is not None else None
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[Known, float]] = OrderedDict()
         self._generation = 0
         self._used: dict[str, int] = {}
         self._uses_written = monotonic()
+
+    def _open_oidc(self, settings: OidcSettings) -> "OidcDoor":
+        from godwit.server.accounts.oidc import OidcDoor  # noqa: PLC0415 - libraries that few need
+
+        return OidcDoor(settings, self.users, self.sign_in, self.refusals)
 
     @property
     def generation(self) -> int:

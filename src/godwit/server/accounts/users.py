@@ -174,6 +174,31 @@ class Users:
                 connection.execute(users.update().where(same), {"password": renewed})
         return user_of(row)
 
+    def are_any(self) -> bool:
+        """Whether there is a user at all."""
+        with self._read() as connection:
+            return connection.execute(sa.select(users.c.name).limit(1)).one_or_none() is not None
+
+    def is_taken(self, name: str) -> bool:
+        """Whether somebody has this name."""
+        with self._read() as connection:
+            return _row(connection, name) is not None
+
+    def bind(self, who: Principal, email: str, issuer: str, subject: str) -> User | None:
+        """Bind the user who was added for this address, and signs in nowhere yet, to a subject at an issuer."""
+        c = users.c
+        is_free = sa.and_(c.password.is_(None), c.issuer.is_(None))
+        is_meant = sa.or_(c.name == email, sa.func.lower(c.email) == email)
+        with self._write() as connection:
+            rows = connection.execute(sa.select(users).where(is_free, is_meant)).all()
+            if len(rows) != 1:
+                return None
+            values = {"issuer": issuer, "subject": subject}
+            connection.execute(users.update().where(c.name == rows[0].name), values)
+            user = user_of(_row(connection, rows[0].name))
+            _record(connection, who, "user.bind", user.name, before=user_of(rows[0]), after=user)
+        return user
+
     def by_subject(self, issuer: str, subject: str) -> User | None:
         """Return who signs in as `subject` at `issuer`."""
         where = sa.and_(users.c.issuer == issuer, users.c.subject == subject)

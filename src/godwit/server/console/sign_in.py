@@ -21,11 +21,11 @@ _USED: Final = "This sign-in link has been used or is no longer valid. Sign in a
 class SignIn:
     """The page that every other one leads to, the way out, and the page for a new password."""
 
-    def __init__(self, accounts: Accounts, cookie: str, head: str, oidc_name: str = "") -> None:
+    def __init__(self, accounts: Accounts, cookie: str, head: str) -> None:
         self._accounts = accounts
         self._cookie = cookie
         self._head = head
-        self._oidc_name = oidc_name
+        self._oidc_cookie = cookie.replace("session", "oidc")
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -33,14 +33,14 @@ class SignIn:
         """GET /sign-in: with `token`, sign in by the link; else show the form."""
         token = request.query_params.get("token")
         if token is None or request.method != "GET":  # whoever only looks at the link (HEAD) does not use it up
-            return self.form("")
+            return await self.form("")
         return await self._with_token(request, token, _USED)
 
     async def submit(self, request: Request) -> Response:
         """POST /sign-in: name and password, or the pasted token."""
         fields = await _fields(request)
         if fields is None:
-            return self.form("That is too long to be a password or a token.", 400)
+            return await self.form("That is too long to be a password or a token.", 400)
         if "token" in fields:
             refusal = "That token is not valid. Copy the whole line of the file."
             return await self._with_token(request, fields["token"].strip(), refusal)
@@ -49,17 +49,17 @@ class SignIn:
         try:
             secret = await to_thread(self._accounts.sign_in.with_password, name, password, address=address, agent=agent)
         except TooManyAttemptsError as error:
-            answer = self.form(f"Too many wrong attempts. Try again in {error.left_s} s.", 429, name)
+            answer = await self.form(f"Too many wrong attempts. Try again in {error.left_s} s.", 429, name)
             answer.headers["retry-after"] = str(error.left_s)
             return answer
         except RejectedError:
-            return self.form("Name or password is wrong.", 403, name)
+            return await self.form("Name or password is wrong.", 403, name)
         return self.enter(request, secret)
 
     async def _with_token(self, request: Request, token: str, refusal: str) -> Response:
         address, agent = _from(request)
         secret = await to_thread(self._accounts.redeem, token, address=address, agent=agent) if token else None
-        return self.form(refusal, 403) if secret is None else self.enter(request, secret)
+        return await self.form(refusal, 403) if secret is None else self.enter(request, secret)
 
     def enter(self, request: Request, secret: str, to: str = "/") -> Response:
         """Return the answer that signs a browser in."""
@@ -73,6 +73,39 @@ class SignIn:
         await to_thread(self._accounts.sign_out, request.cookies.get(name, ""))
         answer = RedirectResponse("/sign-in", 303)
         answer.headers["set-cookie"] = f"{cookie_header(name, '')}; Max-Age=0"
+        return answer
+
+    # --- in at the OIDC provider ----------------------------------------------------------------------------------
+
+    async def go_to_provider(self, request: Request) -> Response:
+        """GET /sign-in/oidc: to the provider, with a cookie that says who began."""
+        oidc = self._accounts.oidc
+        if oidc is None:
+            return await self.form("There is no other way to sign in here.", 404)
+        try:
+            where, state = await to_thread(oidc.begin, _callback(request))
+        except GodwitError as error:
+            return await self.form(f"Signing in with {oidc.settings.name} does not work now: {error}.", 503)
+        answer = RedirectResponse(where, 303)
+        name = cookie_name(self._oidc_cookie, request.url.scheme)
+        answer.headers["set-cookie"] = f"{cookie_header(name, state)}; Max-Age=600"
+        return answer
+
+    async def come_back(self, request: Request) -> Response:
+        """GET /sign-in/oidc/callback: from the provider."""
+        oidc = self._accounts.oidc
+        if oidc is None:
+            return await self.form("There is no other way to sign in here.", 404)
+        address, agent = _from(request)
+        name = cookie_name(self._oidc_cookie, request.url.scheme)
+        query, state = dict(request.query_params), request.cookies.get(name, "")
+        try:
+            secret = await to_thread(oidc.finish, query, state, address=address, agent=agent)
+        except GodwitError as error:
+            status = 403 if isinstance(error, RejectedError) else 503
+            return await self.form(f"{str(error)[:1].upper()}{str(error)[1:]}.", status)
+        answer = self.enter(request, secret)
+        answer.headers.append("set-cookie", f"{cookie_header(name, '')}; Max-Age=0")
         return answer
 
     # --- a new password -------------------------------------------------------------------------------------------
@@ -117,26 +150,22 @@ class SignIn:
 
     # --- the form -------------------------------------------------------------------------------------------------
 
-    def form(self, trouble: str, status: int = 200, name: str = "") -> Response:
+    async def form(self, trouble: str, status: int = 200, name: str = "") -> Response:
         """Return the sign-in page."""
-        other = (
-            f'<a class="btn" href="/sign-in/oidc">Sign in with {parts.text(self._oidc_name)}</a>'
-            if self._oidc_name
-            else ""
+        oidc = self._accounts.oidc
+        other = f'<a class="btn" href="/sign-in/oidc">Sign in with {parts.text(oidc.settings.name)}</a>' if oidc else ""
+        # while nobody has a name, the way in is the token
+        is_first = not await to_thread(self._accounts.users.are_any)
+        focus = "" if name or is_first else " autofocus"
+        fields = (
+            '<label>Name<input class="field" name="name" required autocomplete="username" maxlength="128" '
+            f'autocapitalize="none" spellcheck="false" value="{parts.text(name)}"{focus}></label>'
+            + _field("Password", "password", "current-password", autofocus=bool(name))
         )
         return self._page(
             "Sign in",
-            f'{_note(trouble)}<form method="post" action="/sign-in">'
-            '<label>Name<input class="field" name="name" required autocomplete="username" maxlength="128" '
-            f'{"" if name else "autofocus "}autocapitalize="none" spellcheck="false" '
-            f'value="{parts.text(name)}"></label>'
-            + _field("Password", "password", "current-password", autofocus=bool(name))
-            + f'<button class="btn primary">Sign in</button></form>{other}'
-            '<details class="other"><summary>With the admin token</summary><p class="soft">Open the sign-in link that '
-            "the platform printed when it started, or paste the admin token from "
-            '<code class="mono">admin-token</code> in its data directory.</p><form method="post" action="/sign-in">'
-            '<label>Admin token<input class="field mono" type="password" name="token" required autocomplete="off" '
-            'maxlength="512"></label><button class="btn">Sign in with the token</button></form></details>',
+            f'{_note(trouble)}<form method="post" action="/sign-in">{fields}<button class="btn primary">Sign in'
+            f"</button></form>{other}{_token_form(is_first=is_first)}",
             status,
         )
 
@@ -150,6 +179,17 @@ class SignIn:
         return HTMLResponse(page, status, headers={"cache-control": "no-store"})
 
 
+def _token_form(*, is_first: bool) -> str:
+    opened, focus = (" open", " autofocus") if is_first else ("", "")
+    return (
+        f'<details class="other"{opened}><summary>With the admin token</summary><p class="soft">Open the sign-in link '
+        "that the platform printed when it started, or paste the admin token from "
+        '<code class="mono">admin-token</code> in its data directory.</p><form method="post" action="/sign-in">'
+        '<label>Admin token<input class="field mono" type="password" name="token" required autocomplete="off" '
+        f'maxlength="512"{focus}></label><button class="btn">Sign in with the token</button></form></details>'
+    )
+
+
 def _field(label: str, name: str, complete: str, *, autofocus: bool = False) -> str:
     focus = " autofocus" if autofocus else ""
     return (
@@ -160,6 +200,10 @@ def _field(label: str, name: str, complete: str, *, autofocus: bool = False) -> 
 
 def _note(trouble: str) -> str:
     return f'<p class="note-block bad" role="alert">{parts.text(trouble)}</p>' if trouble else ""
+
+
+def _callback(request: Request) -> str:
+    return f"{request.url.scheme}://{request.headers.get('host', '')}/sign-in/oidc/callback"
 
 
 def _from(request: Request) -> tuple[str, str]:

@@ -1,0 +1,75 @@
+"""`godwit token create|list|revoke`: API tokens of a running platform."""
+
+import argparse
+import sys
+from typing import Any
+
+from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.cli.user import ROLES, may, print_table
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands."""
+    token = commands.add_parser(
+        "token",
+        help="API tokens for programs",
+        description="Make, list and revoke API tokens of a running platform.",
+        epilog="Example: godwit token create grafana --role viewer --scope telemetry:read",
+    )
+    verbs = token.add_subparsers(title="commands", metavar="command", required=True)
+    create = _verb(
+        verbs, "create", "make a token; it is printed this once",
+        "godwit token create grafana --role viewer --scope telemetry:read --expires 90d", _create,
+    )  # fmt: skip
+    create.add_argument("name", metavar="NAME", help="what it is for")
+    create.add_argument("--role", choices=ROLES, help="(default: all that you have)")
+    create.add_argument("--tenant", action="append", metavar="TENANT", help="where; may be said again (default: all)")
+    create.add_argument(
+        "--scope", action="append", default=[], metavar="NOUN:VERB", help="only for this; may be said again"
+    )
+    create.add_argument("--expires", default="90d", metavar="TIME", help="such as 12h, 90d, or never (default: 90d)")
+    listing = _verb(verbs, "list", "list tokens", "godwit token list --all", _list)
+    listing.add_argument("--all", action="store_true", help="those of others that you administer, too")
+    revoke = _verb(verbs, "revoke", "revoke a token, at once", "godwit token revoke 1f2e3d4c5b6a", _revoke)
+    revoke.add_argument("token_id", metavar="ID", help="as `godwit token list` shows it")
+
+
+def _verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"Example: {example}"
+    )
+    add_server_arguments(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _create(options: argparse.Namespace) -> None:
+    body: dict[str, Any] = {
+        "name": options.name, "scopes": options.scope,
+        "expiresIn": None if options.expires == "never" else options.expires,
+    }  # fmt: skip
+    if options.role or options.tenant:
+        body["grants"] = dict.fromkeys(options.tenant or ["*"], options.role or "viewer")
+    made = client_of(options).call("POST", "/api/v1/tokens", body)
+    # the secret alone on standard output: `TOKEN=$(godwit token create ...)`
+    print(f"{made['tokenId']} {made['name']}, until {made['expires'] or 'revoked'}; shown this once:", file=sys.stderr)
+    print(made["secret"])
+
+
+def _list(options: argparse.Namespace) -> None:
+    tokens = client_of(options).call("GET", f"/api/v1/tokens{'?all=true' if options.all else ''}")["items"]
+    rows = [
+        (
+            each["tokenId"], each["owner"], each["name"],
+            may(each),
+            " ".join(each["scopes"]) or "all", "revoked" if each["revoked"] else each["expires"] or "never ends",
+            each["lastUsed"] or "never",
+        )
+        for each in tokens
+    ]  # fmt: skip
+    print_table(("ID", "OWNER", "NAME", "MAY", "SCOPES", "UNTIL", "LAST USED"), rows)
+
+
+def _revoke(options: argparse.Namespace) -> None:
+    client_of(options).call("DELETE", f"/api/v1/tokens/{options.token_id}")
+    print(f"{options.token_id} is revoked")
