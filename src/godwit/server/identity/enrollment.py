@@ -207,6 +207,8 @@ class Enrollment:
             request = read_request(asked.request)
             check_wishes(request, device_id, device_uri(asker.tenant, device_id))
             key = key_fingerprint(check_key(request.public_key()))
+            if self._revocation.has_seen:  # who has just connected has an identity
+                self._revocation.flush()
             with self._one_at_a_time:
                 decision = decide(device_id, key, by, self._facts(device_id, key, by), now)
                 if isinstance(decision, Admitted):
@@ -353,11 +355,11 @@ class Enrollment:
         """
         claim = self.claims.spend(certificate)
         is_replaced = claim is not None and claim.device_id == certificate.device_id
+        replacing = self.claims.keys_for(certificate.device_id)
         for each in self._issuance.of_device(certificate.device_id):
             if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
                 continue
-            is_lost = each.state is CertificateState.PENDING and _is_asked_for(each)
-            if is_replaced or (is_lost and each.created < certificate.created):
+            if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
                 self._revocation.revoke(each.fingerprint, "superseded", "godwit")
 
 
@@ -365,9 +367,16 @@ def _door_of(claim: Claim) -> Door:
     return Door.GRANT if claim.kind is ClaimKind.GRANT else Door.CLAIM
 
 
-def _is_asked_for(certificate: Certificate) -> bool:
-    """Whether a device asked for it itself; what an operator or a customer's authority gave may be still on its way."""
-    return certificate.source in (*_SOURCES.values(), *_ROADS)
+def _is_lost(each: Certificate, used: Certificate) -> bool:
+    """Whether nobody will come with a certificate any more, now that `used` came: both were answers to one wish.
+
+    Of several that were asked for by claim, the one that connects first is the device's. What an operator or a
+    customer's authority gave may be still on its way.
+    """
+    if each.state is not CertificateState.PENDING or each.source not in (*_SOURCES.values(), *_ROADS):
+        return False
+    is_first = used.source is not Source.RENEWAL and each.source is not Source.RENEWAL
+    return is_first or each.created < used.created
 
 
 def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
