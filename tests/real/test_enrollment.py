@@ -139,6 +139,11 @@ def test_a_claim_from_the_command_line_to_a_renewed_certificate(site: Site, even
     other = asked | {"request": site.key_and_csr("thief")}
     assert site.curl("/enroll", other)[1]["code"] == "csr-wrong-name"
     assert site.publish("pump-1", "devices/pump-1/telemetry") == 0
+    desired = site.run(
+        "mosquitto_sub", "-h", "localhost", "-p", str(site.platform.mqtts), "--cafile", str(site.ca), "--cert",
+        "pump-1.crt", "--key", "pump-1.key", "-i", "pump-1", "-t", "devices/pump-1/twin/desired", "-C", "1", "-W", "5",
+    )  # fmt: skip
+    assert json.loads(desired) == {"intervalS": 10}
     eventually(lambda: "spent" in site.godwit("claim", "list"))
     assert site.curl("/enroll", asked)[1]["code"] == "claim-spent"
 

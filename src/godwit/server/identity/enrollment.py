@@ -95,6 +95,8 @@ class Enrollment:
         self._issuance, self._revocation, self._news = issuance, revocation, news
         self.claims, self.rules = Claims(database, news), Rules(database)
         self.keep_keys: KeyRegistrar | None = None
+        self.on_configured: Callable[[DeviceId, dict[str, Any]], None] | None = None
+        """Told of a device's first configuration, once it is kept; empty: there is none any more."""
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
@@ -193,7 +195,8 @@ class Enrollment:
     ) -> EnrollmentGrant:
         """Return the grant, or a refusal with its code; audited either way. Never raises for what a client may do."""
         now = time_ns()
-        if address and not self._failures.is_open(address, now):
+        renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
+        if address and not renews and not self._failures.is_open(address, now):
             return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
@@ -315,12 +318,14 @@ class Enrollment:
         """Keep the first configuration of a device; an empty one: it has none."""
         where = t.device_configurations.c.device_id == device_id
         with self._database.write() as connection:
-            connection.execute(t.device_configurations.delete().where(where))
+            had_one = connection.execute(t.device_configurations.delete().where(where)).rowcount > 0
             if configuration:
                 connection.execute(
                     t.device_configurations.insert(),
                     {"device_id": device_id, "document": configuration, "created": time_ns()},
                 )
+        if self.on_configured is not None and (configuration or had_one):
+            self.on_configured(device_id, configuration)
 
     def configuration(self, device_id: DeviceId) -> dict[str, Any] | None:
         """Return a device's first configuration."""
