@@ -92,6 +92,17 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "token create",
         "token list",
         "token revoke",
+        "claim create",
+        "claim list",
+        "claim revoke",
+        "rule put",
+        "rule list",
+        "rule delete",
+        "factory add",
+        "factory prove",
+        "device claim",
+        "device release",
+        "device transfer",
         "config",
         "version",
     ):
@@ -119,6 +130,8 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
         case ["godwit", "trace", *rest]:
             command = [sys.executable, "-m", "godwit.cli.main", "trace", *rest, "--for", "1"]
             subprocess.run(command, cwd=tmp_path, env=docs_platform.environment, timeout=60, check=True)
+        case ["godwit", "claim" | "rule" | "factory", *_] | ["godwit", "device", "claim" | "release" | "transfer", *_]:
+            enrollment(words[1:], docs_platform, tmp_path)
         case ["godwit", *rest]:
             done = subprocess.run(
                 [sys.executable, "-m", "godwit.cli.main", *rest],
@@ -179,6 +192,39 @@ def mqtt(words: list[str], platform: Any, directory: Path) -> int:
         words = [*words, "-W", "1"]
     command = [sys.executable, "-m", "godwit.cli.main", "mqtt", *words]
     return subprocess.run(command, cwd=directory, env=platform.environment, timeout=60, check=False).returncode
+
+
+def enrollment(words: list[str], platform: Any, directory: Path) -> None:
+    """Run a command of enrollment, where what it names is there."""
+    environment = platform.environment | {"GODWIT_SERVER": platform.url}
+
+    def ask(method: str, path: str, body: object) -> Any:
+        headers = {"content-type": "application/json"}
+        return json.loads(platform.ask(method, path, json.dumps(body).encode(), headers) or b"null")
+
+    (directory / "pumps.json").write_text('{"intervalS": 10}')
+    match words:
+        case ["claim", "revoke", _]:
+            words = [*words[:2], ask("POST", "/api/v1/claims", {})["claimId"]]
+        case ["rule", "delete", name]:
+            ask("PUT", f"/api/v1/enrollment-rules/{name}", {})
+        case ["factory", "add", file, *_]:
+            making = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out {file} -subj /CN={directory.name}"
+            subprocess.run(making.split(), cwd=directory, check=True, capture_output=True)
+        case ["device", action, *_]:
+            lifecycle = "unclaimed" if action == "claim" else "active"
+            words[2] = f"{words[2]}-{action}"
+            ask("POST", "/api/v1/devices", {"deviceId": words[2], "lifecycle": lifecycle})
+            ask("PUT", "/api/v1/tenants/acme", {})
+        case ["claim", "create", "--device", device, "--revoke-now"]:
+            words[3] = f"{device}-replace"
+            ask("POST", "/api/v1/devices", {"deviceId": words[3]})
+    command = [sys.executable, "-m", "godwit.cli.main", *words]
+    subprocess.run(command, cwd=directory, env=environment | token_of(platform), timeout=60, check=True)
+
+
+def token_of(platform: Any) -> dict[str, str]:
+    return {"GODWIT_TOKEN": platform.token}
 
 
 def simulate(words: list[str], platform: Any, directory: Path) -> None:

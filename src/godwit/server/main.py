@@ -15,10 +15,13 @@ from functools import partial
 from time import monotonic, time_ns
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from godwit import __version__
 from godwit.contract.heartbeat import SystemHeartbeat, encode
+from godwit.contract.ids import DeviceId
 from godwit.contract.times import format_time
-from godwit.contract.topics import HEARTBEAT_TOPIC, topics_for
+from godwit.contract.topics import HEARTBEAT_TOPIC, Channel, DeviceTopic, topics_for
 from godwit.mqtt.packets import Publish
 from godwit.runtime.supervise import supervise
 from godwit.server import upgrade
@@ -200,7 +203,14 @@ class Server:
             self._identity.roster.learn(device)
         self._identity.news.on_change(lambda change: self._loop.soon(self._road.follow, change))
         self._registry.on_change(self._on_registry_change)
+        self._identity.enrollment.on_configured = self._publish_configuration
         self._started = time_ns()
+
+    def _publish_configuration(self, device_id: DeviceId, configuration: dict[str, Any]) -> None:
+        """Let a device find its first configuration as retained desired state; empty: it is taken away."""
+        topic = self._topics.build(DeviceTopic(device_id, Channel.TWIN_DESIRED))
+        publish = Publish(topic, msgspec.json.encode(configuration) if configuration else b"", 2, retain=True)
+        self._loop.soon(lambda: self._road.post(publish, time_ns()))
 
     def _on_registry_change(self, changed: Change) -> None:
         def follow() -> None:

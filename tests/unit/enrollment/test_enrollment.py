@@ -148,8 +148,28 @@ def test_a_key_that_another_device_has_is_refused(rig, make):
 def test_when_one_answer_was_lost_the_certificate_that_connects_first_is_the_one(rig):
     _, token = rig.claim(tenant=ACME, kind=ClaimKind.FLEET)
     lost, kept = (rig.certificate(rig.ask("pump-1", claim=token)) for _ in range(2))
+    younger = rig.certificate(rig.ask("pump-1", claim=token))
     rig.connect(kept)
     assert rig.state(lost).state is CertificateState.REVOKED
+    assert rig.state(younger).state is CertificateState.REVOKED, "or who has a fleet claim could wait with one"
+
+
+def test_who_has_connected_a_moment_ago_has_an_identity(rig):
+    _, token = rig.claim(tenant=ACME, kind=ClaimKind.FLEET)
+    certificate = rig.certificate(rig.ask("pump-1", claim=token))
+    rig.identity.revocation.seen(certificate.fingerprint)  # not written down yet
+    assert rig.ask("pump-1", claim=token).code == "already-enrolled"
+
+
+def test_the_old_hardware_that_renews_does_not_stop_the_new(rig):
+    _, token = rig.claim(tenant=ACME)
+    old = rig.connect(rig.certificate(rig.ask("pump-7", claim=token)))
+    _, this_id = rig.claim(tenant=ACME, device_id=DeviceId("pump-7"))
+    new = rig.certificate(rig.ask("pump-7", claim=this_id))
+    renewed = rig.connect(rig.certificate(rig.ask("pump-7", by=renewing(old))))
+    assert rig.state(new).state is CertificateState.PENDING
+    rig.connect(new)
+    assert [rig.state(each).state for each in (old, renewed)] == [CertificateState.REVOKED] * 2
 
 
 # --- renewal, replacement ---------------------------------------------------------------------------------------------

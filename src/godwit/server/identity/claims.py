@@ -154,6 +154,15 @@ class Claims:
         with self._database.write() as connection:
             return connection.execute(change.where(*where)).rowcount == 1
 
+    def keys_for(self, device_id: DeviceId) -> set[str]:
+        """Return the keys with which claims for this very id were used, whose certificates have not connected yet."""
+        c = t.claims.c
+        statement = sa.select(c.key_fingerprint).where(
+            c.device_id == device_id, c.state == str(ClaimState.BOUND), c.key_fingerprint.is_not(None)
+        )
+        with self._database.read() as connection:
+            return set(connection.execute(statement).scalars())
+
     def spend(self, certificate: Certificate) -> Claim | None:
         """Spend the one-time claim by which a certificate came; returns it, None where there is none."""
         c = t.claims.c

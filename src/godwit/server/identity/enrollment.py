@@ -95,6 +95,8 @@ class Enrollment:
         self._issuance, self._revocation, self._news = issuance, revocation, news
         self.claims, self.rules = Claims(database, news), Rules(database)
         self.keep_keys: KeyRegistrar | None = None
+        self.on_configured: Callable[[DeviceId, dict[str, Any]], None] | None = None
+        """Told of a device's first configuration, once it is kept; empty: there is none any more."""
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
@@ -193,7 +195,8 @@ class Enrollment:
     ) -> EnrollmentGrant:
         """Return the grant, or a refusal with its code; audited either way. Never raises for what a client may do."""
         now = time_ns()
-        if address and not self._failures.is_open(address, now):
+        renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
+        if address and not renews and not self._failures.is_open(address, now):
             return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
@@ -207,6 +210,8 @@ class Enrollment:
             request = read_request(asked.request)
             check_wishes(request, device_id, device_uri(asker.tenant, device_id))
             key = key_fingerprint(check_key(request.public_key()))
+            if self._revocation.has_seen:  # who has just connected has an identity
+                self._revocation.flush()
             with self._one_at_a_time:
                 decision = decide(device_id, key, by, self._facts(device_id, key, by), now)
                 if isinstance(decision, Admitted):
@@ -313,12 +318,14 @@ class Enrollment:
         """Keep the first configuration of a device; an empty one: it has none."""
         where = t.device_configurations.c.device_id == device_id
         with self._database.write() as connection:
-            connection.execute(t.device_configurations.delete().where(where))
+            had_one = connection.execute(t.device_configurations.delete().where(where)).rowcount > 0
             if configuration:
                 connection.execute(
                     t.device_configurations.insert(),
                     {"device_id": device_id, "document": configuration, "created": time_ns()},
                 )
+        if self.on_configured is not None and (configuration or had_one):
+            self.on_configured(device_id, configuration)
 
     def configuration(self, device_id: DeviceId) -> dict[str, Any] | None:
         """Return a device's first configuration."""
@@ -353,11 +360,11 @@ class Enrollment:
         """
         claim = self.claims.spend(certificate)
         is_replaced = claim is not None and claim.device_id == certificate.device_id
+        replacing = self.claims.keys_for(certificate.device_id)
         for each in self._issuance.of_device(certificate.device_id):
             if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
                 continue
-            is_lost = each.state is CertificateState.PENDING and _is_asked_for(each)
-            if is_replaced or (is_lost and each.created < certificate.created):
+            if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
                 self._revocation.revoke(each.fingerprint, "superseded", "godwit")
 
 
@@ -365,9 +372,16 @@ def _door_of(claim: Claim) -> Door:
     return Door.GRANT if claim.kind is ClaimKind.GRANT else Door.CLAIM
 
 
-def _is_asked_for(certificate: Certificate) -> bool:
-    """Whether a device asked for it itself; what an operator or a customer's authority gave may be still on its way."""
-    return certificate.source in (*_SOURCES.values(), *_ROADS)
+def _is_lost(each: Certificate, used: Certificate) -> bool:
+    """Whether nobody will come with a certificate any more, now that `used` came: both were answers to one wish.
+
+    Of several that were asked for by claim, the one that connects first is the device's. What an operator or a
+    customer's authority gave may be still on its way.
+    """
+    if each.state is not CertificateState.PENDING or each.source not in (*_SOURCES.values(), *_ROADS):
+        return False
+    is_first = used.source is not Source.RENEWAL and each.source is not Source.RENEWAL
+    return is_first or each.created < used.created
 
 
 def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
