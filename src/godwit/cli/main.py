@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from godwit.cli import audit, claim, config, device, factory, mqtt, rule, simulate, tenant, token, trace, up, user
+from godwit.cli import audit, ca, claim, config, device, factory, mqtt, rule, simulate, tenant, token, trace, up, user
 from godwit.contract.errors import GodwitError
 
 EXIT_FAILED = 1
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     tenant.add_parser(commands)
     user.add_parser(commands)
     token.add_parser(commands)
+    ca.add_parser(commands)
     config.add_parser(commands)
     version = commands.add_parser(
         "version", help="print the version", description="Print the version. Example: godwit version"

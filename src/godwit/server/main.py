@@ -229,6 +229,7 @@ class Server:
         stored = self._ingest.stored
         stored.send, stored.is_always_told = road.tell, not road.is_storing_before_ack
         self._ingest.forward = road.forward
+        self._identity.campaigns.tell = partial(self._loop.soon, self._ingest.notify)
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )

@@ -15,6 +15,7 @@ from godwit.server.api.request_rates import RequestRates
 from godwit.server.api.routes import (
     account,
     audit_log,
+    authorities,
     broker,
     certificates,
     claims,
@@ -53,7 +54,7 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     strict = [Depends(refuse_unknown_queries)]
     rooms = (
         health, broker, custody, claims, devices, device_credentials, enroll, telemetry, clocks, types, quarantine,
-        certificates, messages, security, users, account, audit_log, tenants,
+        certificates, messages, security, users, account, audit_log, tenants, authorities,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)

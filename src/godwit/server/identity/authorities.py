@@ -13,13 +13,13 @@ import msgspec
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract.errors import RejectedError
 from godwit.server.identity import rows
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, Change
 from godwit.server.identity.news import News
-from godwit.server.identity.profiles import BACKDATED, Signer, SigningKey, authority_certificate, common
+from godwit.server.identity.profiles import BACKDATED, ISSUING_KEYS, Signer, SigningKey, authority_certificate, common
 from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
@@ -144,7 +144,7 @@ class Authorities:
         if sealed is None:
             raise RejectedError(f"the key of {authority.name} is not here", code="no-authority")
         key = serialization.load_der_private_key(self._vault.open(sealed, authority.subject), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
+        assert isinstance(key, ISSUING_KEYS)
         return key
 
     def anchors(self) -> list[str]:
@@ -195,6 +195,45 @@ class Authorities:
                 )  # fmt: skip
         for authority, _ in new:
             self._news.tell(authority)
+
+    def set_state(self, fingerprint: str, state: AuthorityState, who: str) -> Authority:
+        """Have an authority be in another state. Raises RejectedError (`not-found`)."""
+        before = self.get(fingerprint)
+        after = msgspec.structs.replace(before, state=state)
+        if after != before:
+            with self._database.write() as connection:
+                connection.execute(
+                    t.authorities.update().where(t.authorities.c.fingerprint == fingerprint).values(state=str(state))
+                )
+                record(
+                    connection, who, "authority.change", fingerprint, tenant=before.tenant or "",
+                    before={"state": str(before.state)}, after={"state": str(state)},
+                )  # fmt: skip
+            self._news.tell(after)
+        return after
+
+    def make_issuing(self, state: AuthorityState, who: str) -> Authority:
+        """Make an issuing intermediate under our root. Raises RejectedError (`root-offline`)."""
+        root = next((each for each in reversed(self.roots()) if each.has_key and each.kind is AuthorityKind.ROOT), None)
+        if root is None:
+            raise RejectedError(
+                "the root's key is not here: godwit ca issue-intermediate --root FILE signs with it",
+                code="root-offline",
+            )
+        above, key = x509.load_pem_x509_certificate(root.certificate.encode()), ec.generate_private_key(ec.SECP256R1())
+        certificate = issuing_certificate(name_for("godwit issuing", key), key.public_key(), above, self.key_of(root))
+        made = describe(certificate, AuthorityKind.ISSUING, issuer=root.fingerprint, has_key=True, state=state)
+        self.keep([(made, key)], who)
+        return made
+
+
+def issuing_certificate(
+    name: x509.Name, key: ec.EllipticCurvePublicKey, root: x509.Certificate, root_key: SigningKey
+) -> x509.Certificate:
+    """Return the certificate of an issuing intermediate, signed by a root; it ends before the root does."""
+    now = dt.datetime.now(dt.UTC)
+    lifetime = min(ISSUING_LIFETIME, root.not_valid_after_utc - now)
+    return authority_certificate(name, key, root.subject, root_key, now, lifetime, depth=0)
 
 
 def name_for(kind: str, key: SigningKey) -> x509.Name:

@@ -1,7 +1,8 @@
-"""What identity does by the clock: writes down first uses, renews the server's certificate."""
+"""What identity does by the clock: first uses are written down, rollovers go on, the server certificate is renewed."""
 
 import asyncio
 import logging
+from time import time_ns
 from typing import Final
 
 from godwit.contract.errors import UnavailableError
@@ -25,6 +26,8 @@ async def run(identity: Identity) -> None:
                 await asyncio.to_thread(identity.revocation.flush)
             if ticks % LOOK_TICKS == 0 and identity.device_tokens.has_used:
                 await asyncio.to_thread(identity.device_tokens.flush)
+            if ticks % 2 == 0:
+                await asyncio.to_thread(identity.campaigns.tick, time_ns())
         except UnavailableError as error:  # kept for the next time
             log.warning("uses of certificates and tokens are not written down yet: %s", error)
         if ticks % LOOK_TICKS == 0:

@@ -282,7 +282,9 @@ class Enrollment:
             keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         certificate = decision.again
         if certificate is None:
-            certificate = self._issuance.issue(request, device_id, by.tenant, asker.source, asker.name).certificate
+            certificate = self._issuance.issue(
+                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts
+            ).certificate
         with self._database.write() as connection:
             record(
                 connection, asker.name, "enrollment.grant", device_id, tenant=by.tenant, address=asker.address,

@@ -179,7 +179,7 @@ class MessageKeys:
         with self._database.write() as connection:
             retired = [msgspec.structs.replace(each, retired=now) for each in _platform_keys(connection, where)]
             connection.execute(t.platform_keys.update().where(where), {"retired": now})
-            row = {**_columns(key), "secret": self._vault.seal(secret, _about(key.key_id))}
+            row = {**_columns(key), "secret": self._vault.seal(secret, about_key(key.key_id))}
             connection.execute(t.platform_keys.insert(), row)
             record(connection, who, "platform-key.make", tenant, before=retired, after=key, tenant=tenant,
                    address=address)  # fmt: skip
@@ -193,7 +193,7 @@ class MessageKeys:
             secret = connection.execute(sa.select(c.secret).where(c.key_id == name)).scalar_one_or_none()
         if secret is None:
             raise not_found("key", name)
-        return agree_key(self._vault.open(secret, _about(name)))
+        return agree_key(self._vault.open(secret, about_key(name)))
 
     # --- for the machine itself -----------------------------------------------------------------------------------
 
@@ -208,7 +208,8 @@ class MessageKeys:
             self._news.tell(each)
 
 
-def _about(name: str) -> str:
+def about_key(name: str) -> str:
+    """Return what the vault is told of one of our keys."""
     return f"platform key {name}"
 
 

@@ -239,6 +239,49 @@ class PlatformKey(msgspec.Struct, frozen=True, rename="camel"):
     retired: int = 0
 
 
+class CampaignKind(StrEnum):
+    """What is exchanged in a rollover."""
+
+    INTERMEDIATE = "intermediate"
+    ROOT = "root"
+
+
+class CampaignState(StrEnum):
+    """Where a rollover is."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+class Step(StrEnum):
+    """Where a device is in a rollover."""
+
+    WAITING = "waiting"
+    TOLD = "told"
+    TRUSTED = "trusted"
+    """It trusts the new root, and was told to renew."""
+    RENEWED = "renewed"
+    FAILED = "failed"
+    """It was told in vain; it may still come round."""
+
+
+class Campaign(msgspec.Struct, frozen=True, rename="camel"):
+    """A rollover, and how many devices are at which step. `rate`: devices told a second."""
+
+    campaign_id: int
+    kind: CampaignKind
+    state: CampaignState
+    old: str
+    new: str
+    created: int
+    created_by: str
+    finished: int
+    rate: int
+    devices: dict[str, int]
+
+
 class Door(StrEnum):
     """By which credential a client came in."""
 

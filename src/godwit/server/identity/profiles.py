@@ -25,6 +25,7 @@ SERVER_LIFETIME: Final = dt.timedelta(days=397)
 COMMON_NAME_MAX: Final = 64
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+ISSUING_KEYS: Final = (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)
 
 
 class Signer(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from godwit.server.storage.database import Database
 LIFETIME: Final = dt.timedelta(days=365)
 RENEW_BEFORE: Final = dt.timedelta(days=30)
 KEY_BITS: Final = 3_072
-_ABOUT: Final = "the registrar of SCEP"
+ABOUT: Final = "the registrar of SCEP"
 _REGISTRAR: Final = ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 """id-kp-cmcRA (RFC 6402, 2.10): it is no client and no server."""
 
@@ -82,7 +82,7 @@ class Registrars:
         certificate = x509.load_pem_x509_certificate(row.certificate.encode())
         found = self._known.get(certificate.serial_number)
         if found is None:
-            key = serialization.load_der_private_key(self._vault.open(row.key, _ABOUT), None)
+            key = serialization.load_der_private_key(self._vault.open(row.key, ABOUT), None)
             assert isinstance(key, rsa.RSAPrivateKey)
             found = self._known[certificate.serial_number] = Registrar(certificate, key)
         return found
@@ -99,7 +99,7 @@ class Registrars:
             "authority": signer.authority.fingerprint,
             "serial": f"{certificate.serial_number:x}",
             "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
-            "key": self._vault.seal(der, _ABOUT),
+            "key": self._vault.seal(der, ABOUT),
             "not_after": nanoseconds(certificate.not_valid_after_utc),
             "created": time_ns(),
         }

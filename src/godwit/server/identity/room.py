@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from godwit.server.identity.authorities import Authorities
+from godwit.server.identity.campaign import Campaigns
 from godwit.server.identity.certificates import Certificates
 from godwit.server.identity.crl import RevocationLists
 from godwit.server.identity.custody import Custody
@@ -14,6 +15,7 @@ from godwit.server.identity.device_keys import DeviceKeys
 from godwit.server.identity.device_tokens import DeviceTokens
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
+from godwit.server.identity.key_care import KeyCare
 from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.news import News
 from godwit.server.identity.ocsp import OcspResponder
@@ -22,7 +24,7 @@ from godwit.server.identity.revocation import Revocation
 from godwit.server.identity.roster import Roster
 from godwit.server.identity.server_certificate import OF_ITS_OWN, Given, ServerCertificates
 from godwit.server.identity.trusted import TrustedAuthorities
-from godwit.server.identity.vault import Vault, passphrase_of
+from godwit.server.identity.vault import Vault, open_vault
 from godwit.server.identity.vouched import Vouched
 from godwit.server.registry.model import Device
 from godwit.server.registry.service import Registry
@@ -51,6 +53,8 @@ class Identity(msgspec.Struct, frozen=True):
     message_keys: MessageKeys
     lists: RevocationLists
     ocsp: OcspResponder
+    key_care: KeyCare
+    campaigns: Campaigns
 
 
 def open_identity(
@@ -69,8 +73,10 @@ def open_identity(
     The roster has yet to learn the devices, which are loaded for others too.
     """
     news = News()
-    vault = Vault(passphrase_of(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials))
+    vault = open_vault(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials)
     authorities = Authorities(database, vault, news)
+    key_care = KeyCare(database, authorities, vault, news)
+    key_care.settle()
     authorities.ensure()
     issuance = Issuance(database, authorities, news, lifetime=lifetime)
     roster = Roster()
@@ -114,4 +120,6 @@ def open_identity(
         message_keys=message_keys,
         lists=lists,
         ocsp=OcspResponder(lists, authorities.signer_of),
+        key_care=key_care,
+        campaigns=Campaigns(database, authorities),
     )  # fmt: skip

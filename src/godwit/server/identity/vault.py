@@ -7,6 +7,8 @@ keeps a copied database useless, not a copied disk.
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,13 @@ _NONCE_BYTES: Final = 12
 _COST: Final = 1 << 15
 
 
+def open_vault(data_dir: Path, *, passphrase: str = "", file: str = "", credentials: str | None = None) -> "Vault":
+    """Return the vault of an installation. Raises RejectedError (`key-passphrase`)."""
+    is_given = passphrase or file or (credentials and (Path(credentials) / SYSTEMD_CREDENTIAL).is_file())
+    text = passphrase_of(data_dir, passphrase=passphrase, file=file, credentials=credentials)
+    return Vault(text, None if is_given else own_file(data_dir))
+
+
 def passphrase_of(data_dir: Path, *, passphrase: str = "", file: str = "", credentials: str | None = None) -> bytes:
     """Return the passphrase in force. `credentials`: systemd's directory of them (CREDENTIALS_DIRECTORY).
 
@@ -33,7 +42,7 @@ def passphrase_of(data_dir: Path, *, passphrase: str = "", file: str = "", crede
     given = Path(file) if file else None
     if given is None and credentials and (Path(credentials) / SYSTEMD_CREDENTIAL).is_file():
         given = Path(credentials) / SYSTEMD_CREDENTIAL
-    own = data_dir / "tls" / "passphrase"
+    own = own_file(data_dir)
     if given is None:
         if not own.exists():
             own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,34 +57,99 @@ def passphrase_of(data_dir: Path, *, passphrase: str = "", file: str = "", crede
     return text
 
 
-class Vault:
-    """Seals and opens. The key is derived once: scrypt takes 50 ms and 32 MB."""
+def own_file(data_dir: Path) -> Path:
+    """Return where a passphrase is kept that nobody else gave."""
+    return data_dir / "tls" / "passphrase"
 
-    def __init__(self, passphrase: bytes) -> None:
-        self._passphrase = passphrase
-        self._keys: dict[bytes, AESGCM] = {}
+
+class Vault:
+    """Seals and opens. Keys are derived once: scrypt takes 50 ms and 32 MB.
+
+    `own` is the file of the passphrase, where it is ours. Beside it there may be a `.next` one: a change of the
+    passphrase was interrupted, and either of the two is in force.
+    """
+
+    def __init__(self, passphrase: bytes, own: Path | None = None) -> None:
+        self._passphrases = [passphrase]
+        self._own = own
+        if self._next is not None and self._next.is_file():
+            self._passphrases.append(self._next.read_bytes().strip())
+        self._keys: dict[tuple[bytes, bytes], AESGCM] = {}
         self._salt = b""
+
+    @property
+    def _next(self) -> Path | None:
+        return None if self._own is None else self._own.with_suffix(".next")
 
     def seal(self, secret: bytes, about: str) -> bytes:
         """Return `secret` sealed; `about` says what it is, and has to be said again when it is opened."""
         self._salt = self._salt or os.urandom(_SALT_BYTES)
         nonce = os.urandom(_NONCE_BYTES)
-        return self._salt + nonce + self._key(self._salt).encrypt(nonce, secret, about.encode())
+        key = self._key(self._passphrases[0], self._salt)
+        return self._salt + nonce + key.encrypt(nonce, secret, about.encode())
 
     def open(self, sealed: bytes, about: str) -> bytes:
         """Return the secret. Raises RejectedError (`key-passphrase`) when passphrase or `about` are others."""
         salt, nonce = sealed[:_SALT_BYTES], sealed[_SALT_BYTES : _SALT_BYTES + _NONCE_BYTES]
-        try:
-            return self._key(salt).decrypt(nonce, sealed[_SALT_BYTES + _NONCE_BYTES :], about.encode())
-        except (InvalidTag, ValueError):
-            raise RejectedError(
-                f"the key of {about} cannot be opened: is it the passphrase that it was sealed with? "
-                "(KEY_PASSPHRASE, KEY_PASSPHRASE_FILE, systemd credential)",
-                code="key-passphrase",
-            ) from None
+        for passphrase in self._passphrases:
+            try:
+                key = self._key(passphrase, salt)
+                return key.decrypt(nonce, sealed[_SALT_BYTES + _NONCE_BYTES :], about.encode())
+            except (InvalidTag, ValueError):
+                continue
+        raise RejectedError(
+            f"the key of {about} cannot be opened: is it the passphrase that it was sealed with? "
+            "(KEY_PASSPHRASE, KEY_PASSPHRASE_FILE, systemd credential)",
+            code="key-passphrase",
+        )
 
-    def _key(self, salt: bytes) -> AESGCM:
-        found = self._keys.get(salt)
+    # --- another passphrase ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self, passphrase: str) -> Iterator["Vault"]:
+        """Give a vault of another passphrase, to seal everything anew with; once that is done, this one uses it too.
+
+        A file of ours follows: the new passphrase is on disk before anything is sealed with it.
+        """
+        fresh = Vault(passphrase.encode())
+        if self._next is not None:
+            write_whole(self._next, passphrase.encode() + b"\n", mode=0o600)
+        try:
+            yield fresh
+        except BaseException:
+            if self._next is not None:
+                self._next.unlink(missing_ok=True)
+            raise
+        self._passphrases, self._salt = fresh._passphrases, fresh._salt
+        if self._next is not None and self._own is not None:
+            self._next.replace(self._own)
+
+    @property
+    def keeps_its_passphrase(self) -> bool:
+        """Whether the passphrase is in a file of ours; else its owner has to put a new one in place."""
+        return self._own is not None
+
+    def settle(self, sealed: bytes, about: str) -> None:
+        """Find out which passphrase is in force, by a secret, after a change that was interrupted.
+
+        Raises RejectedError (`key-passphrase`) when none is.
+        """
+        first, *others = self._passphrases
+        if not others or self._next is None or self._own is None:
+            return
+        self._passphrases = [first]
+        try:
+            self.open(sealed, about)
+        except RejectedError:
+            self._passphrases = others
+            self.open(sealed, about)
+            self._next.replace(self._own)
+        else:
+            self._next.unlink()
+
+    def _key(self, passphrase: bytes, salt: bytes) -> AESGCM:
+        found = self._keys.get((passphrase, salt))
         if found is None:
-            found = self._keys[salt] = AESGCM(Scrypt(salt=salt, length=32, n=_COST, r=8, p=1).derive(self._passphrase))
+            derived = Scrypt(salt=salt, length=32, n=_COST, r=8, p=1).derive(passphrase)
+            found = self._keys[passphrase, salt] = AESGCM(derived)
         return found

@@ -268,9 +268,10 @@ class Ingest:
             self._live.publish(readings_of(batch, self.directory, self._live))
         now = self._clock.now_ns()
         self.stored.committed(now)
-        self.pipeline.notices.committed(now, self._notify)
+        self.pipeline.notices.committed(now, self.notify)
 
-    def _notify(self, device_id: str, payload: bytes) -> None:
+    def notify(self, device_id: str, payload: bytes) -> None:
+        """Tell a device something; on the broker loop."""
         topic = self._topics.build(DeviceTopic(device_id, Channel.NOTICES))  # type: ignore[arg-type]
         if self.stored.send is not None:
             self.stored.send(topic, payload)
@@ -469,7 +470,7 @@ class Ingest:
         """Note the counters once a second, for the rates; tell what is stored where no further message came."""
         now = self._clock.now_ns()
         self.stored.flush(now)
-        self.pipeline.notices.ask(now, self._notify)
+        self.pipeline.notices.ask(now, self.notify)
         self._history.append((self._clock.monotonic_s(), self._messages, self._readings))
 
     def freshness(self, tenants: Collection[str] | None = None) -> Freshness:
