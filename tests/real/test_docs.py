@@ -85,6 +85,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "device run",
         "device join",
         "config",
+        "audit",
+        "tenant",
         "version",
     ):
         assert re.search(rf"^\s+{command.split()[0]}\s", listed, re.MULTILINE), command
@@ -111,6 +113,10 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
         case ["godwit", "trace", *rest]:
             command = [sys.executable, "-m", "godwit.cli.main", "trace", *rest, "--for", "1"]
             subprocess.run(command, cwd=tmp_path, env=docs_platform.environment, timeout=60, check=True)
+        case ["godwit", "audit" | "tenant", *_]:
+            command = [sys.executable, "-m", "godwit.cli.main", *words[1:], "--server", docs_platform.url]
+            told = ["--token-file", str(docs_platform.data_dir / "admin-token")]
+            subprocess.run([*command, *told], cwd=tmp_path, timeout=60, check=True, stdout=subprocess.DEVNULL)
         case ["godwit", *rest]:
             done = subprocess.run(
                 [sys.executable, "-m", "godwit.cli.main", *rest],
