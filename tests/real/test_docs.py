@@ -104,6 +104,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "device release",
         "device transfer",
         "config",
+        "audit",
+        "tenant",
         "version",
     ):
         assert re.search(rf"^\s+{command.split()[0]}\s", listed, re.MULTILINE), command
@@ -132,6 +134,10 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             subprocess.run(command, cwd=tmp_path, env=docs_platform.environment, timeout=60, check=True)
         case ["godwit", "claim" | "rule" | "factory", *_] | ["godwit", "device", "claim" | "release" | "transfer", *_]:
             enrollment(words[1:], docs_platform, tmp_path)
+        case ["godwit", "audit" | "tenant", *_]:
+            command = [sys.executable, "-m", "godwit.cli.main", *words[1:], "--server", docs_platform.url]
+            told = ["--token-file", str(docs_platform.data_dir / "admin-token")]
+            subprocess.run([*command, *told], cwd=tmp_path, timeout=60, check=True, stdout=subprocess.DEVNULL)
         case ["godwit", *rest]:
             done = subprocess.run(
                 [sys.executable, "-m", "godwit.cli.main", *rest],

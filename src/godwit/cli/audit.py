@@ -9,7 +9,7 @@ from godwit.cli.platform_client import add_server_arguments, client_of
 SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 NAMED_MAX: Final = 5
 EXIT_FOUND: Final = 1
-EXAMPLES: Final = """examples:
+EXAMPLES: Final = """Examples:
   godwit audit                                  what is found, the gravest first
   godwit audit --severity high                  only what is grave
   godwit audit --json --fail-at medium          for cron: exit code 1 where anything of medium or more is found

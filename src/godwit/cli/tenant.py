@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from godwit.cli.platform_client import PlatformClient, add_server_arguments, client_of
 
-EXAMPLES: Final = """examples:
+EXAMPLES: Final = """Examples:
   godwit tenant list                                        tenants, their devices and limits
   godwit tenant add acme                                    add one
   godwit tenant quota acme --devices 5000 --messages 500    limit it; 0 takes a limit back

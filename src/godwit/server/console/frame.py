@@ -35,7 +35,7 @@ _PAGES: Final = (
     ("/security", "security", "Security"),
     ("/access", "access", "Access"),
 )
-_OF_ADMINISTRATORS: Final = frozenset({"access"})
+_OF_ADMINISTRATORS: Final = frozenset({"access", "security"})
 
 
 class Frame:
