@@ -75,7 +75,9 @@ def run(
 
 @pytest.mark.parametrize("road", ["mqtt", "https"])
 @pytest.mark.parametrize("trust", ["fingerprint", "file"])
-def test_a_machine_joins_and_runs(platform: Any, tmp_path: Path, road: str, trust: str) -> None:
+def test_a_machine_joins_and_runs(
+    platform: Any, tmp_path: Path, road: str, trust: str, eventually: Callable[..., Any]
+) -> None:
     claim_of(platform, "press-7", tmp_path)
     by_road = ["--https", "--https-port", str(platform.https)] if road == "https" else []
     by_trust = ["--cafile", str(platform.certificate)]
@@ -84,10 +86,9 @@ def test_a_machine_joins_and_runs(platform: Any, tmp_path: Path, road: str, trus
     out, err = (joining := join(platform, "press-7", tmp_path, *by_trust, *by_road)).communicate(timeout=60)
     assert joining.returncode == 0, (out, err, platform.output)
     assert "press-7 is enrolled: its certificate is good until" in out
-    (certificate,) = certificates_of(platform, "press-7")
-    assert (certificate["state"], certificate["source"]) == ("active", "claim")
-    (claim,) = platform.json("/api/v1/claims")["items"]
-    assert claim["state"] == "spent"
+    eventually(lambda: [each["state"] for each in certificates_of(platform, "press-7")] == ["active"])
+    eventually(lambda: [each["state"] for each in platform.json("/api/v1/claims")["items"]] == ["spent"])
+    assert certificates_of(platform, "press-7")[0]["source"] == "claim"
     _, err = (running := run(platform, "press-7", tmp_path)).communicate('{"n": 1}\n{"n": 2}\n', timeout=60)
     assert running.returncode == 0, err
     assert values_of(platform, "press-7") == [1, 2]
