@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests with real services need and this machine lacks: PostgreSQL, Chromium, Mosquitto and its clients,
-# the samples of Paho C, npm. Starts nothing. $1 is the bin directory of the virtual environment.
+# the samples of Paho C, npm, faketime. Starts nothing. $1 is the bin directory of the virtual environment.
 set -eu
 bin=$1
 
@@ -17,6 +17,7 @@ want paho_c_pub paho.mqtt.c-examples
 want npm npm
 want openssl openssl
 want curl curl
+want faketime faketime
 PATH="$PATH:/usr/sbin" command -v pki >/dev/null 2>&1 || packages="$packages strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins"
 is_ubuntu=false
 grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && is_ubuntu=true

@@ -8,9 +8,11 @@ import json
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,8 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             command = [sys.executable, "-m", "godwit.cli.main", *words[1:], "--server", docs_platform.url]
             told = ["--token-file", str(docs_platform.data_dir / "admin-token")]
             subprocess.run([*command, *told], cwd=tmp_path, timeout=60, check=True, stdout=subprocess.DEVNULL)
+        case ["godwit", "device", "join", device, *_]:
+            join(device, command, docs_platform, tmp_path)
         case ["godwit", *rest]:
             done = subprocess.run(
                 [sys.executable, "-m", "godwit.cli.main", *rest],
@@ -167,9 +171,16 @@ EXAMPLES = re.findall(
 @pytest.mark.real
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_the_example_runs(example: str, docs_platform: Any, tmp_path: Path) -> None:
-    assert 'tls=True, username="fleet", password="secret"' in example or "Device(" not in example
+    is_plain = 'tls=True, username="fleet", password="secret"' in example
+    assert is_plain or "claim=claim" in example or "Device(" not in example
     there = f'"127.0.0.1", {docs_platform.mqtt}, spool="{tmp_path}/s"'
     code = example.replace('"iot.example.org", tls=True, username="fleet", password="secret"', there)
+    if "claim=claim" in example:
+        (device,) = re.findall(r'Device\("([\w-]+)"', example)
+        there = f'"127.0.0.1", {docs_platform.mqtts}, https_port={docs_platform.https}, identity="{tmp_path}/i"'
+        code = example.replace('"iot.example.org"', f'{there}, spool="{tmp_path}/s"')
+        code = code.replace('"gwc_..."', repr(claim_of(device, docs_platform)))
+        code = code.replace('"5f1d..."', repr(root_of(docs_platform)))
     subprocess.run([sys.executable, "-W", "error", "-c", code], env=docs_platform.environment, timeout=60, check=True)
 
 
@@ -183,6 +194,24 @@ def docs_platform(tmp_path_factory: pytest.TempPathFactory, platform_class: Call
             subprocess.run(["mosquitto_pub", "-p", str(platform.mqtt), *rest], check=True, timeout=10)
     yield platform
     platform.stop()
+
+
+def claim_of(device: str, platform: Any) -> str:
+    """Make a claim for a device."""
+    return str(platform.post("/api/v1/claims", {"deviceId": device})["token"])
+
+
+def root_of(platform: Any) -> str:
+    """Return the fingerprint of the platform's root."""
+    return sha256(ssl.PEM_cert_to_DER_cert(platform.certificate.read_text())).hexdigest()
+
+
+def join(device: str, command: str, platform: Any, directory: Path) -> None:
+    """Run `godwit device join` with a claim and a fingerprint that are right."""
+    (directory / "claim").write_text(claim_of(device, platform))
+    words = words_of(command.replace("5f1d...", root_of(platform)).replace("iot.example.org", "127.0.0.1"))
+    ports = ["--port", str(platform.mqtts), "--https-port", str(platform.https), "--identity", str(directory / "i")]
+    subprocess.run([sys.executable, "-m", "godwit.cli.main", *words[1:], *ports], cwd=directory, timeout=60, check=True)
 
 
 def run_parser(words: list[str]) -> bool:

@@ -26,7 +26,7 @@ def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         epilog="Examples: godwit device join press-7 --host iot.example.org --claim-file claim \\\n"
         "              --ca-fingerprint 5f1d...\n"
         "          GODWIT_CLAIM=... godwit device join press-7 --host iot.example.org \\\n"
-        "              --cafile ca.crt --enroll-port 8443",
+        "              --cafile ca.crt --https",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     join.add_argument("device_id", metavar="ID", help="of the device")
@@ -53,7 +53,8 @@ def add_identity_arguments(to: "argparse._ActionsContainer") -> None:
     to.add_argument("--identity", type=Path, metavar="DIR", help="of key and certificate (default: in the state dir.)")
     to.add_argument("--claim", metavar="TOKEN", help="enroll with it (others see it in `ps`: better a file)")
     to.add_argument("--claim-file", type=Path, metavar="FILE", help="file that holds it; or GODWIT_CLAIM says it")
-    to.add_argument("--enroll-port", type=int, metavar="N", help="enroll by HTTPS at this port (default: by MQTT)")
+    to.add_argument("--https", action="store_true", help="enroll by HTTPS (default: by MQTT)")
+    to.add_argument("--https-port", type=int, default=8443, metavar="N", help="of devices (default 8443)")
 
 
 def identity_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -70,7 +71,8 @@ def identity_of(options: argparse.Namespace) -> dict[str, Any]:
         "claim": claim,
         "ca": options.cafile,
         "ca_fingerprint": options.ca_fingerprint,
-        "enroll_port": options.enroll_port,
+        "is_https": options.https,
+        "https_port": options.https_port,
     }
 
 

@@ -29,6 +29,7 @@ from godwit.runtime.clock import NS, Clock
 log = logging.getLogger(__name__)
 
 REFUSED_FROM: Final = 0x80
+WRITE_AGAIN_S: Final = 60.0
 LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
 KEEP_TIME_NS: Final = 3_600 * NS
@@ -76,14 +77,19 @@ class Certified:
         if held is None or self._is_to_be_claimed(held):
             held = await self._enroll()
         self._held = held
+        if self._guard.now_ns() >= held.ends:
+            self._report("certificate-ended", f"the certificate ended on {held.until}: the device needs a new claim")
         context = self._trust.context(self.identity.kept.trusted)
         await asyncio.to_thread(self.identity.arm, context, held)
         return Login(context, self._look)
 
     def _pin(self) -> None:
         """Take up whom to trust, where it is new."""
-        if self._server.ca is not None or not self.identity.kept.trusted:
+        if not self.identity.kept.trusted:
             self.identity.pin(first_roots(self._server))
+        elif self._server.ca is not None:
+            with contextlib.suppress(RejectedError, OSError):  # we can do without that file
+                self.identity.pin(first_roots(self._server))
 
     def _pick(self) -> Held | None:
         """Return the newest certificate, or after it was refused the one before, in turns."""
@@ -100,7 +106,19 @@ class Certified:
         self._seen = self._trust.inspect(wire)
 
     async def accepted(self) -> None:
-        """Settle: the certificate works. Where the newest was refused and this is the one before, it is given up."""
+        """Settle: the certificate works."""
+        while True:
+            try:
+                await self._settle()
+            except OSError as error:
+                self._report("identity", f"{self.identity.directory} cannot be written: {error}")
+                await asyncio.sleep(WRITE_AGAIN_S)
+            else:
+                self._report("certificate-ended", "")
+                return
+
+    async def _settle(self) -> None:
+        """Keep what works. Where the newest was refused and this is the one before, the newest is given up."""
         held, seen, identity = self._held, self._seen, self.identity
         assert held is not None
         if identity.state is State.RENEWED and held == identity.kept.current:
@@ -180,9 +198,8 @@ class Certified:
             self._report("renewal", f"the server does not let us hear of new certificates: {error}")
             await client.wait_closed()
             return
-        held = self.identity.kept.current
-        assert held is not None
-        plan = self._plan(held)
+        assert self._held is not None
+        plan = self._plan(self._held)
         while True:
             await self._until_due(plan)
             try:
@@ -199,7 +216,8 @@ class Certified:
 
     async def _until_due(self, plan: Renewal) -> None:
         while not plan.is_due(self._now_s()):
-            await asyncio.to_thread(self._keep_time)
+            with contextlib.suppress(OSError):  # the next time, then
+                await asyncio.to_thread(self._keep_time)
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(LOOK_EVERY_S, plan.due - self._now_s())):
@@ -243,8 +261,11 @@ class Certified:
             self._news.set()
 
     async def hear_authorities(self, new: NewAuthorities) -> bool:
-        """Take up whom to trust; returns whether that was news. Raises RejectedError."""
-        return await asyncio.to_thread(self.identity.trust, read_roots(new.authorities))
+        """Take up whom to trust; returns whether that was news. Raises RejectedError, UnavailableError."""
+        try:
+            return await asyncio.to_thread(self.identity.trust, read_roots(new.authorities))
+        except OSError as error:
+            raise UnavailableError(f"{self.identity.directory} cannot be written: {error}") from None
 
     def hear_time(self, time: int) -> None:
         """Take the platform's time."""

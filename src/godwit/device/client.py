@@ -78,8 +78,8 @@ class Device:
     for the usual place, or one that is open, which then is ours; `durability` says what it survives. `on_notice` hears
     what the server has to say to us; `sealing` signs and encrypts telemetry and events, end to end.
 
-    Getting in: `claim` enrolls (by MQTT, or by HTTPS at `enroll_port`), into the directory `identity`; once enrolled it
-    is enough to name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
+    Getting in: `claim` enrolls (by MQTT, or `is_https`), into the directory `identity`; once enrolled it is enough to
+    name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
     or `ca_fingerprint` (SHA-256) say whom to trust before the platform does. Or: `token`, `jwt_key` (a PEM file), or
     `username` and `password`.
     """
@@ -98,7 +98,8 @@ class Device:
         keys: KeyProvider | None = None,
         ca: Path | str | None = None,
         ca_fingerprint: str | None = None,
-        enroll_port: int | None = None,
+        is_https: bool = False,
+        https_port: int = HTTPS_PORT,
         token: str | None = None,
         jwt_key: Key | Path | str | None = None,
         spool: Path | str | Spool | None = None,
@@ -124,10 +125,8 @@ class Device:
         is_known = bool(identity or claim)
         is_secured = context is not None or is_known or ca is not None or ca_fingerprint is not None
         self._address = Address(host, port or (TLS_PORT if is_secured else PORT), keep_alive, version)
-        self._server = Server(
-            host, self._address.port, enroll_port or HTTPS_PORT, version, Path(ca) if ca else None, ca_fingerprint
-        )
-        self._claim, self._is_https = claim, enroll_port is not None
+        self._server = Server(host, self._address.port, https_port, version, Path(ca) if ca else None, ca_fingerprint)
+        self._claim, self._is_https = claim, is_https
         self._identity: Identity | None = identity if isinstance(identity, Identity) else None
         self._identity_at = Path(identity) if isinstance(identity, Path | str) else identity_path(device_id)
         self._keys = keys

@@ -125,7 +125,8 @@ class Granted(msgspec.Struct, frozen=True):
 class Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What stands in the file. `given`: roots from whoever set the device up, until the platform has named them.
 
-    `roots`: those that it named last; `earlier`: those before, trusted until the new certificate has connected.
+    `roots`: those that it named last; `earlier`: those before, trusted until the new certificate has connected; `past`:
+    fingerprints of those that it dropped, which nobody brings back by a file that was forgotten.
     """
 
     device_id: str
@@ -135,6 +136,7 @@ class Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     given: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
     time: int = 0
     configuration: dict[str, Any] | None = None
     agree_key: str | None = None
@@ -176,8 +178,8 @@ class Identity:
         """Open or make it. Raises RejectedError (`identity-in-use`, `identity-of-another`)."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
-        self._lock = _lock(directory)
         self._turn = threading.RLock()
+        self._lock = _lock(directory)
         self._keys: KeyProvider = keys or FileKeys(directory / "keys")
         self.trouble = ""
         """What is wrong with what was found, in a sentence."""
@@ -190,9 +192,10 @@ class Identity:
 
     def close(self) -> None:
         """Let another process have it."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        with self._turn:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     # ------------------------------------------------------------------ looks
 
@@ -222,8 +225,9 @@ class Identity:
 
     @_in_turn
     def pin(self, roots: tuple[str, ...]) -> None:
-        """Trust these roots, as whoever sets the device up says."""
-        new = tuple(each for each in roots if fingerprint(each) not in _fingerprints(self.kept.trusted))
+        """Trust these roots, as whoever sets the device up says; not those that the platform has dropped since."""
+        known = _fingerprints(self.kept.trusted) | set(self.kept.past)
+        new = tuple(each for each in roots if fingerprint(each) not in known)
         if new:
             self._save(msgspec.structs.replace(self.kept, given=(*self.kept.given, *new)))
 
@@ -285,10 +289,10 @@ class Identity:
         if held != (kept.next or kept.current):
             return
         kept.may(Step.CONNECT)
-        is_root_old = root in _fingerprints(kept.earlier)
-        after = msgspec.structs.replace(
-            kept, current=held, next=None, earlier=kept.earlier if is_root_old or kept.asked else ()
-        )
+        after = msgspec.structs.replace(kept, current=held, next=None)
+        if not kept.asked and root not in _fingerprints(kept.earlier):
+            past = (*kept.past, *(fingerprint(each) for each in kept.earlier))
+            after = msgspec.structs.replace(after, earlier=(), past=past[-TRUSTS_MAX:])
         if after != kept:
             self._save(after)
             self._sweep()
@@ -370,12 +374,14 @@ def _naming(kept: Kept, roots: tuple[str, ...]) -> Kept:
     if not roots:
         return kept
     named = _fingerprints(roots)
+    past = tuple(each for each in kept.past if each not in named)
     gone = [each for each in (*kept.roots, *kept.earlier) if fingerprint(each) not in named]
     return msgspec.structs.replace(
         kept,
         roots=roots,
         given=tuple(each for each in kept.given if fingerprint(each) not in named),
         earlier=tuple(dict.fromkeys(gone))[:TRUSTS_MAX],
+        past=past,
     )
 
 

@@ -1,8 +1,7 @@
 """When a device renews its certificate. Pure: time is an argument, in seconds since 1970 as well as it is known.
 
 From 30 days before the end, or a third of the lifetime where that is shorter, each device at a moment of its own. What
-is refused or not answered is asked for again, ever less often, until the certificate has ended and beyond: the platform
-may let a device in whose certificate has just ended, and a person may help.
+is refused or not answered is asked for again, ever less often, for as long as there is a session to ask in.
 """
 
 from typing import Final
@@ -32,7 +31,7 @@ class Renewal:
         self._ends = ends
         begin = begins(granted, ends)
         self._window_s = max(FIRST_S_MIN, ends - begin)
-        self._due = begin + SPREAD * chance * self._window_s
+        self._due = max(begin + SPREAD * chance * self._window_s, granted + FIRST_S_MIN)
         self._least_s = min(FIRST_S_MAX, max(FIRST_S_MIN, self._window_s / 100))
         self._backoff = self._new_backoff()
 

@@ -219,6 +219,10 @@ def test_a_new_root_is_trusted_beside_the_old_until_the_new_certificate_works(di
     assert set(identity.kept.trusted) == {first.root, second.root}, "the server itself is still below the old root"
     identity.connected(held, fingerprint(second.root))
     assert identity.kept.trusted == (second.root,)
+    identity.pin((first.root,))
+    assert identity.kept.trusted == (second.root,), "a file that was forgotten brings nobody back"
+    identity.trust((first.root, second.root))
+    assert set(identity.kept.trusted) == {first.root, second.root}, "the platform may"
     identity.close()
 
 

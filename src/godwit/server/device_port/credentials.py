@@ -12,7 +12,7 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.mqtt.packets import Connect
 from godwit.server.broker.authentication import FleetAuthenticator
-from godwit.server.broker.refusals import Denial
+from godwit.server.broker.refusals import Denial, Grant
 from godwit.server.broker.rights import Grant
 from godwit.server.identity.admission import RENEWING
 from godwit.server.identity.claims import PREFIX
@@ -46,6 +46,7 @@ class Doorkeeper:
         decision = self._fleet.authenticate("tls", Connect(""), der, "")
         if isinstance(decision, Denial):
             raise RejectedError(decision.text, code=decision.code)
+        assert isinstance(decision, Grant)  # what the roster knows needs no other question
         if known.state is CertificateState.PENDING:
             self._identity.revocation.seen(fingerprint.hexdigest())
         return decision.credential
