@@ -154,14 +154,17 @@ class MessageKeys:
             return _platform_keys(connection, t.platform_keys.c.tenant == tenant)
 
     def rotate(self, who: Principal, tenant: TenantId, purpose: KeyPurpose) -> PlatformKey:
-        """Make a new key of ours; the one before counts for the overlap. Raises RejectedError (`not-found`)."""
+        """Make a new key of ours; the one before, if any, counts for the overlap. Raises RejectedError (`not-found`)."""
         who.require("admin")
         if purpose not in PURPOSES:
             raise RejectedError("keys of messages are to sign or to agree", code="invalid-field")
         tenant = require_tenant(who, tenant)
         with self._database.read() as connection:
             _require_tenant_row(connection, tenant)
-        self.ours(tenant)
+        known = {each.purpose for each in self._in_use(tenant)}
+        for other in PURPOSES:
+            if other not in known and other is not purpose:
+                self._make(who.name, tenant, other, who.address)
         return self._make(who.name, tenant, purpose, who.address)
 
     def _in_use(self, tenant: TenantId) -> list[PlatformKey]:
