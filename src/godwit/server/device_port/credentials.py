@@ -12,7 +12,7 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.mqtt.packets import Connect
 from godwit.server.broker.authentication import FleetAuthenticator
-from godwit.server.broker.refusals import Denial, Grant
+from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import Grant
 from godwit.server.identity.admission import RENEWING
 from godwit.server.identity.claims import PREFIX

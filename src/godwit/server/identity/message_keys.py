@@ -154,7 +154,7 @@ class MessageKeys:
             return _platform_keys(connection, t.platform_keys.c.tenant == tenant)
 
     def rotate(self, who: Principal, tenant: TenantId, purpose: KeyPurpose) -> PlatformKey:
-        """Make a new key of ours; the one before, if any, counts for the overlap. Raises RejectedError (`not-found`)."""
+        """Make a new key of ours; the one before counts for the overlap. Raises RejectedError (`not-found`)."""
         who.require("admin")
         if purpose not in PURPOSES:
             raise RejectedError("keys of messages are to sign or to agree", code="invalid-field")
