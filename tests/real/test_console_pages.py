@@ -217,7 +217,7 @@ def test_a_refused_message_is_explained_downloaded_and_replayed(visit: Visit, pl
 def test_a_message_is_accepted_once_its_cause_is_mended(visit: Visit, platform: Any) -> None:
     hot = {"name": "temperature", "maximum": 100.0, "outside": "quarantine"}
     ask(platform, "PUT", "/api/v1/types/oven", {"readings": [hot]})
-    ask(platform, "POST", "/api/v1/devices", {"deviceId": "oven-1", "deviceType": "oven"})
+    ask(platform, "POST", "/api/v1/devices", {"deviceId": "oven-1", "deviceType": "oven", "lifecycle": "unclaimed"})
     say(platform, "devices/oven-1/telemetry", telemetry(temperature=180))
     page = visit.show("/quarantine?device=oven-1")
     expect(page.locator("tbody tr")).to_contain_text("out-of-range")

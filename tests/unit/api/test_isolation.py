@@ -159,8 +159,11 @@ def plant(rig: Any, admin: TestClient, mark: str) -> dict[str, Any]:
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
     key = good(admin.post(f"{V1}/devices/{device}/message-keys", json={"purpose": "sign", "public": pem})).json()
+    login = good(admin.post(f"{V1}/devices/{device}/tokens", json={"name": secret})).json()
+    signer = good(admin.post(f"{V1}/devices/{device}/keys", json={"public": pem})).json()
     kept = good(admin.get(f"{V1}/quarantine", params={"deviceId": device})).json()["items"]
     made = {"claim_id": claim["claimId"], "keyId": key["keyId"]}
+    made |= {"token_id": login["tokenId"], "key_id": signer["keyId"], "campaign_id": FREE_NUMBER}
     made |= {"fingerprint": issued["fingerprint"], "authority": awaited.json()["fingerprint"]}
     return ids | made | {"number": kept[0]["number"], "numbers": [kept[0]["number"]]}
 
@@ -177,6 +180,9 @@ def world(rig) -> World:
         "numbers": [FREE_NUMBER],
         "fingerprint": "f" * 64,
         "keyId": "f" * 64,
+        "token_id": "f" * 16,
+        "key_id": "e" * 64,
+        "campaign_id": FREE_NUMBER,
     }
     return World(rig, admin, *(client(rig, token_of(rig, f"{each}-tenant")) for each in (A, B)), found)
 

@@ -231,11 +231,11 @@ class Accounts:
     def change_own_password(self, who: Principal, old: str, new: str, *, keep_session: str = "") -> None:
         """Change one's own password; guesses at the old one count as at the door.
 
-        Raises RejectedError (`wrong-password`, `weak-password`, `too-many-attempts`, `not-supported`).
+        Raises RejectedError (`wrong-password`, `weak-password`, `too-many-attempts`, `no-password`).
         """
         if who.account == ADMINISTRATOR:
             raise RejectedError(
-                "who has the admin token has no password; add a user for yourself", code="not-supported"
+                "who has the admin token has no password; add a user for yourself", code="no-password"
             )
         self.sign_in.count_guess(who.account, who.address)
         self.users.change_own_password(who, old, new, keep_session=keep_session)

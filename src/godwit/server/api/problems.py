@@ -64,7 +64,7 @@ _STATUS: Final = {
     "unknown-content-encoding": 415,
     "not-acceptable": 406,
     "rate-limited": 429,
-    "not-supported": 501,
+    "no-password": 409,
     "foreign-broker": 409,
 }
 _CODES: Final = {

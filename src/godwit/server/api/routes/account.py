@@ -59,7 +59,7 @@ def account(who: Who) -> Response:
     return answer({"name": who.name, "account": who.account, "grants": grants_of(who), "scopes": list(who.scopes)})
 
 
-@router.post("/account/password", status_code=204, responses=documented(413, 429), summary="Change my password")
+@router.post("/account/password", status_code=204, responses=documented(409, 413, 429), summary="Change my password")
 def change_password(body: PasswordChange, who: Who, rooms: Rooms) -> Response:
     """Change your own password; your sessions end. Your tokens stay."""
     who.require_own("account:write")
