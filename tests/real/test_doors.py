@@ -106,6 +106,16 @@ class House:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
+def until(program: subprocess.Popen[str], word: str) -> str:
+    """Return the line of a program that has `word` in it; fails with what it said instead."""
+    said = []
+    while line := program.stdout.readline():
+        said.append(line)
+        if word in line:
+            return line
+    pytest.fail(f"{word} never came: {''.join(said)}")
+
+
 @pytest.fixture
 def house_in(tmp_path: Path, platform_in: Callable[..., Any]) -> Iterator[Callable[..., House]]:
     made: list[House] = []
@@ -149,13 +159,10 @@ def test_revoked_or_suspended_an_open_session_ends_at_once(house: House, eventua
             "mosquitto_sub", "-W", "12", "-d", "-i", case, "-t", f"devices/{case}/commands", bundle=bundle
         )
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
-            assert listening.stdout is not None
-            while "SUBACK" not in listening.stdout.readline():
-                pass
+            until(listening, "SUBACK")
             end(bundle)
             began = time.monotonic()
-            while (line := listening.stdout.readline()) and "DISCONNECT" not in line:
-                pass
+            line = until(listening, "DISCONNECT")
             assert "152" in line, line  # 0x98, administrative action
             assert time.monotonic() - began < 1
             listening.terminate()
@@ -172,9 +179,7 @@ def test_the_loopback_listener_speaks_for_nobodys_devices_only(house: House) -> 
     assert "ot authorized" in told.stderr
     command = ["stdbuf", "-oL", "mosquitto_sub", "-p", str(house.mqtt), "-t", "#", "-F", "%t", "-W", "3", "-d"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listening:
-        assert listening.stdout is not None
-        while "SUBACK" not in listening.stdout.readline():
-            pass
+        until(listening, "SUBACK")
         assert house.publish("devices/press-7/telemetry", press, "-i", "press-7").returncode == 0
         house.on_loopback("mosquitto_pub", "-t", "devices/free-1/telemetry", "-m", READING)
         heard = listening.communicate()[0]
@@ -223,9 +228,7 @@ def test_an_application_hears_its_tenants_devices_only(house: House) -> None:
             "mosquitto_sub", "-u", "app:dashboard", "-P", token, "-t", topic, "-F", "%t", "-d", "-W", "4"
         )
         with subprocess.Popen(listening, stdout=subprocess.PIPE, text=True) as program:
-            assert program.stdout is not None
-            while "SUBACK" not in program.stdout.readline():
-                pass
+            until(program, "SUBACK")
             for bundle, device in ((other, "press-1"), (own, "pump-1")):
                 assert house.publish(f"devices/{device}/telemetry", bundle, "-i", device).returncode == 0
             heard = program.communicate()[0]
@@ -268,16 +271,12 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
         "mosquitto_sub", "-W", "12", "-d", "-i", "meter-3", "-u", "meter-3", "-P", secret, "-t", "device/commands/#"
     )
     with subprocess.Popen(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
-        assert program.stdout is not None
-        while "SUBACK" not in program.stdout.readline():
-            pass
+        until(program, "SUBACK")
         house.post("devices/meter-3/commands")
-        while "PUBLISH" not in program.stdout.readline():
-            pass
+        until(program, "PUBLISH")
         house.identity.device_tokens.revoke(ADMIN, "meter-3", token.token_id)
         began = time.monotonic()
-        while (line := program.stdout.readline()) and "DISCONNECT" not in line:
-            pass
+        until(program, "DISCONNECT")
         assert time.monotonic() - began < 1
         program.terminate()
     assert house.publish(topic, None, "-i", "meter-3", "-u", "meter-3", "-P", secret).returncode == 135
@@ -290,9 +289,7 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
         "mosquitto_sub", "-W", "12", "-d", "-i", "meter-3", "-u", "meter-3", "-P", signed, "-t", "device/commands/#"
     )
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
-        assert program.stdout is not None
-        while (line := program.stdout.readline()) and "DISCONNECT" not in line:
-            pass
+        line = until(program, "DISCONNECT")
         assert "160" in line  # 0xA0, maximum connect time: its token has ended
         assert time.monotonic() - began < 7
         program.terminate()
