@@ -126,10 +126,8 @@ class Reception:
         if decision is None:
             client.core.refuse(reasons.SERVER_UNAVAILABLE, "nobody can say now who you are; try again in 5 s or more")
         else:
-            client.waiting = None if isinstance(decision, Grant) else client.waiting
             self._decide(client, packet, decision, now)
         if client.closed is None and client.core.session is not None:
-            client.waiting = client.waiting or []
             client.socket.choke(is_choked=False)
             self._rooms.go_on(client, now)
 
