@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ class House:
 
     def __init__(self, directory: Path, ports: list[int], **settings: Any) -> None:
         http, mqtt, mqtts, device = ports
-        self.directory, self.mqtt, self.mqtts = directory, mqtt, mqtts
+        self.directory, self.http, self.mqtt, self.mqtts = directory, http, mqtt, mqtts
         self.server = Server(
             Settings(
                 data_dir=directory / "data",
@@ -293,3 +294,51 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
         assert "160" in line  # 0xA0, maximum connect time: its token has ended
         assert time.monotonic() - began < 7
         program.terminate()
+
+
+def test_mosquitto_admits_our_devices_by_our_files(
+    house: House, mosquitto_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    press, other = house.device("press-7"), house.device("press-8")
+    files = tmp_path / "files"
+    command = [sys.executable, "-m", "godwit.cli.main", "mosquitto-files", str(files)]
+    server = ["--server", f"http://127.0.0.1:{house.http}", "--token-file", str(house.directory / "data/admin-token")]
+    subprocess.run([*command, *server], check=True, capture_output=True, timeout=30)
+    tls = house.directory / "data" / "tls"
+    for name_of in ("server.crt", "server.key"):
+        (files / name_of).write_bytes((tls / name_of).read_bytes())
+    lines = (files / "godwit.conf").read_text().replace("listener 8883\n", "")
+    mosquitto = mosquitto_in(lines=lines).start()
+
+    def publish(topic: str, bundle: Bundle) -> int:
+        command = ["mosquitto_pub", "-h", "localhost", "-p", str(mosquitto.port), "--cafile", str(tls / "ca.crt")]
+        told = [*command, *bundle.mosquitto, "-V", "mqttv5", "-q", "1", "-t", topic, "-m", READING]
+        done = subprocess.run(told, capture_output=True, text=True, timeout=20, check=False)
+        return 1 if "ot authorized" in done.stderr else done.returncode
+
+    assert publish("devices/press-7/telemetry", press) in {0, 16}
+    assert publish("devices/press-8/telemetry", press) == 1
+    assert publish("devices/press-7/commands", press) == 1
+    house.identity.revocation.revoke(press.fingerprint, "keyCompromise", "test")
+    subprocess.run([*command, *server], check=True, capture_output=True, timeout=30)
+    mosquitto.process.send_signal(signal.SIGHUP)
+    eventually(lambda: publish("devices/press-7/telemetry", press) not in {0, 16})
+    assert publish("devices/press-8/telemetry", other) in {0, 16}
+
+
+def test_the_listener_has_no_weakness_above_low(house: House, repository: Path) -> None:
+    sslyze = Path(sys.executable).parent.parent / "sslyze" / "bin" / "sslyze"
+    if not sslyze.exists():
+        pytest.skip("no sslyze: make test installs it")
+    told = subprocess.run(
+        [sslyze, "--mozilla_config", "disable", "--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3",
+         "--heartbleed", "--openssl_ccs", "--reneg", "--compression", "--robot", "--fallback", "--resum",
+         f"localhost:{house.mqtts}"],
+        capture_output=True, text=True, timeout=120, check=False,
+    ).stdout  # fmt: skip
+    assert told.count("The server rejected all cipher suites") == 4  # SSL 2.0 to TLS 1.1
+    for line in told.splitlines():
+        if "TLS_" in line and "TLS_FALLBACK" not in line and "only" not in line:
+            assert "ECDHE" in line or "TLS_AES" in line or "TLS_CHACHA20" in line, line
+            assert "CBC" not in line
+    assert "VULNERABLE -" not in told, told

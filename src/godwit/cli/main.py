@@ -9,7 +9,23 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from godwit.cli import audit, ca, claim, config, device, factory, mqtt, rule, simulate, tenant, token, trace, up, user
+from godwit.cli import (
+    audit,
+    ca,
+    claim,
+    config,
+    device,
+    factory,
+    mosquitto_files,
+    mqtt,
+    rule,
+    simulate,
+    tenant,
+    token,
+    trace,
+    up,
+    user,
+)
 from godwit.contract.errors import GodwitError
 
 EXIT_FAILED = 1
@@ -31,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     rule.add_parser(commands)
     factory.add_parser(commands)
     audit.add_parser(commands)
+    mosquitto_files.add_parser(commands)
     tenant.add_parser(commands)
     user.add_parser(commands)
     token.add_parser(commands)

@@ -24,6 +24,7 @@ from godwit.server.api.routes import (
     device_credentials,
     devices,
     enroll,
+    foreign_broker,
     health,
     live,
     messages,
@@ -53,8 +54,8 @@ def create_api(platform: Platform, accounts: Accounts, encoders: Encoders) -> Fa
     app.add_middleware(SecureHeaders)
     strict = [Depends(refuse_unknown_queries)]
     rooms = (
-        health, broker, custody, claims, devices, device_credentials, enroll, telemetry, clocks, types, quarantine,
-        certificates, messages, security, users, account, audit_log, tenants, authorities,
+        health, broker, custody, claims, devices, device_credentials, enroll, foreign_broker, telemetry,
+        clocks, types, quarantine, certificates, messages, security, users, account, audit_log, tenants, authorities,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router, dependencies=strict)

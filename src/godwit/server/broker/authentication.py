@@ -153,6 +153,12 @@ class FleetAuthenticator:
             )
         return self._by_password(connect, address)
 
+    def judge_name(self, connect: Connect, common_name: str) -> Decision:
+        """Judge a certificate that a foreign broker has verified, of which it says the name alone."""
+        known = self._roster.devices.get(common_name)
+        tenant = TenantId(known.tenant if known is not None else "")
+        return self._as_device(connect, Credential(Door.CERTIFICATE, common_name, tenant, DeviceId(common_name)))
+
     def _by_password(self, connect: Connect, address: str) -> Decision | Question:
         """Judge a password. What cannot be guessed is looked at whoever asks, and however often he has been wrong."""
         assert connect.password is not None

@@ -255,6 +255,7 @@ class ApplicationRights:
         terms: ApplicationTerms,
     ) -> None:
         self._roster, self._terms = roster, terms
+        self.hears_all = terms.hears is None
         self._responses = response_prefix(client_id)
 
     def sees(self, device_id: str) -> bool:

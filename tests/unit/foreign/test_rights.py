@@ -1,0 +1,58 @@
+"""What a foreign broker is told: who somebody is, and what he may; and Mosquitto's rights by contract."""
+
+from godwit.contract.topics import topics_for
+from godwit.server.accounts.principal import Principal
+from godwit.server.broker.authentication import Desk, Switches
+from godwit.server.foreign.rights import Asked, ForeignRights, acl_file
+from godwit.server.identity.room import open_identity
+from godwit.server.registry.model import Device
+from godwit.server.registry.service import Registry
+from godwit.server.storage.database import Database
+from godwit.server.storage.engine import open_engine
+
+WHO = Principal("test")
+
+
+def test_a_device_is_known_by_token_or_name_and_has_its_own_topics(tmp_path):
+    database = Database(open_engine("", tmp_path))
+    registry = Registry(database)
+    identity = open_identity(database, registry, tmp_path)
+    registry.create_device(WHO, Device("press-7"))
+    _, secret = identity.device_tokens.create(WHO, "press-7")
+    desk = Desk(identity.enrollment.credential_of_claim, identity.enrollment.take_in, lambda *_, **__: None)
+    rights = ForeignRights(identity, topics_for("native"), desk, Switches())
+    for asked in (Asked("press-7", "press-7", secret), Asked("press-7", common_name="press-7")):
+        assert rights.authenticate(asked).identity == "device:press-7"
+    for asked, code in (
+        (Asked("press-7", "press-7", "gwd_wrong"), "credentials-wrong"),
+        (Asked("other", common_name="press-7"), "client-id-mismatch"),
+        (Asked("ghost", common_name="ghost"), "unknown-device"),
+        (Asked("press-7", certificate="PEM"), "certificate-malformed"),
+        (Asked("press-7"), "credentials-needed"),
+    ):
+        assert rights.authenticate(asked).code == code
+    own = ("press-7", "device:press-7")
+    assert rights.may(*own, "publish", "devices/press-7/telemetry")
+    assert rights.may(*own, "subscribe", "devices/press-7/commands")
+    for action, topic in (
+        ("publish", "devices/press-7/commands"), ("publish", "devices/press-8/telemetry"), ("publish", "$SYS/x"),
+        ("subscribe", "#"), ("subscribe", "device/commands/#"), ("publish", "devices/bad id/telemetry"),
+    ):  # fmt: skip
+        assert not rights.may(*own, action, topic), topic
+    assert rights.may("app", "app:default;default", "subscribe", "devices/press-7/telemetry")
+    assert not rights.may("app", "app:default;default", "subscribe", "devices/+/telemetry")
+    assert not rights.may("app", "app:acme;acme", "subscribe", "devices/press-7/telemetry")
+    assert rights.may("app", "app:*;*", "subscribe", "devices/+/telemetry")
+    assert not rights.may("app", "nonsense", "subscribe", "x")
+    registry.change_device(WHO, "press-7", {"lifecycle": "suspended"})
+    assert not rights.may(*own, "publish", "devices/press-7/telemetry")
+
+
+def test_mosquittos_patterns_follow_the_contract():
+    lines = acl_file(topics_for("placed")).splitlines()
+    assert "pattern write devices/%u/telemetry" in lines
+    assert "pattern read devices/%u/commands" in lines
+    assert "pattern write +/+/+/%u/readings" in lines
+    assert "pattern write devices/%u/command-results/+" in lines
+    assert not [line for line in lines if line.startswith("pattern") and "%u" not in line]
+    assert "pattern write devices/%u/commands" not in lines
