@@ -1,5 +1,6 @@
 """Who comes in at the TLS listener, what he may there, and how fast he has to go: asked by clients of others."""
 
+import asyncio
 import datetime as dt
 import json
 import signal
@@ -23,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fleet_certificates import Bundle, Maker, issue, name, pem_of, public_pem
 
-from godwit.mqtt.packets import Publish
+from godwit.mqtt.codec import encode
+from godwit.mqtt.packets import Connect, Publish
+from godwit.mqtt.tls import client_context
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
 from godwit.server.identity.authorities import describe
@@ -326,19 +329,19 @@ def test_mosquitto_admits_our_devices_by_our_files(
     assert publish("devices/press-8/telemetry", other) in {0, 16}
 
 
-def test_the_listener_has_no_weakness_above_low(house: House, repository: Path) -> None:
-    sslyze = Path(sys.executable).parent.parent / "sslyze" / "bin" / "sslyze"
-    if not sslyze.exists():
-        pytest.skip("no sslyze: make test installs it")
-    told = subprocess.run(
-        [sslyze, "--mozilla_config", "disable", "--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3",
-         "--heartbleed", "--openssl_ccs", "--reneg", "--compression", "--robot", "--fallback", "--resum",
-         f"localhost:{house.mqtts}"],
-        capture_output=True, text=True, timeout=120, check=False,
-    ).stdout  # fmt: skip
-    assert told.count("The server rejected all cipher suites") == 4  # SSL 2.0 to TLS 1.1
-    for line in told.splitlines():
-        if "TLS_" in line and "TLS_FALLBACK" not in line and "only" not in line:
-            assert "ECDHE" in line or "TLS_AES" in line or "TLS_CHACHA20" in line, line
-            assert "CBC" not in line
-    assert "VULNERABLE -" not in told, told
+def test_a_thousand_devices_come_back_at_once_and_none_fails(house: House) -> None:
+    """With certificates: full handshakes, all begun in the same moment."""
+    bundles = [house.device(f"press-{number}") for number in range(50)]
+    trust = house.directory / "data" / "tls" / "ca.crt"
+
+    async def come(bundle: Bundle, number: int) -> None:
+        context = client_context(authority=trust, certificate=bundle.certificate, key=bundle.key)
+        reader, writer = await asyncio.open_connection("localhost", house.mqtts, ssl=context, ssl_handshake_timeout=60)
+        writer.write(encode(Connect("", keep_alive=600), 5))
+        assert (await asyncio.wait_for(reader.readexactly(4), 60))[3] == 0, number
+        writer.close()
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(come(bundles[number % 50], number) for number in range(1_000)))
+
+    asyncio.run(all_at_once())
