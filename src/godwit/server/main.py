@@ -284,7 +284,10 @@ class Server:
         identity.server.on_change(trust.reload)
         refusals = Refusals(self._database)
         switches = Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt)
-        fleet = FleetAuthenticator(identity.roster, lambda _device, _topic: False, None, switches)
+        fleet = FleetAuthenticator(
+            identity.roster, lambda _device, _topic: False, None, switches,
+            seen=identity.revocation.seen, find_token=identity.device_tokens.find,
+        )  # fmt: skip
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
