@@ -100,6 +100,9 @@ def test_strongswan_enrolls_and_renews_by_est(site: Site) -> None:
     code, _, error = site.est(site.request("est-3.csr", other, "est-9"), "--cert", "est.crt", "--key", key)
     assert code != 0  # another device's name
     assert "HTTP 403" in error
+    code, _, error = site.est(site.request("est-4.csr", other, "est-1, O=elsewhere"), "--cert", "est.crt", "--key", key)
+    assert code != 0  # another subject
+    assert "HTTP 403" in error
     code, _, error = site.est(renewing, "--userpass", "est-1:nonsense")
     assert code != 0
     assert "HTTP 401" in error
