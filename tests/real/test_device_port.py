@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
+from joserfc import jwt
+from joserfc.jwk import ECKey
 from tests.real.certified_fleet import Fleet, request_of, self_signed
 
 pytestmark = pytest.mark.real
@@ -173,3 +177,25 @@ def test_revocation_is_published(site: Site) -> None:
     assert isinstance(issuer, ec.EllipticCurvePublicKey)
     assert crl.is_signature_valid(issuer)
     assert site.curl(f"/crl/{'0' * 64}.crl")[0] == 404
+
+
+def test_device_tokens_and_what_a_device_signs(site: Site) -> None:
+    made: Any = site.platform.post("/api/v1/devices/pump-1/tokens", {"name": "meter"})
+    bearer = ("-H", f"Authorization: Bearer {made['token']}")
+    assert site.telemetry("pump-1", None, *bearer)[0] == 204
+    status, body = site.telemetry("pump-3", None, *bearer)
+    assert (status, json.loads(body)["code"]) == (401, "wrong-device")
+    assert site.telemetry("pump-2", None, "-u", f"pump-1:{made['token']}")[0] == 204, "its gateway, by name"
+    site.platform.post(f"/api/v1/devices/pump-1/tokens/{made['tokenId']}/revoke", {})
+    status, body = site.telemetry("pump-1", None, *bearer)
+    assert (status, json.loads(body)["code"]) == (401, "unauthorized")
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    site.platform.post("/api/v1/devices/pump-1/keys", {"public": public})
+    now = int(time.time())
+    claims = {"sub": "pump-1", "aud": "godwit", "iat": now, "exp": now + 60}
+    signed = jwt.encode({"alg": "ES256"}, claims, ECKey.import_key(key))
+    assert site.telemetry("pump-1", None, "-H", f"Authorization: Bearer {signed}")[0] == 204
+    foreign = jwt.encode({"alg": "ES256"}, claims, ECKey.import_key(ec.generate_private_key(ec.SECP256R1())))
+    status, body = site.telemetry("pump-1", None, "-H", f"Authorization: Bearer {foreign}")
+    assert (status, json.loads(body)["code"]) == (401, "jwt-signature")

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asn1crypto import cms
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from tests.real.certified_fleet import Fleet, request_of, self_signed
+from tests.unit.identity.test_scep import certificate, csr, envelope, message
 
+from godwit.server.identity import scep
 from godwit.server.identity.requests import common_name
 
 pytestmark = pytest.mark.real
@@ -96,6 +99,9 @@ def test_strongswan_enrolls_and_renews_by_est(site: Site) -> None:
     assert x509.load_pem_x509_certificate(pem).public_key() != first.public_key()
     code, _, error = site.est(site.request("est-3.csr", other, "est-9"), "--cert", "est.crt", "--key", key)
     assert code != 0  # another device's name
+    assert "HTTP 403" in error
+    code, _, error = site.est(site.request("est-4.csr", other, "est-1, O=elsewhere"), "--cert", "est.crt", "--key", key)
+    assert code != 0  # another subject
     assert "HTTP 403" in error
     code, _, error = site.est(renewing, "--userpass", "est-1:nonsense")
     assert code != 0
@@ -227,6 +233,40 @@ def test_strongswan_enrolls_and_renews_by_scep(site: Site, plain: str) -> None:
     code, _, error = scep(second, "--cert", str(certificate), "--key", str(file))
     assert code != 0
     assert "badMessageCheck" in error
+
+
+def test_a_message_signed_anew_by_another_key(site: Site) -> None:
+    """Whoever has seen a request cannot have the answer to it: it is for the key that the request is for."""
+    _, body = site.curl("/scep?operation=GetCACert")
+    [registrar] = [
+        each for each in pkcs7.load_der_pkcs7_certificates(body) if isinstance(each.public_key(), rsa.RSAPublicKey)
+    ]
+    thief = rsa.generate_private_key(65537, 2048)
+    seen = message(envelope(csr(challenge=site.fleet.claim()), registrar))
+    stolen = message(scep.read_message(seen).envelope, signer=certificate("pump-1", thief), key=thief)
+    for data, info, code in (
+        (stolen, "1", "scep-key-mismatch"),
+        (message(envelope(csr(), registrar), kind="20"), "4", "scep-poll"),
+    ):
+        (site.directory / "message").write_bytes(data)
+        status, answer = site.curl("/scep?operation=PKIOperation", "--data-binary", "@message")
+        assert status == 200
+        attributes = attributes_of(answer)
+        assert attributes["2.16.840.1.113733.1.9.3"] == "2"
+        assert attributes["2.16.840.1.113733.1.9.4"] == info
+        assert attributes["1.3.6.1.5.5.7.24.1"].startswith(f"{code}:")
+    (site.directory / "message").write_bytes(seen)
+    _, answer = site.curl("/scep?operation=PKIOperation", "--data-binary", "@message")
+    first = attributes_of(answer)
+    assert first["2.16.840.1.113733.1.9.3"] == "0"
+    again = site.curl("/scep?operation=PKIOperation", "--data-binary", "@message")[1]
+    assert attributes_of(again)["2.16.840.1.113733.1.9.3"] == "0", "the same message is answered the same"
+
+
+def attributes_of(answer: bytes) -> dict[str, Any]:
+    signer = cms.ContentInfo.load(answer, strict=True)["content"]["signer_infos"][0]
+    found = scep._Attributes.load(b"\x31" + signer["signed_attrs"].dump()[1:])
+    return {each["type"].dotted: each["values"][0].parse().native for each in found}
 
 
 def test_what_is_no_scep_message(site: Site) -> None:

@@ -281,10 +281,12 @@ class Server:
             return
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
-        identity.server.on_change(trust.reload)
         refusals = Refusals(self._database)
         switches = Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt)
-        fleet = FleetAuthenticator(identity.roster, lambda _device, _topic: False, None, switches)
+        fleet = FleetAuthenticator(
+            identity.roster, lambda _device, _topic: False, None, switches,
+            seen=identity.revocation.seen, find_token=identity.device_tokens.find,
+        )  # fmt: skip
         rooms = Rooms(
             identity=identity,
             ingest=self._ingest,
@@ -299,6 +301,7 @@ class Server:
             body_bytes_max=max(settings.payload_bytes_max, REQUEST_BYTES_MAX),
         )  # fmt: skip
         self._device_port.start()
+        identity.server.on_change(self._device_port.renew_tls)
 
     def _open_console_to_mqtt(self) -> Any:
         """Return what takes the WebSockets of the console's port; MQTT is among them where the broker is ours."""

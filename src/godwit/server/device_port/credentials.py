@@ -16,7 +16,7 @@ from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import Grant
 from godwit.server.identity.admission import RENEWING
 from godwit.server.identity.claims import PREFIX
-from godwit.server.identity.model import CertificateState, Credential
+from godwit.server.identity.model import Credential
 from godwit.server.identity.room import Identity
 
 
@@ -47,8 +47,6 @@ class Doorkeeper:
         if isinstance(decision, Denial):
             raise RejectedError(decision.text, code=decision.code)
         assert isinstance(decision, Grant)  # what the roster knows needs no other question
-        if known.state is CertificateState.PENDING:
-            self._identity.revocation.seen(fingerprint.hexdigest())
         return decision.credential
 
     def take_in(self, der: bytes, address: str) -> Credential:

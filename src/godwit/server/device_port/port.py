@@ -125,7 +125,7 @@ class DevicePort:
             timeout_graceful_shutdown=STOP_S_MAX,
         )
         self.trust = trust
-        self._refusals, self._writing = refusals, ThreadPoolExecutor(1, "device-port-audit")
+        self._refusals, self._writing = refusals, ThreadPoolExecutor(1, "device-port-aside")
         self._server = _Server(config, trust, self._refused, body_bytes_max, patience_s)
         self._host, self._port = host, port
         self._thread: threading.Thread | None = None
@@ -147,6 +147,10 @@ class DevicePort:
             if not self._thread.is_alive() or monotonic() > until:
                 raise UnavailableError("the HTTPS port of devices does not start: see the log", code="port-taken")
             sleep(0.005)
+
+    def renew_tls(self) -> None:
+        """Have the certificate taken from its files again, for new connections. Does not block."""
+        self._writing.submit(self.trust.reload)
 
     def _refused(self, code: str, detail: str, address: str) -> None:
         self._writing.submit(self._refusals.refused, code, detail, address)

@@ -12,6 +12,7 @@ from godwit.server.identity.enroller import Enroller
 from godwit.server.identity.model import Credential
 from godwit.server.identity.registrars import Registrars
 from godwit.server.identity.room import Identity
+from godwit.server.identity.throttle import Throttle
 from godwit.server.ingest.door import IngestDoor
 
 
@@ -25,6 +26,8 @@ class Rooms(msgspec.Struct, frozen=True):
     registrars: Registrars
     refusals: Refusals
     payload_bytes_max: int
+    messages: Throttle = msgspec.field(default_factory=lambda: Throttle(10, 200))
+    """SCEP messages by address: each costs two operations with an RSA key, whoever sends it."""
 
 
 def rooms_of(request: Request) -> Rooms:

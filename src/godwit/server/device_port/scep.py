@@ -7,6 +7,7 @@ import binascii
 from asyncio import to_thread
 from base64 import b64decode
 from os import urandom
+from time import time_ns
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -70,7 +71,10 @@ async def operate(request: Request) -> Response:
             data = b64decode(request.query_params.get("message", "").replace(" ", "+"), validate=True)
         except (binascii.Error, ValueError) as error:
             raise MalformedError(f"message is not base64: {error}", code="scep-malformed") from None
-    answer = await to_thread(_answer, rooms_of(request), data, address_of(request))
+    rooms, address = rooms_of(request), address_of(request)
+    if not rooms.messages.take(address, time_ns()):
+        raise RejectedError("too many messages from this address: wait a little", code="rate-limited")
+    answer = await to_thread(_answer, rooms, data, address)
     return Response(answer, media_type=scep.MESSAGE, headers={"Cache-Control": "no-store"})
 
 
