@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -257,12 +258,44 @@ def test_every_page_fits_a_telephone(chromium: Browser, platform: Any) -> None:
     say(platform, "devices/phone/telemetry", "{")
     visit = Visit(chromium, platform, viewport={"width": 390, "height": 844}, color_scheme="dark")
     visit.sign_in(platform.token)
-    for path in ("/", "/devices", "/devices/phone", "/quarantine", "/broker", "/broker?table=subscriptions"):
+    for path in (
+        "/",
+        "/devices",
+        "/devices/phone",
+        "/enrollment",
+        "/device",
+        "/quarantine",
+        "/broker",
+        "/broker?table=subscriptions",
+    ):
         page = visit.show(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 20)"
     assert visit.complaints == []
     visit.page.context.close()
+
+
+def test_a_claim_is_made_and_a_device_is_let_in_by_its_code(visit: Visit, platform: Any) -> None:
+    page = visit.show("/enrollment")
+    page.get_by_role("button", name="New claim").click()
+    page.get_by_label("Device id").fill("page-1")
+    page.get_by_label("Name").fill("made on <b>the page")
+    page.get_by_role("button", name="Make the claim").click()
+    expect(page.locator("dialog .command code").first).to_contain_text("gwc_")
+    visit.show("/enrollment")
+    expect(page.locator("tr", has_text="made on <b>the page")).to_contain_text("page-1")
+    assert "gwc_" not in page.content()
+
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    begun = json.loads(platform.ask("POST", "/oauth/device_authorization", b"client_id=page-2", form))
+    page = visit.show(f"/device?user_code={begun['user_code']}")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#grant")).to_contain_text("page-2")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.locator("#grant")).to_contain_text("page-2 may come in")
+    kind = "urn:ietf:params:oauth:grant-type:device_code"
+    asked = f"grant_type={quote(kind)}&device_code={begun['device_code']}&client_id=page-2".encode()
+    assert json.loads(platform.ask("POST", "/oauth/token", asked, form))["token_type"] == "Bearer"
 
 
 def test_the_broker_page_finds_a_client_and_disconnects_it(visit: Visit, platform: Any) -> None:

@@ -176,7 +176,13 @@ def test_factory_certificates_enroll_and_come_in_just_in_time(site: Site, eventu
     assert site.curl("/v1/devices/lift-1/telemetry", reading, pair="lift-1")[0] == 204
     device = site.platform.json("/api/v1/devices/lift-1")
     assert device["lifecycle"] == "active"
-    assert site.platform.json("/api/v1/devices?group=lifts")["total"] == 1
+    site.sign("factory-two", "lift-2")
+    assert site.publish("lift-2", "devices/lift-2/telemetry") == 0
+    assert site.platform.json("/api/v1/devices?group=lifts")["total"] == 2
+    eventually(lambda: site.certificates("lift-2") == ["active"])
+    site.sign("factory-two", "crane-1")
+    assert site.publish("crane-1", "devices/crane-1/telemetry") != 0
+    assert site.platform.json("/api/v1/enrollments?limit=1")["items"][0]["code"] == "certificate-wrong-name"
 
 
 def test_an_owner_lets_a_device_in_by_its_code(site: Site) -> None:

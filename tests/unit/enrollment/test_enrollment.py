@@ -78,6 +78,16 @@ def test_two_keys_at_once_get_one_certificate(rig, make):
     assert sorted(str(each.code) for each in grants) == ["None", "claim-bound", "claim-bound", "claim-bound"]
 
 
+def test_only_one_key_uses_a_one_time_claim_whatever_was_decided_before(rig):
+    claims = rig.enrollment.claims
+    claim, _ = rig.claim(tenant=ACME)
+    assert [claims.use(claim, key) for key in ("one", "other", "one")] == [True, False, True]
+    claims.revoke(ADMIN, claim.claim_id)
+    assert not claims.use(claim, "one")
+    fleet, _ = rig.claim(tenant=ACME, kind=ClaimKind.FLEET, uses_max=1)
+    assert [claims.use(fleet, key) for key in ("one", "other")] == [True, False]
+
+
 def test_what_a_claim_is_not_good_for_is_answered_like_an_unknown_one(rig):
     _, other_device = rig.claim(tenant=ACME, device_id=DeviceId("pump-1"))
     _, other_ids = rig.claim(tenant=ACME, ids=("press-*",))

@@ -151,6 +151,7 @@ class Enrollment:
                 self._admit_voucher(row, authority, address)
             elif known.state is CertificateState.REVOKED:
                 raise RejectedError("this certificate was revoked", code="certificate-revoked")
+        self._revocation.seen(fingerprint)
         return Credential(Door.CERTIFICATE, fingerprint, authority.tenant, device_id, row.not_after)
 
     def _admit_voucher(self, certificate: Certificate, authority: Authority, address: str) -> None:

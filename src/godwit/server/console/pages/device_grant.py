@@ -33,7 +33,7 @@ class _Page:
         """Build the page. A code in the address is filled in, not sent: a link alone decides nothing."""
         frame = self._frame
         card = frame.screen.sent("grant", enrollment_parts.grant_form(self._code, ""))
-        if not frame.who.is_at_least("operator"):
+        if not frame.may("operator"):
             card = parts.card("", parts.empty("Not for you", "An operator connects devices: ask one."))
         with frame.main():
             markup(
@@ -42,11 +42,10 @@ class _Page:
                 f'is.</span></div></div></div><div style="max-width:560px">{card}</div>'
             )
         for act, do in (("look", self._look), ("approve", self._approve), ("deny", self._deny)):
-            frame.on(act, do)
+            frame.on(act, do, "operator")
 
     def _acting(self) -> Principal:
-        self._frame.who.require("operator")
-        return self._frame.who.limited_to("operator")
+        return self._frame.acting("operator")
 
     async def _look(self, arg: str) -> None:
         code, who = form_of(arg).get("code", ""), self._acting()

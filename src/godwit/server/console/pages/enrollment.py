@@ -65,17 +65,15 @@ class _Page:
             ("new-rule", self._new_rule), ("make-rule", self._make_rule), ("remove-rule", self._remove_rule),
             ("claim", self._claim),
         ):  # fmt: skip
-            frame.on(act, do)
+            frame.on(act, do, "operator")
         frame.tick(TICK_S, self._refresh)
 
     @property
     def _may_change(self) -> bool:
-        return self._frame.who.is_at_least("operator")
+        return self._frame.may("operator")
 
     def _acting(self) -> Principal:
-        """Return who asks, as far as he may change devices. Raises RejectedError (`forbidden`)."""
-        self._frame.who.require("operator")
-        return self._frame.who.limited_to("operator")
+        return self._frame.acting("operator")
 
     def _draw(self) -> dict[str, str]:
         """Return all parts by their id. Blocks."""
