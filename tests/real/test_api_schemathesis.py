@@ -89,10 +89,11 @@ def test_nobody_does_what_he_may_not(rig: Rig, who: str) -> None:
     token = {"nobody": "", "a stranger": "Bearer gwt_nobodys", "a viewer": f"Bearer {viewer}"}[who]
     status = 403 if who == "a viewer" else 401
     failures, asked = [], 0
+    is_open = {path.replace(":path}", "}") for path in OPEN}  # as the document writes it
     for result in schema.get_all_operations():
         operation = result.ok()
         is_look = operation.method.upper() == "GET"
-        if operation.path in OPEN or (who == "a viewer" and (is_look or operation.path in OWN)):
+        if operation.path in is_open or (who == "a viewer" and (is_look or operation.path in OWN)):
             continue
         asked += 1
 
