@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOMS = ("start", "store", "ingest", "latency", "device", "broker")
+ROOMS = ("start", "store", "ingest", "latency", "device", "broker", "access")
 RESULTS = Path("bench-results")
 
 
@@ -123,7 +123,12 @@ def _rooms(directory: Path, *, quick: bool, messages: int) -> dict[str, Callable
 
         return room.run(directory, quick=quick)
 
-    rooms = {"start": start, "store": store, "ingest": ingest, "latency": latency}
+    def access() -> object:
+        from bench import access as room  # noqa: PLC0415
+
+        return room.run(quick=quick)
+
+    rooms = {"access": access, "start": start, "store": store, "ingest": ingest, "latency": latency}
     return rooms | {"device": device, "broker": broker}
 
 

@@ -20,6 +20,8 @@ from schemathesis.specs.openapi.checks import (
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "api"))
 from conftest import Rig
+from godwit.server.accounts.principal import Principal
+from godwit.server.api.access import OPEN
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 15
@@ -71,3 +73,45 @@ def test_the_api_keeps_its_word(rig: Rig, mode: GenerationMode) -> None:
             if "Unsatisfiable" not in type(error).__name__:  # nothing can be wrong about a route without parameters
                 failures.append(f"{operation.method.upper()} {operation.path}: {error}"[:1500])
     assert not failures, "\n\n".join(failures)
+
+
+OWN = {"/api/v1/account/password", "/api/v1/sessions/{sessionId}", "/api/v1/tokens", "/api/v1/tokens/{tokenId}"}
+"""One's own matters, which whoever may look may change."""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", ["nobody", "a stranger", "a viewer"])
+@pytest.mark.filterwarnings("ignore")  # of the generator's own libraries
+def test_nobody_does_what_he_may_not(rig: Rig, who: str) -> None:
+    """Whatever is sent: without a token 401, for a change by a viewer 403, before anything of it is read."""
+    schema = schemathesis.openapi.from_asgi("/openapi.json", rig.app)
+    viewer = rig.accounts.tokens.create(Principal("admin"), "viewer", grants={"*": "viewer"}).secret
+    token = {"nobody": "", "a stranger": "Bearer gwt_nobodys", "a viewer": f"Bearer {viewer}"}[who]
+    status = 403 if who == "a viewer" else 401
+    failures, asked = [], 0
+    is_open = {path.replace(":path}", "}") for path in OPEN}  # as the document writes it
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        is_look = operation.method.upper() == "GET"
+        if operation.path in is_open or (who == "a viewer" and (is_look or operation.path in OWN)):
+            continue
+        asked += 1
+
+        @settings(
+            max_examples=5, deadline=None, derandomize=True, database=None,
+            suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate],
+        )  # fmt: skip
+        @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+        def is_refused(case) -> None:
+            case.headers = {}
+            answer = case.call(headers={"Authorization": token})
+            assert answer.status_code == status, f"{answer.status_code}: {answer.text[:200]}"
+            assert answer.headers["content-type"][0] == "application/problem+json"
+            assert answer.json()["status"] == status
+
+        try:
+            is_refused()
+        except Exception as error:  # noqa: BLE001 - all of them are shown at once
+            failures.append(f"{operation.method.upper()} {operation.path}: {error}"[:600])
+    assert not failures, "\n\n".join(failures)
+    assert asked > (25 if who == "a viewer" else 60)

@@ -136,7 +136,7 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             subprocess.run(command, cwd=tmp_path, env=docs_platform.environment, timeout=60, check=True)
         case ["godwit", "claim" | "rule" | "factory", *_] | ["godwit", "device", "claim" | "release" | "transfer", *_]:
             enrollment(words[1:], docs_platform, tmp_path)
-        case ["godwit", "audit" | "tenant", *_]:
+        case ["godwit", "audit" | "tenant" | "user" | "token", *_]:
             command = [sys.executable, "-m", "godwit.cli.main", *words[1:], "--server", docs_platform.url]
             told = ["--token-file", str(docs_platform.data_dir / "admin-token")]
             subprocess.run([*command, *told], cwd=tmp_path, timeout=60, check=True, stdout=subprocess.DEVNULL)

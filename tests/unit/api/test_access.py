@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from godwit.server.accounts.principal import Principal
 from godwit.server.api.access import OPEN, role_of
@@ -191,3 +192,14 @@ def test_headers_of_the_api(rig, api) -> None:
     assert "strict-transport-security" not in headers
     secure = TestClient(rig.app, base_url="https://godwit.test").get("/health/live").headers
     assert secure["strict-transport-security"] == "max-age=31536000"
+
+
+def test_an_open_socket_ends_with_its_token(rig, api) -> None:
+    made_token = rig.accounts.tokens.create(Principal("admin"), "live", grants={"*": "viewer"})
+    with client(rig, made_token.secret).websocket_connect(f"{V1}/live") as socket:
+        socket.send_text("{}")
+        assert socket.receive_json() == {"type": "ready"}
+        assert api.delete(f"{V1}/tokens/{made_token.token.token_id}").status_code == 204
+        with pytest.raises(WebSocketDisconnect) as ended:
+            socket.receive_json()
+    assert (ended.value.code, ended.value.reason) == (1008, "unauthorized")

@@ -14,9 +14,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts
 from godwit.server.console.session import Guard, is_own_origin
 from godwit.server.console.sign_in import SignIn
+from godwit.server.storage.account_tables import sessions
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 
@@ -121,6 +123,42 @@ def test_another_site_may_not_post(app: Starlette, accounts: Accounts) -> None:
         await browser.get(f"/sign-in?token={accounts.issue_sign_in()}")
         assert (await browser.post("/sign-out", headers={"origin": "http://evil.example"})).status_code == 403
         assert (await browser.get("/")).text == "the fleet"
+
+    tell(app, story)
+
+
+def test_a_request_that_says_it_is_from_another_site_is_refused_without_an_origin_too(
+    app: Starlette, accounts: Accounts
+) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        await browser.get(f"/sign-in?token={accounts.issue_sign_in()}")
+        for place in ("cross-site", "same-site"):
+            assert (await browser.post("/sign-out", headers={"sec-fetch-site": place})).status_code == 403
+        assert (await browser.post("/sign-out", headers={"origin": "null"})).status_code == 403
+        assert (await browser.get("/")).text == "the fleet"
+
+    tell(app, story)
+
+
+def test_an_old_secret_is_replaced_with_the_next_page(app: Starlette, accounts: Accounts) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        await browser.get(f"/sign-in?token={accounts.issue_sign_in()}")
+        first = browser.cookies[COOKIE]
+        with accounts._database.write() as connection:
+            connection.execute(sessions.update(), {"created": 1})
+        accounts.forget()
+        assert (await browser.get("/")).text == "the fleet"
+        assert browser.cookies[COOKIE] != first
+        assert (await browser.get("/")).text == "the fleet"
+
+    tell(app, story)
+
+
+def test_an_api_token_is_no_cookie(app: Starlette, accounts: Accounts) -> None:
+    async def story(browser: httpx.AsyncClient) -> None:
+        for token in (accounts.admin_token, accounts.tokens.create(Principal("admin"), "x").secret):
+            browser.cookies.set(COOKIE, token)
+            assert (await browser.get("/")).status_code == 303
 
     tell(app, story)
 

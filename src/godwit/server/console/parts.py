@@ -137,7 +137,8 @@ def field(label: str, name: str, value: str = "", *, hint: str = "", kind: str =
     told = f"<small>{text(hint)}</small>" if hint else ""
     must = " required" if needed else ""
     return (
-        f'<label>{text(label)}<input class="field" name="{text(name)}" type="{kind}" value="{text(value)}"{must} '
+        f'<label>{text(label)}<input class="field" aria-label="{text(label)}" name="{text(name)}" type="{kind}" '
+        f'value="{text(value)}"{must} '
         f'maxlength="256" autocomplete="off" spellcheck="false">{told}</label>'
     )
 

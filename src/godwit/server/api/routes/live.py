@@ -6,6 +6,7 @@ to be this host.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ router = APIRouter()
 
 HELLO_S_MAX = 10.0
 BATCH_S = 0.1
+CHECK_S = 1.0
+"""How long a socket stays open after its token was revoked."""
 
 
 class Hello(msgspec.Struct):
@@ -48,10 +51,11 @@ async def live(socket: WebSocket) -> None:
         return
     except WebSocketDisconnect:
         return
-    who = await listener(socket, hello.token or token_of(socket), "telemetry:read")
+    token = hello.token or token_of(socket)
+    who = await listener(socket, token, "telemetry:read")
     if who is None:
         return
-    await _feed(socket, hello, who)
+    await _feed(socket, hello, who, token)
 
 
 async def listener(socket: WebSocket, token: str, scope: str) -> Principal | None:
@@ -66,11 +70,11 @@ async def listener(socket: WebSocket, token: str, scope: str) -> Principal | Non
     return who
 
 
-async def _feed(socket: WebSocket, hello: Hello, who: Principal) -> None:
+async def _feed(socket: WebSocket, hello: Hello, who: Principal, token: str) -> None:
     loop, news_there = asyncio.get_running_loop(), asyncio.Event()
     devices = frozenset(hello.devices) if hello.devices is not None else None
     readings = frozenset(hello.readings) if hello.readings is not None else None
-    gone = asyncio.create_task(until_gone(socket))
+    gone = asyncio.create_task(until_gone(socket, token, who))
     platform = socket.app.state.platform
     may_see = eyes(platform.ingest, who)
     with platform.live.listen(lambda: loop.call_soon_threadsafe(news_there.set), devices, may_see) as listener:
@@ -93,8 +97,22 @@ async def _feed(socket: WebSocket, hello: Hello, who: Principal) -> None:
             await asyncio.sleep(BATCH_S)  # batches, however fast it goes
 
 
-async def until_gone(socket: WebSocket) -> None:
-    """Return when the other side has left."""
+async def until_gone(socket: WebSocket, token: str, who: Principal) -> None:
+    """Return when the other side has left, or may look no longer: then it is sent away."""
+    leaving = asyncio.create_task(_until_left(socket))
+    try:
+        while not leaving.done():
+            await asyncio.wait([leaving], timeout=CHECK_S)
+            if (await who_has(socket, token)).tenants != who.tenants:
+                raise RejectedError("what it may see has changed", code="forbidden")
+    except RejectedError as error:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await socket.close(1008, error.code)
+    finally:
+        leaving.cancel()
+
+
+async def _until_left(socket: WebSocket) -> None:
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
 

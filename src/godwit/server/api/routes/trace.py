@@ -58,12 +58,13 @@ async def trace(socket: WebSocket, device: str = "") -> None:
     if may_see is not None and not may_see(device_id):
         await socket.close(1008, "no such device")
         return
-    await _follow(socket, device_id, may_see)
+    await _follow(socket, device_id, may_see, asyncio.create_task(until_gone(socket, token, who)))
 
 
-async def _follow(socket: WebSocket, device_id: str, may_see: Callable[[str], bool] | None) -> None:
+async def _follow(
+    socket: WebSocket, device_id: str, may_see: Callable[[str], bool] | None, gone: asyncio.Task[None]
+) -> None:
     loop, events_there = asyncio.get_running_loop(), asyncio.Event()
-    gone = asyncio.create_task(until_gone(socket))
     trace = socket.app.state.platform.trace
     with trace.follow(device_id, lambda: loop.call_soon_threadsafe(events_there.set)) as follower:
         await socket.send_text('{"type":"ready"}')

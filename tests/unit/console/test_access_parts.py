@@ -1,0 +1,51 @@
+"""What the pages about access draw, and what their forms say."""
+
+import pytest
+
+from godwit.contract.errors import RejectedError
+from godwit.server.accounts.principal import Principal
+from godwit.server.console.changes import changes
+from godwit.server.console.pages.access import grants_from_lines
+from godwit.server.console.token_parts import fields_of, grants_from, token_form
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_a_change_is_told_field_by_field() -> None:
+    before = {"name": "Press", "tags": {"hall": "1"}, "updated": 1, "same": "x", "created": 10**18}
+    after = {"name": "Press 7", "tags": {"hall": "2"}, "updated": 2, "same": "x", "note": None, "created": 10**18 + 1}
+    shown = changes(before, after)
+    assert "<del>Press</del> <ins>Press 7</ins>" in shown
+    assert "<dt>tags.hall</dt><dd><del>1</del> <ins>2</ins></dd>" in shown
+    assert "2001-09-09T01:46:40" in shown  # times are for people
+    assert "updated" not in shown
+    assert "same" not in shown
+    assert "note" not in shown
+    assert "nothing differs" in changes(None, None)
+
+
+def test_what_strangers_wrote_does_not_run_in_the_audit_log() -> None:
+    assert EVIL not in changes({EVIL: EVIL}, {"x": [EVIL]})
+    assert EVIL not in changes(None, EVIL)
+
+
+def test_rights_in_words() -> None:
+    assert grants_from_lines("*: viewer, acme: admin") == {"*": "viewer", "acme": "admin"}
+    assert grants_from_lines("") == {}
+    for wrong in ("viewer", "acme: king", "acme=admin"):
+        with pytest.raises(RejectedError):
+            grants_from_lines(wrong)
+    assert grants_from({"role": "viewer", "tenants": "a, b,"}) == {"a": "viewer", "b": "viewer"}
+    assert grants_from({"role": "viewer", "tenants": " "}) == {"*": "viewer"}
+
+
+@pytest.mark.parametrize("argument", ["", "[]", "null", "{", "1"])
+def test_a_form_that_was_made_up_is_refused(argument: str) -> None:
+    with pytest.raises(RejectedError) as refused:
+        fields_of(argument)
+    assert refused.value.code == "invalid-form"
+
+
+def test_nobody_is_offered_a_role_above_his_own() -> None:
+    assert 'value="admin"' not in token_form(Principal("eve", role="operator"))
+    assert 'value="admin"' in token_form(Principal("ada"))
