@@ -234,9 +234,7 @@ class Accounts:
         Raises RejectedError (`wrong-password`, `weak-password`, `too-many-attempts`, `no-password`).
         """
         if who.account == ADMINISTRATOR:
-            raise RejectedError(
-                "who has the admin token has no password; add a user for yourself", code="no-password"
-            )
+            raise RejectedError("who has the admin token has no password; add a user for yourself", code="no-password")
         self.sign_in.count_guess(who.account, who.address)
         self.users.change_own_password(who, old, new, keep_session=keep_session)
         self.sign_in.was_right(who.account, who.address)

@@ -169,8 +169,8 @@ BATCH_FORM: Final = (
     '<label class="all">CSV with the columns device_id, and if you like name, type, tenant, groups, tags'
     '<input class="field" type="file" name="file" accept=".csv,text/csv" required></label>'
     '<div class="bar"><button class="btn primary">Enroll and download</button></div></form>'
-    '<p class="faint" style="margin-top:12px">The keys are made here, are in the archive only, and are kept nowhere. With '
-    "<code>godwit device enroll --batch</code> they never leave your machine.</p>"
+    '<p class="faint" style="margin-top:12px">The keys are made here, are in the archive only, and are kept nowhere. '
+    "With <code>godwit device enroll --batch</code> they never leave your machine.</p>"
 )
 
 

@@ -176,7 +176,8 @@ class _Page:
         campaigns = identity.campaigns.all(limit=1)
         table = certificate_parts.certificates(page.items, may_change=self._frame.may("operator"))
         if page.total > len(page.items):
-            table += f'<p class="faint" style="padding:12px 16px">The first {len(page.items)} of {page.total:,}: search for the others.</p>'
+            words = f"The first {len(page.items)} of {page.total:,}: search for the others."
+            table += f'<p class="faint" style="padding:12px 16px">{words}</p>'
         may_roll = who.tenants is None and self._frame.may("admin")
         return certificate_parts.tiles(identity.certificates.counts(who)) | {
             "authorities": certificate_parts.authorities(shown),
