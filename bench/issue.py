@@ -24,7 +24,7 @@ def run(directory: Path, *, quick: bool) -> dict[str, object]:
     lines.write_text("device_id,tags\n" + "".join(f"press-{each:05},hall={each % 7}\n" for each in range(count)))
     with godwit(directory / "issue") as target:
         environment = os.environ | {
-            "GODWIT_SERVER": f"http://127.0.0.1:{target.http}", "DATA_DIR": str(target.data_dir),
+            "GODWIT_SERVER": f"http://127.0.0.1:{target.http_port}", "DATA_DIR": str(target.data_dir),
         }  # fmt: skip
         command = [sys.executable, "-m", "godwit.cli.main", "device", "enroll", "--batch", str(lines)]
         begin = time.perf_counter()
