@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOMS = ("start", "store", "ingest", "latency", "device", "broker", "access")
+ROOMS = ("start", "store", "ingest", "latency", "device", "broker", "access", "issue")
 RESULTS = Path("bench-results")
 
 
@@ -128,8 +128,13 @@ def _rooms(directory: Path, *, quick: bool, messages: int) -> dict[str, Callable
 
         return room.run(quick=quick)
 
+    def issue() -> object:
+        from bench import issue as room  # noqa: PLC0415
+
+        return room.run(directory, quick=quick)
+
     rooms = {"access": access, "start": start, "store": store, "ingest": ingest, "latency": latency}
-    return rooms | {"device": device, "broker": broker}
+    return rooms | {"device": device, "broker": broker, "issue": issue}
 
 
 def main() -> None:

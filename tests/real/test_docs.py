@@ -86,6 +86,13 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "trace",
         "device run",
         "device join",
+        "device enroll",
+        "ca show",
+        "ca export-root",
+        "ca issue-intermediate",
+        "ca import",
+        "ca passphrase",
+        "ca rollover",
         "user add",
         "user list",
         "user disable",
@@ -140,6 +147,13 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             command = [sys.executable, "-m", "godwit.cli.main", *words[1:], "--server", docs_platform.url]
             told = ["--token-file", str(docs_platform.data_dir / "admin-token")]
             subprocess.run([*command, *told], cwd=tmp_path, timeout=60, check=True, stdout=subprocess.DEVNULL)
+        case ["godwit", "ca", "show"] | ["godwit", "device", "enroll", *_]:
+            (tmp_path / "devices.csv").write_text("device_id,tags\npress-8,hall=2\npress-9,\n")
+            environment = docs_platform.environment | {"GODWIT_SERVER": docs_platform.url} | token_of(docs_platform)
+            command = [sys.executable, "-m", "godwit.cli.main", *words[1:]]
+            subprocess.run(command, cwd=tmp_path, env=environment, timeout=60, check=True)
+        case ["godwit", "ca", *_]:
+            assert run_parser(words[1:])  # test_ca_command runs them: they change what other pages rely on
         case ["godwit", "device", "join", device, *_]:
             join(device, command, docs_platform, tmp_path)
         case ["godwit", *rest]:

@@ -15,22 +15,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TextIO
 
 from godwit.cli.platform_client import PlatformClient, add_server_arguments, client_of
-from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.errors import RejectedError
 from godwit.contract.ids import parse_device_id
 from godwit.runtime.files import write_whole
+from godwit.server.identity.batch_lines import Line, Refused, read_lines
 
 GROUP: Final = 250
 HANDS: Final = 2
 JOURNAL: Final = ".keys"
 REPORT: Final = "refused.csv"
-_COLUMNS: Final = {
-    "device_id": "deviceId", "deviceid": "deviceId", "id": "deviceId", "name": "name", "type": "deviceType",
-    "device_type": "deviceType", "devicetype": "deviceType", "tenant": "tenant", "tags": "tags", "groups": "groups",
-    "group": "groups",
-}  # fmt: skip
 
 
 def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,27 +56,6 @@ def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=run)
 
 
-class Line(NamedTuple):
-    """A line of the batch: its number, and the device as the API takes it."""
-
-    number: int
-    document: dict[str, Any]
-
-    @property
-    def device_id(self) -> str:
-        """Return whose it is."""
-        return str(self.document.get("deviceId", ""))
-
-
-class Refused(NamedTuple):
-    """A line that came to nothing."""
-
-    number: int
-    device_id: str
-    code: str
-    detail: str
-
-
 def run(options: argparse.Namespace) -> int:
     """Run; returns the exit code."""
     if (options.device_id is None) == (options.batch is None):
@@ -92,7 +67,11 @@ def run(options: argparse.Namespace) -> int:
     if options.batch is None:
         return _one(options, client)
     refused: list[Refused] = []
-    lines = list(read_lines(options.batch, _defaults(options), refused))
+    with _open(options.batch) as file:
+        try:
+            lines = list(read_lines(file, _defaults(options), refused))
+        except UnicodeDecodeError as error:
+            raise RejectedError(f"{options.batch} is not UTF-8: {error}", code="csv-malformed") from error
     work = Batch(client, options.out)
     left = [each for each in lines if not work.is_done(each.device_id)]
     if len(left) < len(lines):
@@ -151,58 +130,13 @@ def _text(path: Path) -> str:
 # --- the batch --------------------------------------------------------------------------------------------------------
 
 
-def read_lines(path: Path, defaults: Mapping[str, Any], refused: list[Refused]) -> Iterator[Line]:
-    """Yield the lines of a CSV file; those that cannot be are added to `refused`."""
+def _open(path: Path) -> contextlib.AbstractContextManager[TextIO]:
+    if str(path) == "-":
+        return contextlib.nullcontext(sys.stdin)
     try:
-        with sys.stdin if str(path) == "-" else path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            header = [each.strip().lower() for each in next(rows, [])]
-            unknown = [each for each in header if each not in _COLUMNS]
-            if unknown or "deviceId" not in [_COLUMNS[each] for each in header]:
-                what = f"no column {unknown[0]!r}" if unknown else "a column device_id is needed"
-                raise RejectedError(
-                    f"{path}: {what}; known are device_id, name, type, tenant, groups, tags", code="csv-header"
-                )
-            seen: set[str] = set()
-            for row in rows:
-                if not any(row):
-                    continue
-                found = _line(rows.line_num, header, row, defaults, seen)
-                if isinstance(found, Line):
-                    yield found
-                else:
-                    refused.append(found)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
         raise RejectedError(f"{path} cannot be read: {error}", code="csv-malformed") from error
-
-
-def _line(
-    number: int, header: list[str], row: list[str], defaults: Mapping[str, Any], seen: set[str]
-) -> Line | Refused:
-    fields = {_COLUMNS[name]: value.strip() for name, value in zip(header, row, strict=False) if value.strip()}
-    device_id = fields.get("deviceId", "")
-    if len(row) != len(header):
-        return Refused(number, device_id, "csv-columns", f"{len(row)} fields, {len(header)} columns")
-    try:
-        parse_device_id(device_id)
-        document: dict[str, Any] = {**defaults, **fields}
-        if "groups" in fields:
-            document["groups"] = [each.strip() for each in fields["groups"].split(";") if each.strip()]
-        if "tags" in fields:
-            document["tags"] = dict(_tag(each) for each in fields["tags"].split(";") if each.strip())
-    except (MalformedError, RejectedError) as error:
-        return Refused(number, device_id, error.code, str(error))
-    if device_id in seen:
-        return Refused(number, device_id, "duplicate-device", "a line before it has this id")
-    seen.add(device_id)
-    return Line(number, document)
-
-
-def _tag(text: str) -> tuple[str, str]:
-    key, equals, value = text.strip().partition("=")
-    if not equals or not key:
-        raise RejectedError(f"{text!r}: tags are key=value;key=value", code="invalid-tag")
-    return key, value
 
 
 class Batch:

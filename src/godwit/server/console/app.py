@@ -15,6 +15,7 @@ from godwit.server.console.pages import (
     account,
     audit_log,
     broker,
+    certificates,
     clocks,
     device,
     device_grant,
@@ -60,8 +61,8 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     nicegui_app.add_static_files(f"/console/{mark}", _STATIC)
     ui.add_head_html(head, shared=True)
     for page in (
-        overview, devices, device, enrollment, device_grant, quarantine, clocks, broker, security, access, audit_log,
-        account,
+        overview, devices, device, enrollment, certificates, device_grant, quarantine, clocks, broker, security,
+        access, audit_log, account,
     ):  # fmt: skip
         page.register(platform)
     guard: Any = Guard

@@ -29,6 +29,7 @@ _PAGES: Final = (
     ("/", "overview", "Overview"),
     ("/devices", "devices", "Devices"),
     ("/enrollment", "enrollment", "Enrollment"),
+    ("/certificates", "certificates", "Certificates"),
     ("/quarantine", "quarantine", "Quarantine"),
     ("/clocks", "clocks", "Clocks"),
     ("/broker", "broker", "Broker"),

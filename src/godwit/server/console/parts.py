@@ -22,6 +22,8 @@ _ICONS: Final = {
     "access": '<circle cx="8" cy="15" r="4.5"/><path d="m11.2 11.8 8.3-8.3M16 7l3 3M13.5 9.5l2 2"/>',
     "account": '<circle cx="12" cy="8" r="4"/><path d="M4.5 20.5c1-4 4-6 7.5-6s6.5 2 7.5 6"/>',
     "enrollment": '<rect x="4" y="9" width="10" height="11" rx="2"/><path d="M7 9V6.5a2 2 0 0 1 4 0V9M18 4v8M14 8h8"/>',
+    "certificates": '<path d="M5 4h14v11H5z"/><path d="M8.5 8h7M8.5 11h4"/><circle cx="16" cy="15.5" r="2.5"/>'
+    '<path d="M14.7 17.6V21l1.3-.9 1.3.9v-3.4"/>',
     "theme": '<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5v17a8.5 8.5 0 0 0 0-17z" fill="currentColor"/>',
     "leave": '<path d="M10 4H6a2 2 0 0 0-2 2v12a2 2 0 0 0 2 2h4M15 8l4 4-4 4M19 12H9"/>',
     "search": '<circle cx="11" cy="11" r="6.5"/><path d="m20 20-4.3-4.3"/>',

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -13,6 +14,7 @@ AUTHORITY: Final = "ca.crt"
 CONFIG: Final = "config.json"
 _SECRET_MODE: Final = 0o600
 _MODE: Final = 0o644
+_NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -46,13 +48,14 @@ def mode_of(name: str) -> int:
     return _SECRET_MODE if name.endswith(KEY) else _MODE
 
 
-def archive(bundles: Mapping[str, Mapping[str, bytes]]) -> bytes:
+def archive(bundles: Mapping[str, Mapping[str, bytes]], beside: Mapping[str, bytes] = _NOTHING) -> bytes:
     """Return a zip of bundles, each in a directory of the device's name (a colon in it is written `%3A`)."""
     data = io.BytesIO()
+    directories = {f"{directory_of(device_id)}/": files for device_id, files in bundles.items()}
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-        for device_id, files in bundles.items():
+        for directory, files in (directories | {"": beside}).items():
             for name, content in files.items():
-                entry = zipfile.ZipInfo(f"{directory_of(device_id)}/{name}", _LONG_AGO)
+                entry = zipfile.ZipInfo(f"{directory}{name}", _LONG_AGO)
                 entry.external_attr = mode_of(name) << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 packed.writestr(entry, content)

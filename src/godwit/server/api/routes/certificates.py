@@ -1,5 +1,6 @@
 """Certificates of devices: list, look, revoke; enrollment by an operator, of one device or of many."""
 
+from collections.abc import Mapping
 from time import time_ns
 from typing import Annotated, Any, Literal
 
@@ -184,15 +185,18 @@ def _bundle_document(rooms: Platform, done: Enrolled) -> dict[str, Any]:
 
 def archive_of(rooms: Platform, done: list[Enrolled], name: str) -> Response:
     """Return bundles as a zip, which nobody on the way is to keep."""
-    anchors = rooms.identity.authorities.anchors()
-    packed = bundles.archive(
-        {
-            each.certificate.device_id: bundles.files_of(
-                each.certificate.certificate, each.chain, anchors, config_of(rooms, each.certificate), each.key
-            )
-            for each in done
-            if each.certificate is not None
-        }
-    )
     headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-    return Response(packed, 201, headers, media_type="application/zip")
+    return Response(packed(rooms, done), 201, headers, media_type="application/zip")
+
+
+def packed(rooms: Platform, done: list[Enrolled], beside: Mapping[str, bytes] | None = None) -> bytes:
+    """Return bundles as a zip; `beside` them stand other files."""
+    anchors = rooms.identity.authorities.anchors()
+    made = {
+        str(each.certificate.device_id): bundles.files_of(
+            each.certificate.certificate, each.chain, anchors, config_of(rooms, each.certificate), each.key
+        )
+        for each in done
+        if each.certificate is not None
+    }
+    return bundles.archive(made, beside or {})

@@ -8,10 +8,12 @@ from starlette.requests import Request
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.console import parts
+from godwit.server.console.certificate_parts import device_card
 from godwit.server.console.charts import Curves
 from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custom_window, history, window_of
 from godwit.server.console.device_parts import Facts, account, last_messages, latest_values, render
 from godwit.server.console.frame import Frame, in_thread, markup
+from godwit.server.console.pages.certificates import revoke
 from godwit.server.console.words import unit
 from godwit.server.ingest.door import Latest, eyes
 from godwit.server.platform import Platform
@@ -122,6 +124,9 @@ class _Page:
                 '<div class="grid"><div class="stack w8">'
                 + parts.card("Latest values", part["latest"], flush=True)
                 + parts.card("Gaps", part["gaps"], flush=True)
+                + parts.card(
+                    "Certificates", screen.sent("certificates", await in_thread(self._certificates)), flush=True
+                )
                 + parts.card("Events", part["events"], flush=True)
                 + parts.card("Last messages, as they came", part["raw"], flush=True)
                 + '</div><div class="stack w4">'
@@ -131,11 +136,30 @@ class _Page:
                 + parts.card("About", part["about"])
                 + "</div></div>",
             )
+        frame.on("revoke-certificate", self._revoke, "operator")
+        frame.on("lifecycle", self._on_lifecycle, "operator")
         frame.on("range", self._on_range)
         frame.on("from", self._on_from)
         frame.on("to", self._on_to)
         frame.on("pick", self._on_pick)
         frame.tick(TICK_S, self._tick)
+
+    def _certificates(self) -> str:
+        """Return the device's certificates. Blocks."""
+        page = self._platform.identity.certificates.page(self._frame.who, device_id=self._device_id, limit=20)
+        lifecycle = str(self._facts.device.lifecycle) if self._facts else ""
+        may = self._frame.may("operator")
+        return device_card(page.items[::-1], self._device_id, lifecycle, may_change=may)
+
+    async def _revoke(self, arg: str) -> None:
+        await revoke(self._frame, arg)
+        self._frame.screen.put("certificates", await in_thread(self._certificates))
+
+    async def _on_lifecycle(self, arg: str) -> None:
+        who, change = self._frame.acting("operator"), self._platform.registry.change_device
+        await in_thread(change, who, self._device_id, {"lifecycle": "suspended" if arg == "suspended" else "active"})
+        await in_thread(self.ask)
+        self._frame.screen.put("certificates", await in_thread(self._certificates))
 
     def _is_ours(self) -> bool:
         """Whether the person may still see the device: it may have become another tenant's."""
@@ -161,6 +185,7 @@ class _Page:
             facts = await in_thread(self.ask)
             for name, html in render(facts).items():
                 self._frame.screen.put(name, html)
+            self._frame.screen.put("certificates", await in_thread(self._certificates))
             await self._show_latest(facts.latest)
 
     async def _show_latest(self, latest: list[Latest]) -> None:
