@@ -178,9 +178,13 @@ def test_the_command_runs(page: str, command: str, docs_platform: Any, tmp_path:
             pytest.fail(f"{page} has a command that no test runs: {command}")
 
 
-EXAMPLES = re.findall(
-    r"^```python\n(.*?)^```", (REPOSITORY / "docs" / "device.md").read_text(), re.DOTALL | re.MULTILINE
-)
+EXAMPLES = [
+    found
+    for page in ("device.md", "messages.md")
+    for found in re.findall(
+        r"^```python\n(.*?)^```", (REPOSITORY / "docs" / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+]
 
 
 @pytest.mark.real

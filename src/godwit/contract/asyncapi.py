@@ -12,6 +12,7 @@ from godwit.contract.alerts import CriticalAlert
 from godwit.contract.asyncapi_examples import EXAMPLES
 from godwit.contract.asyncapi_page import asyncapi_html
 from godwit.contract.commands import CommandResult, DeviceCommand
+from godwit.contract.cose_headers import CONTENT_TYPE_ENCRYPT0, CONTENT_TYPE_SIGN1
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.events import DeviceEvent
 from godwit.contract.firmware import FirmwareChunk, FirmwareOffer, FirmwareProgress
@@ -62,6 +63,11 @@ _CLIENT: Final = {"clientId": {"description": "The MQTT client id of who enrolls
 _TELEMETRY_TYPES: Final = [
     each for each in CONTENT_TYPES if each.startswith("application/") and "x-" not in each and "vnd" not in each
 ]
+
+
+_SEALED: Final = (
+    f"May be signed and encrypted end to end, as COSE (RFC 9052): {CONTENT_TYPE_SIGN1}, {CONTENT_TYPE_ENCRYPT0}."
+)
 
 
 def _name(channel: Channel) -> str:
@@ -156,6 +162,8 @@ def _components(used: dict[str, type[msgspec.Struct]]) -> dict[str, Any]:
         if kind is TelemetryData:
             message["description"] = "Also as " + ", ".join(_TELEMETRY_TYPES[1:]) + ". Other fields with numbers in "
             message["description"] += "a message without readings, samples, sensors or data are readings."
+        if kind in (TelemetryData, DeviceEvent):
+            message["description"] = (message.get("description", "") + " " + _SEALED).strip()
         message["payload"] = ref
         message["examples"] = [
             {"name": example, "payload": deepcopy(payload)} for example, payload in EXAMPLES[name].items()

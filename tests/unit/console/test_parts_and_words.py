@@ -10,13 +10,13 @@ from godwit.contract import codes
 from godwit.contract.telemetry import Metadata
 from godwit.server.console import clock_parts, parts, theme, words
 from godwit.server.console.curves import PUSHED_MAX, batch, custom_window, window_of
-from godwit.server.console.device_parts import CLONE_NS, Facts, clone_banner, gaps_table, render
+from godwit.server.console.device_parts import CLONE_NS, Facts, clone_banner, gaps_table, message_state, render
 from godwit.server.console.pages.devices import Wanted, wanted_from
 from godwit.server.console.pages.quarantine import render_sheet
 from godwit.server.console.reasons import REASONS
 from godwit.server.ingest.clock_report import ClockReport
-from godwit.server.ingest.door import Clone, DeviceLedger, Gap, Latest, RawMessage
-from godwit.server.registry.model import Device, Location, Presence
+from godwit.server.ingest.door import Clone, DeviceLedger, Gap, Latest, RawMessage, Sealing
+from godwit.server.registry.model import Device, Location, Presence, Protection
 from godwit.server.telemetry.live import Reading
 from godwit.server.telemetry.model import Document, Quarantined
 
@@ -188,3 +188,13 @@ def test_cbor_and_compressed_payloads_are_shown_as_json() -> None:
         "error",
     )
     assert words.payload(b"\x80\x01\x02").startswith("0000  80 01 02")
+
+
+def test_the_device_page_says_how_messages_come_and_how_they_should() -> None:
+    assert message_state(None) == parts.NONE
+    assert "plain" in message_state(Sealing(Protection.NONE, "", ""))
+    both = message_state(Sealing(Protection.SIGNED_ENCRYPTED, "a", "b"))
+    assert "signed and encrypted" in both
+    assert "have to be" not in both
+    assert "have to be signed and encrypted" in message_state(Sealing(Protection.SIGNED_ENCRYPTED, "a", ""))
+    assert "have to be signed" in message_state(Sealing(Protection.SIGNED, "", ""))

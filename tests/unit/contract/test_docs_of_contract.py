@@ -39,7 +39,13 @@ def test_gap_records_and_notices_that_are_shown_can_be_read() -> None:
     shown = [each.encode() for each in re.findall(r"```\n(\{.*?\})\n```", PAGE, re.DOTALL)]
     said = [each for each in shown if b'"code"' in each]
     codes_said = {notices.decode(each).code for each in said}
-    assert codes_said == {notices.GAP_WANTED, notices.CLONE_DETECTED, notices.NEW_CA, notices.RENEW}
+    assert codes_said == {
+        notices.GAP_WANTED,
+        notices.CLONE_DETECTED,
+        notices.NEW_CA,
+        notices.RENEW,
+        notices.MESSAGE_KEYS,
+    }
     assert all(notices.details_of(notices.decode(each)) for each in said)
     assert any(telemetry.decode(each).gaps for each in shown if each not in said)
 

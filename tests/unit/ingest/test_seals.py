@@ -244,3 +244,15 @@ def test_the_device_page_knows_that_the_last_message_was_plain(road: Road, keys:
     assert say(road, keys.seal(numbered())).code == ""
     assert say(road, json.dumps(numbered(1)).encode()).code == ""
     assert road.directory.entries["d"].sealed is None
+
+
+def test_a_device_without_keys_of_its_own_agrees_once(road: Road, keys: Keys) -> None:
+    road.directory.learn(Device(DeviceId("keyless")))
+    device = Sealing(platform_agree_key=pem_of(keys.ours.public_key()), clock=road)
+    for n in range(3):
+        payload = device.seal("keyless", Channel.TELEMETRY, json.dumps(numbered(n)).encode())
+        assert say(road, payload, device="keyless").code == ""
+    (agreed,) = road.ingest.pipeline.seals._devices["keyless"].agreed.values()
+    assert len(agreed._known) == 1
+    assert say(road, payload, device="stranger").code != ""
+    assert "stranger" not in road.ingest.pipeline.seals._devices

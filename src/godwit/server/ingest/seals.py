@@ -145,7 +145,11 @@ class Seals:
         topic, publish = arrival.topic, arrival.publish
         assert topic is not None
         policy = entry.policy if entry is not None else TenantPolicy()
-        device = self._devices.get(topic.device_id) or _DeviceKeys()
+        device = self._devices.get(topic.device_id)
+        if device is None:
+            device = _DeviceKeys()
+            if entry is not None:  # it has no keys of its own, and what is agreed with it is worth keeping
+                self._devices[topic.device_id] = device
         ours = self._ours.get(policy.tenant) or _Ours()
         lookup = _Lookup(device, ours, policy, arrival.received)
         about = about_message(UP, topic.device_id, str(topic.channel))
