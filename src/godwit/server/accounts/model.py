@@ -6,9 +6,8 @@ import msgspec
 
 _LOOK_AND_CHANGE: Final = (
     "account", "audit", "authorities", "broker", "campaigns", "certificates", "claims", "clocks",
-    "device-grants", "devices",
-    "enrollment-rules", "enrollments", "groups", "keys", "quarantine", "scopes", "sessions", "stats", "telemetry",
-    "tenants", "tokens", "types", "users",
+    "device-grants", "devices", "enrollment-rules", "enrollments", "groups", "keys", "quarantine", "scopes", "security",
+    "sessions", "stats", "telemetry", "tenants", "tokens", "types", "users",
 )  # fmt: skip
 SCOPES: Final = frozenset(
     {f"{noun}:{verb}" for noun in _LOOK_AND_CHANGE for verb in ("read", "write")}

@@ -1,5 +1,6 @@
 """Gathers what the checks look at, as far as who asks may see it. Blocks: it reads tables, and parses certificates."""
 
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from godwit.server.checks.certificates import key_facts
 from godwit.server.checks.model import DAY, ClockFact, Connected, Facts, KeyFacts, Token, User
 from godwit.server.identity import rows
 from godwit.server.identity.model import CertificateState, DeviceKey, DeviceToken
+from godwit.server.identity.vault import SYSTEMD_CREDENTIAL
 from godwit.server.ingest.clock_report import ClockReport
 from godwit.server.platform import Platform
 from godwit.server.registry import store
@@ -175,4 +177,6 @@ def _open_files(data_dir: Path) -> list[str]:
 
 def _lies_beside(settings: Settings) -> bool:
     own = settings.data_dir / "tls" / "passphrase"
-    return own.is_file() and not settings.key_passphrase and not settings.key_passphrase_file
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    is_given = bool(credentials) and (Path(str(credentials)) / SYSTEMD_CREDENTIAL).is_file()
+    return own.is_file() and not (settings.key_passphrase or settings.key_passphrase_file or is_given)

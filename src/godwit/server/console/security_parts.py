@@ -13,6 +13,10 @@ SHOWN_MAX: Final = 8
 TONES: Final = {
     Severity.CRITICAL: "bad", Severity.HIGH: "bad", Severity.MEDIUM: "warn", Severity.LOW: "accent", Severity.INFO: "",
 }  # fmt: skip
+_PAGES: Final = {
+    "authority": "/certificates", "claim": "/enrollment", "token": "/access", "user": "/access", "audit": "/audit",
+}  # fmt: skip
+"""Where things are that have no page of their own."""
 _GRAVE: Final = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 _NOTES: Final = {
     Severity.CRITICAL: "somebody is in who should not be",
@@ -136,7 +140,7 @@ def address(thing: Affected) -> str:
         return parts.device_href(thing.name)
     if thing.kind == "client":
         return "/broker?" + urlencode({"q": thing.name})
-    return {"authority": "/certificates", "claim": "/enrollment"}.get(thing.kind, "")
+    return _PAGES.get(thing.kind, "")
 
 
 def passed(checks: Sequence[Check]) -> str:

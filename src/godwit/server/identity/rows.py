@@ -1,5 +1,6 @@
 """Rows of identity in and out of the database. No rules, no secrets decided here."""
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -72,6 +73,7 @@ def device_key_of(row: Any) -> DeviceKey:
     return msgspec.convert(_named(row, t.device_keys, {"secret"}), DeviceKey)
 
 
+@cache
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(each.capitalize() for each in rest)

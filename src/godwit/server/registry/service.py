@@ -167,6 +167,8 @@ class Registry:
             before = None if row is None else store.device_of(row)
             if before is not None and (before.lifecycle is not Lifecycle.UNCLAIMED or not sees(who, before.tenant)):
                 raise RejectedError(f"the id {device.device_id!r} is taken", code="exists")
+            if before is None or before.tenant != device.tenant:
+                self.tenancy.require_room(connection, device.tenant)
             device = owners.take_in(connection, who, device, before, groups)
         self._tell(device)
         return device

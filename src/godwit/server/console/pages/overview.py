@@ -239,7 +239,7 @@ def _tiles(part: dict[str, str]) -> str:
     else:  # for who sees some tenants only
         tiles = [tile("Freshness", "fresh"), tile("In quarantine", "quarantine", href="/quarantine")]
     online = tile("Devices online", "online", href="/devices?online=yes")
-    return f'<div class="stats{" five" if len(tiles) > 3 else ""}">{online}{"".join(tiles)}</div>'
+    return f'<div class="stats {"five" if len(tiles) > 3 else "three"}">{online}{"".join(tiles)}</div>'
 
 
 def _map_head(placed: str) -> str:
@@ -263,7 +263,8 @@ def render_numbers(platform: Platform, numbers: Numbers) -> dict[str, str]:
         "online": f'<span class="value">{words.count(online)}<small>of {words.count(total)}</small></span>'
         f'{parts.meter_plain(online / total if total else 0)}<span class="note">{_states(counts)}</span>',
         "fresh": _freshness(numbers.fresh),
-        "quarantine": f'<span class="value">{words.size(numbers.quarantined_bytes)}</span>',
+        "quarantine": f'<span class="value">{words.size(numbers.quarantined_bytes)}</span>'
+        '<span class="note">of messages that could not be accepted</span>',
         "ready": parts.badge("not ready", "bad") if trouble else parts.badge("ready", "good"),
         "platform": parts.facts([_heartbeat(trouble), _started(platform)]),
     }

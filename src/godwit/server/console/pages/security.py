@@ -15,8 +15,8 @@ from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.security_parts import render
 from godwit.server.platform import Platform
 
-TICK_S: Final = 30.0
-KEEP_S: Final = 25.0
+TICK_S: Final = 60.0
+KEEP_S: Final = 50.0
 
 
 def register(platform: Platform) -> None:
