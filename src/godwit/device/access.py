@@ -79,6 +79,11 @@ class Access(Protocol):
         """Return the seconds until a connection is wanted; 0 while one is, infinite where none will be."""
         ...
 
+    @property
+    def patience_s(self) -> float:
+        """Return how long we may stay away at the most, where nobody says how long we have to."""
+        ...
+
     def close(self) -> None:
         """End."""
         ...
@@ -128,6 +133,11 @@ class Plain:
     @property
     def due_s(self) -> float:
         """Nothing is ever due."""
+        return float("inf")
+
+    @property
+    def patience_s(self) -> float:
+        """As long as it takes."""
         return float("inf")
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 REFUSED_FROM: Final = 0x80
 WRITE_AGAIN_S: Final = 60.0
+PATIENCE_S_MIN: Final = 1.0
 LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
 KEEP_TIME_NS: Final = 3_600 * NS
@@ -290,6 +291,13 @@ class Certified:
         if held is None or self.identity.state is not State.SETTLED:
             return 0.0
         return max(0.0, self._plan(held).due - self._now_s())
+
+    @property
+    def patience_s(self) -> float:
+        """A part of what is left of the certificate: whoever stays away until it has ended needs a person."""
+        held = self.identity.kept.current
+        left_s = held.ends / NS - self._now_s() if held is not None else 0.0
+        return max(PATIENCE_S_MIN, left_s / 10) if left_s > 0 else float("inf")
 
     def close(self) -> None:
         """Let another process have the identity."""

@@ -226,8 +226,14 @@ class Link:
                 self._off_since = self._now()
                 self._uplink.close()
                 client.abort()
+        return self._plan(reason, lasted_s, reference)
+
+    def _plan(self, reason: int | None, lasted_s: float, reference: str | None) -> Plan:
+        """Return what to do after a connection."""
         plan = self._reconnect.after(reason, self._chance(), lasted_s=lasted_s, server_reference=reference)
         self._server = plan.server
+        if reason is None:
+            plan = plan._replace(wait_s=min(plan.wait_s, self._access.patience_s))
         if self._has_another_way:
             plan = plan._replace(wait_s=min(plan.wait_s, ANOTHER_WAY_S), is_for_person=False)
         if plan.advice:
