@@ -1,6 +1,5 @@
 """Certificates of devices: list, look, revoke; enrollment by an operator, of one device or of many."""
 
-from collections.abc import Mapping
 from time import time_ns
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME, Tags
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.identity import bundles
-from godwit.server.identity.bundles import BundleConfig
+from godwit.server.identity.archive import config_of, packed
 from godwit.server.identity.certificates import DAY
 from godwit.server.identity.model import Certificate, CertificateState
 from godwit.server.identity.operators import GROUP_MAX, Enrolled, Wanted
@@ -157,19 +156,6 @@ def _wanted(item: NewEnrollment, who: Principal) -> Wanted:
     return Wanted(device, item.request, tuple(item.groups))
 
 
-def config_of(rooms: Platform, certificate: Certificate) -> BundleConfig:
-    """Return what a bundle says of the platform."""
-    settings = rooms.settings
-    return BundleConfig(
-        certificate.device_id,
-        certificate.tenant,
-        rooms.identity.server.host,
-        settings.mqtts_port,
-        settings.device_port,
-        time_or_none(certificate.not_after) or "",
-    )
-
-
 def _bundle_document(rooms: Platform, done: Enrolled) -> dict[str, Any]:
     assert done.certificate is not None
     return {
@@ -178,7 +164,7 @@ def _bundle_document(rooms: Platform, done: Enrolled) -> dict[str, Any]:
         "fingerprint": done.certificate.fingerprint,
         "certificate": done.certificate.certificate,
         "chain": list(done.chain),
-        "config": config_of(rooms, done.certificate),
+        "config": config_of(rooms.settings, rooms.identity, done.certificate),
         **({"key": done.key} if done.key is not None else {}),
     }
 
@@ -186,17 +172,4 @@ def _bundle_document(rooms: Platform, done: Enrolled) -> dict[str, Any]:
 def archive_of(rooms: Platform, done: list[Enrolled], name: str) -> Response:
     """Return bundles as a zip, which nobody on the way is to keep."""
     headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-    return Response(packed(rooms, done), 201, headers, media_type="application/zip")
-
-
-def packed(rooms: Platform, done: list[Enrolled], beside: Mapping[str, bytes] | None = None) -> bytes:
-    """Return bundles as a zip; `beside` them stand other files."""
-    anchors = rooms.identity.authorities.anchors()
-    made = {
-        str(each.certificate.device_id): bundles.files_of(
-            each.certificate.certificate, each.chain, anchors, config_of(rooms, each.certificate), each.key
-        )
-        for each in done
-        if each.certificate is not None
-    }
-    return bundles.archive(made, beside or {})
+    return Response(packed(rooms.settings, rooms.identity, done), 201, headers, media_type="application/zip")

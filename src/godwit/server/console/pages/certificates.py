@@ -15,10 +15,10 @@ from starlette.responses import PlainTextResponse, Response
 from godwit.contract.errors import GodwitError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId, TypeName
 from godwit.server.accounts.principal import Principal
-from godwit.server.api.routes.certificates import packed
 from godwit.server.console import certificate_parts, parts
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.session import principal_of
+from godwit.server.identity.archive import packed
 from godwit.server.identity.batch_lines import Line, Refused, read_lines
 from godwit.server.identity.certificates import DAY, SOON_DAYS
 from godwit.server.identity.model import CampaignKind, CampaignState, CertificateState
@@ -68,7 +68,7 @@ def register(platform: Platform) -> None:
             done = await to_thread(enroll, who.limited_to("operator"), Wanted(Device(DeviceId(device_id))))
         except GodwitError as error:
             return PlainTextResponse(f"{error}\n", 422)
-        return _archive(packed(platform, [done]), "bundle.zip")
+        return _archive(packed(platform.settings, platform.identity, [done]), "bundle.zip")
 
 
 def _archive(content: bytes, name: str) -> Response:
@@ -105,7 +105,7 @@ def _enroll_all(platform: Platform, who: Principal, text: str) -> bytes:
             else:
                 refused.append(Refused(line.number, line.device_id, each.refusal.code, str(each.refusal)))
     _batches[who.name] = len(lines), len(lines)
-    return packed(platform, done, {"refused.csv": _report(refused)} if refused else {})
+    return packed(platform.settings, platform.identity, done, {"refused.csv": _report(refused)} if refused else {})
 
 
 def _wanted(line: Line, who: Principal) -> Wanted:
