@@ -1,6 +1,7 @@
 """Who comes in at the TLS listener, what he may there, and how fast he has to go: asked by clients of others."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import signal
@@ -340,6 +341,8 @@ def test_a_thousand_devices_come_back_at_once_and_none_fails(house: House) -> No
         writer.write(encode(Connect("", keep_alive=600), 5))
         assert (await asyncio.wait_for(reader.readexactly(4), 60))[3] == 0, number
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     async def all_at_once() -> None:
         await asyncio.gather(*(come(bundles[number % 50], number) for number in range(1_000)))
