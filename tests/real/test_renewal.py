@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.device import Device
-from godwit.device.identity import Identity, State
+from godwit.device.identity import Identity, State, fingerprint
 from godwit.sim.proxy import Proxy
 
 pytestmark = pytest.mark.real
@@ -180,7 +180,7 @@ def test_joining_survives_kills_and_spends_one_claim(platform: Any, tmp_path: Pa
     while True:  # each time a little later: it is killed everywhere on its way
         joining = join(platform, "press-7", tmp_path, "--cafile", str(platform.certificate))
         try:
-            code = joining.wait(0.1 + 0.02 * kills)
+            code = joining.wait(0.15 * 1.2**kills)
         except subprocess.TimeoutExpired:
             kills += 1
             joining.send_signal(signal.SIGKILL)
@@ -224,3 +224,32 @@ def test_two_programs_do_not_share_an_identity(tmp_path: Path) -> None:
     with pytest.raises(RejectedError, match="is in use by process"):
         asyncio.run(second())
     identity.close()
+
+
+def test_another_root_reaches_a_device(platform: Any, tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    claim_of(platform, "press-7", tmp_path)
+    old = root_of(platform)
+    device = run(
+        platform, "press-7", tmp_path, "--claim-file", str(tmp_path / "press-7.claim"), "--cafile",
+        str(platform.certificate),
+    )  # fmt: skip
+    assert device.stdin is not None
+    device.stdin.write('{"n": 1}\n')
+    device.stdin.flush()
+    eventually(lambda: values_of(platform, "press-7") == [1], within_s=20)
+    eventually(lambda: [each["state"] for each in certificates_of(platform, "press-7")] == ["active"])
+    campaign = platform.post("/api/v1/rollovers", {"kind": "root"})
+    where = f"/api/v1/rollovers/{campaign['campaignId']}"
+    eventually(lambda: platform.json(where)["devices"].get("renewed") == 1, within_s=90)
+    eventually(lambda: platform.json(where)["state"] == "finished", within_s=30)
+    platform.kill()
+    platform.start()
+    device.stdin.write('{"n": 2}\n')
+    _, err = device.communicate(timeout=60)
+    assert device.returncode == 0, err
+    assert values_of(platform, "press-7") == [1, 2]
+    identity = Identity(tmp_path / "press-7", DeviceId("press-7"))
+    trusted = {fingerprint(each) for each in identity.kept.trusted}
+    identity.close()
+    assert root_of(platform) != old
+    assert root_of(platform) in trusted
