@@ -15,6 +15,7 @@ from godwit.contract.notices import NewAuthorities, encode_new_authorities
 from godwit.device import Device
 from godwit.device.identity import Identity, State, fingerprint
 from godwit.device.power import PowerPolicy
+from godwit.mqtt import reasons
 
 
 def test_it_hands_on_its_configuration(tmp_path: Path) -> None:
@@ -208,6 +209,22 @@ def test_a_claim_helps_where_the_certificate_has_ended(tmp_path: Path) -> None:
             await device.send(n=1, wait="stored")
             await until(lambda: device.is_settled)
         assert ("", "claim-2") in platform.connects
+
+    staged(tmp_path, play)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_stuck"), [(reasons.SERVER_BUSY, False), (reasons.QUOTA_EXCEEDED, False), (reasons.BANNED, True)]
+)
+def test_a_refusal_is_taken_for_what_it_is(tmp_path: Path, refusal: int, is_stuck: bool) -> None:
+    async def play(stage: Stage) -> None:
+        async with stage.device() as device:
+            await until(lambda: device.is_settled)
+        stage.platform.refusal, stage.platform.is_welcome = refusal, lambda _: False
+        async with stage.device() as device:
+            await until(lambda: "refuses us" in device.trouble)
+            await asyncio.sleep(0)
+            assert device.is_stuck is is_stuck
 
     staged(tmp_path, play)
 
