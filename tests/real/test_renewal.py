@@ -22,7 +22,7 @@ from godwit.sim.proxy import Proxy
 
 pytestmark = pytest.mark.real
 
-LIFETIME_S = int(os.environ.get("GODWIT_CERTIFICATE_S", "18"))
+LIFETIME_S = int(os.environ.get("GODWIT_CERTIFICATE_S", "16"))
 RENEWALS = int(os.environ.get("GODWIT_RENEWALS", "3"))
 """`make chaos` runs ten renewals of a certificate that lives 20 s."""
 
