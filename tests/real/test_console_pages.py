@@ -267,10 +267,18 @@ def test_every_page_fits_a_telephone(chromium: Browser, platform: Any) -> None:
         "/quarantine",
         "/broker",
         "/broker?table=subscriptions",
+        "/certificates",
+        "/security",
+        "/access",
+        "/audit",
+        "/account",
     ):
         page = visit.show(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 20)"
+        here = page.locator(".side [aria-current=page]")  # the strip of pages is scrolled to the one that is open
+        if here.count():
+            expect(here).to_be_in_viewport(ratio=1)
     assert visit.complaints == []
     visit.page.context.close()
 
