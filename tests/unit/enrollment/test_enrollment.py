@@ -376,3 +376,31 @@ def test_bad_certificates_take_nobody_in(rig):
 def test_a_hash_that_is_broken_signs_nothing(rig, make, sha1_csr):
     _, token = rig.claim(tenant=ACME)
     assert rig.ask("pump-7", claim=token, request=sha1_csr).code == "weak-signature"
+
+
+def test_a_renewal_that_was_under_way_when_its_certificate_was_revoked_is_refused(rig, make):
+    """The session of a revoked certificate ends at once; what it sent just before is judged just after."""
+    _, token = rig.claim(tenant=ACME)
+    certificate = rig.connect(rig.certificate(rig.ask("pump-7", claim=token)))
+    by = renewing(certificate)
+    rig.identity.revocation.revoke(certificate.fingerprint, "keyCompromise", "admin")
+    grant = rig.ask("pump-7", by=by)
+    assert (grant.code, grant.certificate) == ("certificate-revoked", "")
+    assert rig.audited()[-1].after["code"] == "certificate-revoked"
+
+
+def test_a_released_device_is_not_taken_back_by_a_renewal_that_was_under_way(rig, make):
+    _, token = rig.claim(tenant=ACME)
+    certificate = rig.connect(rig.certificate(rig.ask("pump-7", claim=token)))
+    rig.identity.custody.release(ADMIN, DeviceId("pump-7"))
+    assert rig.ask("pump-7", by=renewing(certificate)).code == "certificate-revoked"
+    assert rig.registry.device(ADMIN, DeviceId("pump-7")).lifecycle is Lifecycle.UNCLAIMED
+
+
+def test_a_device_that_asks_too_often_does_not_fill_the_audit_log_whatever_names_it_says(rig, make):
+    _, token = rig.claim(tenant=ACME)
+    by = renewing(rig.connect(rig.certificate(rig.ask("pump-7", claim=token))))
+    codes = [rig.ask(f"pump-{at}", by=by).code for at in range(100, 140)]
+    assert codes[0] == "device-mismatch"
+    assert codes[-1] == "rate-limited"
+    assert len(rig.audited()) < 25

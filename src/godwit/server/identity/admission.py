@@ -42,6 +42,8 @@ class Facts(msgspec.Struct, frozen=True):
     claim: Claim | None = None
     authority: Authority | None = None
     """Whoever issued the factory certificate."""
+    is_credential_over: bool = False
+    """The credential with which a device renews was revoked since it came in."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 Decision = Admitted | Refused
+
+_OVER: Final = {Door.CERTIFICATE: "certificate-revoked", Door.TOKEN: "token-revoked", Door.JWT: "key-retired"}
 
 
 def matches(device_id: str, patterns: tuple[str, ...]) -> bool:
@@ -94,6 +98,8 @@ def _credential(device_id: DeviceId, key: str, by: Credential, facts: Facts, now
     if by.door in RENEWING:
         if by.device_id != device_id:
             return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
+        if facts.is_credential_over:  # taken away while its connection was open: what was on its way counts no more
+            return Refused(_OVER[by.door], f"the {by.door} of this connection counts no more")
         return None
     if by.door in CLAIMING:
         return _claim(device_id, key, facts.claim, now)

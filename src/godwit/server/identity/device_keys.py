@@ -33,6 +33,7 @@ AHEAD_S_MAX: Final = 600
 BYTES_MAX: Final = 4_096
 KEYS_MAX: Final = 5
 """Of one device: the next one, and some that were forgotten."""
+_SECONDS_MAX: Final = 1 << 40
 _NS: Final = 1_000_000_000
 
 
@@ -157,6 +158,8 @@ def _judge(claims: dict[str, Any], device_id: str, now: int) -> int:
         raise RejectedError("iat and exp are numbers", code="jwt-malformed")
     assert isinstance(issued, int | float)
     assert isinstance(ends, int | float)
+    if not all(abs(each) < _SECONDS_MAX for each in (issued, ends)):  # nor are they numbers that no float holds
+        raise RejectedError("iat and exp are seconds since 1970", code="jwt-malformed")
     audience = claims.get("aud")
     if AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
         raise RejectedError(f"aud is {AUDIENCE!r} here", code="jwt-audience")

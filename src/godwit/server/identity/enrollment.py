@@ -204,9 +204,11 @@ class Enrollment:
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
         asker = _Asker(by, source, _name(by, asked), address)
+        # who renews counts for himself, whatever ids he says, and whoever says his
+        counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
+        if not self._per_device.take(counted, now):  # not written down: that would be the flood
+            return _refusal(asked, "rate-limited", "too many requests for this device: wait a minute")
         try:
-            if not self._per_device.take(f"{asker.tenant} {asked.device_id[:64]}", now):
-                raise RejectedError("too many requests for this device: wait a minute", code="rate-limited")
             device_id = parse_device_id(asked.device_id)
             request = read_request(asked.request)
             check_wishes(request, device_id, device_uri(asker.tenant, device_id))
@@ -254,7 +256,21 @@ class Enrollment:
             is_key_of_another,
             claim,
             authority,
+            by is not None and by.door in RENEWING and self._is_over(by),
         )
+
+    def _is_over(self, by: Credential) -> bool:
+        """Whether a device's credential was taken away: its open session ends at once, but not before this instant."""
+        certificates, tokens, keys = t.certificates.c, t.device_tokens.c, t.device_keys.c
+        ended = {
+            Door.CERTIFICATE: sa.and_(
+                certificates.fingerprint == by.name, certificates.state == str(CertificateState.REVOKED)
+            ),
+            Door.TOKEN: sa.and_(tokens.token_id == by.name, tokens.revoked > 0),
+            Door.JWT: sa.and_(keys.key_id == by.name, keys.device_id == by.device_id, keys.retired > 0),
+        }[by.door]
+        with self._database.read() as connection:
+            return connection.execute(sa.select(sa.literal(1)).where(ended).limit(1)).first() is not None
 
     def device(self, device_id: DeviceId) -> Device | None:
         """Return a device of whatever tenant."""
