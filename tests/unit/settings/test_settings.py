@@ -82,3 +82,9 @@ def test_one_platform_a_data_directory(tmp_path: Path) -> None:
         DataDirLock(tmp_path)
     lock.release()
     DataDirLock(tmp_path).release()
+
+
+def test_operations_lists_every_setting() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    missing = [name.upper() for name in Settings.__struct_fields__ if f"`{name.upper()}`" not in text]
+    assert missing == []
