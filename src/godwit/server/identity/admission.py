@@ -96,16 +96,21 @@ def _credential(device_id: DeviceId, key: str, by: Credential, facts: Facts, now
     if 0 < by.ends <= now:
         return Refused("credential-expired", "the credential of this connection has ended")
     if by.door in RENEWING:
-        if by.device_id != device_id:
-            return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
-        if facts.is_credential_over:  # taken away while its connection was open: what was on its way counts no more
-            return Refused(_OVER[by.door], f"the {by.door} of this connection counts no more")
-        return None
+        return _own(device_id, by, facts)
     if by.door in CLAIMING:
         return _claim(device_id, key, facts.claim, now)
     if by.door is Door.FACTORY:
         return _factory(device_id, by, facts.authority)
     return Refused("claim-needed", "this credential does not enroll devices: a claim token does")
+
+
+def _own(device_id: DeviceId, by: Credential, facts: Facts) -> Refused | None:
+    """See that a device renews its own, with a credential that counts yet."""
+    if by.device_id != device_id:
+        return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
+    if facts.is_credential_over:  # taken away while its connection was open: what was on its way counts no more
+        return Refused(_OVER[by.door], f"the {by.door} of this connection counts no more")
+    return None
 
 
 def _factory(device_id: DeviceId, by: Credential, authority: Authority | None) -> Refused | None:
