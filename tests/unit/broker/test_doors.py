@@ -27,6 +27,7 @@ class Names:
     def __init__(self, world):
         self.world = world
         self.roster = Roster()
+        self.terms = ""
 
     def authenticate(self, _listener, connect, _certificate, _address):
         kind, _, name = (connect.username or "").partition(":")
@@ -40,7 +41,7 @@ class Names:
         if name == "wrong":
             return Denial("credentials-wrong", "wrong", is_guess=True)
         credential = Credential(Door.TOKEN, name, "default", name.removeprefix("device:"), self.world.now + 60 * NS)
-        return Grant(name, None, credential=credential)
+        return Grant(name, None, credential=credential, terms=self.terms)
 
     def rights_of(self, _identity, _terms, _client_id):
         return None
@@ -87,6 +88,19 @@ def test_what_nobody_began_is_no_obstacle(named):
     assert (app.connack.reason_code, app.connack.session_present) == (0, False)
     assert trial.client.closed is not None
     assert named.connect("dashboard", clean_start=False).connack.reason_code == 0x85, "and not the other way round"
+
+
+def test_what_waits_for_a_device_is_not_its_next_tenants(named):
+    """A device that was transferred comes back under its own name: what its last tenant told it is not delivered."""
+    names, kept = named.broker._authenticator, {"clean_start": False, "session_expiry_interval": 600}
+    names.terms = "acme"
+    device = named.connect("press-7", username="device:press-7", **kept)
+    device.vanish()
+    again = named.connect("press-7", username="device:press-7", **kept)
+    assert again.connack.session_present
+    again.vanish()
+    names.terms = "globex"
+    assert not named.connect("press-7", username="device:press-7", **kept).connack.session_present
 
 
 def test_owners_are_remembered_over_a_restart_and_unknown_to_older_files(named, make_world):

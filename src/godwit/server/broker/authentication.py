@@ -383,7 +383,7 @@ class FleetAuthenticator:
                 reasons.CLIENT_IDENTIFIER_NOT_VALID,
             )
         rights = DeviceRights(self._roster, device_id, self._may_answer)
-        return Grant(f"device:{device_id}", rights, credential=credential, tenant=known.tenant)
+        return Grant(f"device:{device_id}", rights, credential=credential, tenant=known.tenant, terms=known.tenant)
 
 
 def terms_of(who: Principal) -> ApplicationTerms:

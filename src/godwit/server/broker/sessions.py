@@ -43,7 +43,7 @@ class Sessions:
         expiry_s = min(expiry_s, self._expiry_s_max)
         session = self.by_id.get(client_id)
         self._ends.take(client_id)
-        if session is not None and packet.clean_start:
+        if session is not None and (packet.clean_start or _has_changed_hands(session, grant)):
             self.end(session)
             session = None
         is_resumed = session is not None
@@ -97,3 +97,9 @@ class Sessions:
                 self.expired += 1
                 ended.append(client_id)
         return ended
+
+
+def _has_changed_hands(session: Session, grant: Grant) -> bool:
+    """Whether a device's session is from the time when it was another tenant's: what waits there is not its own."""
+    is_device = (grant.identity or "").startswith("device:")
+    return is_device and session.terms not in ("", grant.terms)  # older files say nothing

@@ -105,6 +105,7 @@ def _credential(device_id: DeviceId, key: str, by: Credential, facts: Facts, now
 
 
 def _own(device_id: DeviceId, by: Credential, facts: Facts) -> Refused | None:
+    """See that a device renews its own, with a credential that counts yet."""
     if by.device_id != device_id:
         return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
     if facts.is_credential_over:  # taken away while its connection was open: what was on its way counts no more

@@ -31,7 +31,8 @@ from godwit.server.storage.database import Database
 from godwit.server.storage.tables import tenants
 
 PROOF_S: Final = 24 * 3_600
-WAITING_MAX: Final = 1_000
+WAITING_MAX: Final = 100
+"""Of a tenant: nobody keeps another from announcing his own."""
 _NS: Final = 1_000_000_000
 
 
@@ -82,9 +83,11 @@ class TrustedAuthorities:
         self._refuse_known(authority)
         with self._lock:
             self._waiting = {key: each for key, each in self._waiting.items() if each.expires > now}
-            if len(self._waiting) >= WAITING_MAX:
+            key = f"{tenant} {authority.fingerprint}"
+            others = [each for name, each in self._waiting.items() if each.authority.tenant == tenant and name != key]
+            if len(others) >= WAITING_MAX:
                 raise RejectedError("too many authorities wait for their proof", code="rate-limited")
-            self._waiting[f"{tenant} {authority.fingerprint}"] = awaited
+            self._waiting[key] = awaited
         return awaited
 
     def prove(self, who: Principal, fingerprint: str, pem: str) -> Authority:
