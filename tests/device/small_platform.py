@@ -28,6 +28,8 @@ class SmallPlatform:
     def __init__(self, directory: Path, authority: Authority, answer: Answer) -> None:
         self._directory, self.authority, self.answer = directory, authority, answer
         self.is_welcome: Callable[[str], bool] = lambda _fingerprint: True
+        self.refusal = reasons.NOT_AUTHORIZED
+        """What those hear who are not welcome."""
         self.claim = "claim-1"
         self.requests: list[EnrollmentRequest] = []
         self.connects: list[tuple[str, str]] = []
@@ -153,7 +155,7 @@ class Wire(asyncio.Protocol):
             self.fingerprint = x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex()
         is_good = platform.is_welcome(self.fingerprint) if der is not None else password == platform.claim
         if not is_good:
-            self._put(p.ConnAck(reason_code=reasons.NOT_AUTHORIZED))
+            self._put(p.ConnAck(reason_code=platform.refusal))
             self.transport.close()
             return
         platform.connects.append((self.fingerprint, password))

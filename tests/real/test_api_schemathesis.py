@@ -19,9 +19,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "api"))
+from open_routes import OPEN
+
 from conftest import Rig
 from godwit.server.accounts.principal import Principal
-from godwit.server.api.access import OPEN
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 15

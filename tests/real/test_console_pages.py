@@ -267,10 +267,18 @@ def test_every_page_fits_a_telephone(chromium: Browser, platform: Any) -> None:
         "/quarantine",
         "/broker",
         "/broker?table=subscriptions",
+        "/certificates",
+        "/security",
+        "/access",
+        "/audit",
+        "/account",
     ):
         page = visit.show(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 20)"
+        here = page.locator(".side [aria-current=page]")  # the strip of pages is scrolled to the one that is open
+        if here.count():
+            expect(here).to_be_in_viewport(ratio=1)
     assert visit.complaints == []
     visit.page.context.close()
 
@@ -296,6 +304,17 @@ def test_a_claim_is_made_and_a_device_is_let_in_by_its_code(visit: Visit, platfo
     kind = "urn:ietf:params:oauth:grant-type:device_code"
     asked = f"grant_type={quote(kind)}&device_code={begun['device_code']}&client_id=page-2".encode()
     assert json.loads(platform.ask("POST", "/oauth/token", asked, form))["token_type"] == "Bearer"
+
+
+def test_a_token_of_a_device_is_seen_and_revoked_on_its_page(visit: Visit, platform: Any) -> None:
+    ask(platform, "POST", "/api/v1/devices", {"deviceId": "meter-3"})
+    ask(platform, "POST", "/api/v1/devices/meter-3/tokens", {"name": "hall <b>2"})
+    page = visit.show("/devices/meter-3")
+    row = page.locator("#certificates tr", has_text="hall <b>2")
+    expect(row.locator(".badge")).to_have_text("active")
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Revoke").click()
+    expect(row.locator(".badge")).to_have_text("revoked")
 
 
 def test_the_broker_page_finds_a_client_and_disconnects_it(visit: Visit, platform: Any) -> None:

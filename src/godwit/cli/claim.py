@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from godwit.cli.landing import add_landing_arguments, landing_from, seconds
 from godwit.cli.platform_client import add_server_arguments, client_of
-from godwit.cli.table import table
+from godwit.cli.table import table, when
 from godwit.contract.errors import RejectedError
 from godwit.runtime.files import write_whole
 
@@ -114,7 +114,7 @@ def show(options: argparse.Namespace) -> int:
     rows = [
         (
             each["claimId"], each["state"], each["kind"], each["tenant"], each["deviceId"] or each["ids"] or "any id",
-            f"{each['uses']}/{each['usesMax'] or 'any'}", each["expires"] or "never", each["name"],
+            f"{each['uses']}/{each['usesMax'] or 'any'}", when(each["expires"], "never"), each["name"],
         )
         for each in document["items"]
     ]  # fmt: skip
@@ -132,4 +132,4 @@ def revoke(options: argparse.Namespace) -> int:
 def _good_for(claim: dict[str, Any]) -> str:
     devices = claim["deviceId"] or ", ".join(claim["ids"]) or "any free id"
     uses = "once" if claim["kind"] == "one-time" else f"{claim['usesMax'] or 'any number of'} times"
-    return f"good {uses} for {devices} until {claim['expires'] or 'it is revoked'}"
+    return f"good {uses} for {devices} until {when(claim['expires'], 'it is revoked')}"

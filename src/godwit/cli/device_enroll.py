@@ -136,7 +136,7 @@ def _open(path: Path) -> contextlib.AbstractContextManager[TextIO]:
     try:
         return path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
-        raise RejectedError(f"{path} cannot be read: {error}", code="csv-malformed") from error
+        raise RejectedError(f"{path} cannot be read: {error.strerror}", code="csv-malformed") from error
 
 
 class Batch:
@@ -244,7 +244,7 @@ def _report(out: Path, done: int, refused: list[Refused]) -> int:
         report = csv.writer(file)
         report.writerow(("line", "device_id", "code", "detail"))
         report.writerows(sorted(refused))
-    print(f"{done:,} devices enrolled in {out}; {len(refused):,} lines refused, see {path}")
+    print(f"{done:,} devices enrolled in {out}; {len(refused):,} line{'s' * (len(refused) != 1)} refused, see {path}")
     return 1
 
 

@@ -53,6 +53,13 @@ def add_identity_arguments(to: "argparse._ActionsContainer") -> None:
     to.add_argument("--identity", type=Path, metavar="DIR", help="of key and certificate (default: in the state dir.)")
     to.add_argument("--claim", metavar="TOKEN", help="enroll with it (others see it in `ps`: better a file)")
     to.add_argument("--claim-file", type=Path, metavar="FILE", help="file that holds it; or GODWIT_CLAIM says it")
+    protect = to.add_mutually_exclusive_group()
+    protect.add_argument(
+        "--sign", dest="sealing", action="store_const", const="sign", help="sign every message, end to end"
+    )
+    protect.add_argument(
+        "--encrypt", dest="sealing", action="store_const", const="encrypt", help="sign and encrypt every message"
+    )
     to.add_argument("--https", action="store_true", help="enroll by HTTPS (default: by MQTT)")
     to.add_argument("--https-port", type=int, default=8443, metavar="N", help="of devices (default 8443)")
 
@@ -69,6 +76,7 @@ def identity_of(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "identity": options.identity or bool(claim),
         "claim": claim,
+        "sealing": options.sealing,
         "ca": options.cafile,
         "ca_fingerprint": options.ca_fingerprint,
         "is_https": options.https,

@@ -16,6 +16,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
+def when(time: str | None, never: str) -> str:
+    """Return a time of the API to the second, as a table shows it."""
+    return f"{time[:10]} {time[11:19]} UTC" if time else never
+
+
 def _text(cell: object) -> str:
     if cell is None or cell in ("", [], ()):
         return NONE

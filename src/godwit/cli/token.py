@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.cli.table import when
 from godwit.cli.user import ROLES, may, print_table
 
 
@@ -36,7 +37,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"Example: {example}"
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"Example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_server_arguments(parser)
     parser.set_defaults(run=run)
@@ -52,18 +57,24 @@ def _create(options: argparse.Namespace) -> None:
         body["grants"] = dict.fromkeys(options.tenant or ["*"], options.role or "viewer")
     made = client_of(options).call("POST", "/api/v1/tokens", body)
     # the secret alone on standard output: `TOKEN=$(godwit token create ...)`
-    print(f"{made['tokenId']} {made['name']}, until {made['expires'] or 'revoked'}; shown this once:", file=sys.stderr)
+    print(
+        f"{made['tokenId']} {made['name']}, until {when(made['expires'], 'it is revoked')}; shown this once:",
+        file=sys.stderr,
+    )
     print(made["secret"])
 
 
 def _list(options: argparse.Namespace) -> None:
     tokens = client_of(options).call("GET", f"/api/v1/tokens{'?all=true' if options.all else ''}")["items"]
+    if not tokens:
+        print("No tokens. A program gets one by: godwit token create NAME --role viewer")
+        return
     rows = [
         (
             each["tokenId"], each["owner"], each["name"],
             may(each),
-            " ".join(each["scopes"]) or "all", "revoked" if each["revoked"] else each["expires"] or "never ends",
-            each["lastUsed"] or "never",
+            " ".join(each["scopes"]) or "all", "revoked" if each["revoked"] else when(each["expires"], "never ends"),
+            when(each["lastUsed"], "never"),
         )
         for each in tokens
     ]  # fmt: skip

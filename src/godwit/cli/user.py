@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.cli.table import when
 from godwit.contract.errors import RejectedError
 
 ROLES = ("viewer", "operator", "admin")
@@ -43,7 +44,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"Example: {example}"
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"Example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_server_arguments(parser)
     parser.set_defaults(run=run, verb=name)
@@ -88,10 +93,13 @@ def _add(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     users = client_of(options).call("GET", "/api/v1/users")["items"]
+    if not users:
+        print("No users: only the admin token opens the platform. Add one: godwit user add NAME --role admin")
+        return
     rows = [
         (
             each["name"], may(each), "disabled" if each["disabled"] else "active",
-            "password" if each["hasPassword"] else "oidc", each["lastSignIn"] or "never",
+            "password" if each["hasPassword"] else "oidc", when(each["lastSignIn"], "never"),
         )
         for each in users
     ]  # fmt: skip

@@ -98,6 +98,11 @@ class Device:
         return self.device.trouble
 
     @property
+    def configuration(self) -> dict[str, Any] | None:
+        """What the platform gave with the identity."""
+        return self.device.configuration
+
+    @property
     def depth(self) -> Depth:
         """What waits in the spool."""
         return self.device.depth

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
+from godwit.contract import codes
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
 from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
 from godwit.contract.notices import NewAuthorities, RenewalWanted
 from godwit.contract.topics import ENROLLMENT_QOS, EnrollmentStep, enrollment_topic
 from godwit.device.access import Login, Server, Wire, first_roots
-from godwit.device.enrollment import ask_by_https, ask_by_mqtt, read_grant, read_roots
+from godwit.device.enrollment import ask_by_https, ask_by_mqtt, ask_over, read_grant, read_roots
 from godwit.device.identity import Held, Identity, State, fingerprint
+from godwit.device.message_keys import MessageKeys, digest
 from godwit.device.renewal import Renewal
 from godwit.device.trust import Seen, TimeGuard, Trust
 from godwit.mqtt import packets as p
@@ -33,6 +35,8 @@ WRITE_AGAIN_S: Final = 60.0
 PATIENCE_S_MIN: Final = 1.0
 LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
+SESSION_S: Final = 86_400
+"""What waits for us on the platform stays there, while we tell it our keys."""
 KEEP_TIME_NS: Final = 3_600 * NS
 """How far time goes on before it is written down again."""
 
@@ -40,7 +44,8 @@ KEEP_TIME_NS: Final = 3_600 * NS
 class Certified:
     """A certificate of our own: enrolled where there is none, renewed in time. See `identity` for its states.
 
-    `extras` adds to every request: keys for messages end to end. `is_https`: enroll by HTTPS.
+    `messages`: keys of messages, which go with every request. `is_https`: enroll by HTTPS. `configured` hears of the
+    configuration of a grant.
     """
 
     def __init__(
@@ -53,10 +58,14 @@ class Certified:
         clock: Clock,
         chance: Callable[[], float],
         report: Callable[[str, str], None],
-        extras: Callable[[], dict[str, Any]] = dict,
+        messages: MessageKeys | None = None,
+        configured: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.identity, self._server, self._claim, self._is_https = identity, server, claim, is_https
-        self._chance, self._report, self._extras = chance, report, extras
+        self._chance, self._report = chance, report
+        self._messages, self._configured = messages, configured
+        self._telling = ""
+        """The keys of messages that the last request carried, as a digest."""
         self._guard = TimeGuard(clock, identity.kept.time)
         self._trust = Trust(self._guard)
         self._seen: Seen | None = None
@@ -77,6 +86,10 @@ class Certified:
         held = self._pick()
         if held is None or self._is_to_be_claimed(held):
             held = await self._enroll()
+        elif self._messages is not None and not await asyncio.to_thread(self._is_told):
+            held = await self._tell_keys(held)
+        if self._messages is not None:
+            await asyncio.to_thread(self._messages.refresh)
         self._held = held
         if self._guard.now_ns() >= held.ends:
             self._report("certificate-ended", f"the certificate ended on {held.until}: the device needs a new claim")
@@ -124,8 +137,8 @@ class Certified:
         assert held is not None
         if identity.state is State.RENEWED and held == identity.kept.current:
             log.warning("device %s: the new certificate was refused, the old one works", identity.kept.device_id)
+            self._plan(held).failed(self._now_s(), self._chance())  # before a wish of the platform can come in
             await asyncio.to_thread(identity.decline)
-            self._plan(held).failed(self._now_s(), self._chance())
         else:
             await asyncio.to_thread(identity.connected, held, seen.root if seen is not None else "")
         self._is_newest_refused = False
@@ -156,27 +169,73 @@ class Certified:
             grant = await ask_by_mqtt(
                 server.host, server.port, asked, tls=context, inspect=self._look, version=server.version
             )
-        held = await asyncio.to_thread(self._take, grant)
+        held = await self._taken(grant)
         self._is_enrolled_by_claim = True
         log.info("device %s is enrolled", identity.kept.device_id)
         return held
+
+    def _is_told(self) -> bool:
+        return self._messages is None or self._messages.is_told
+
+    async def _tell_keys(self, held: Held) -> Held:
+        """Renew before anything else, in a connection for that alone: the platform does not know our keys of messages.
+
+        What was signed with a key that it does not know would end in quarantine.
+        """
+        server, context = self._server, self._trust.context(self.identity.kept.trusted)
+        await asyncio.to_thread(self.identity.arm, context, held)
+        connect = p.Connect(
+            self.identity.kept.device_id, version=server.version, clean_start=False, keep_alive=30,
+            session_expiry_interval=SESSION_S,
+        )  # fmt: skip
+        try:
+            client = await MqttClient.connect(server.host, server.port, connect, tls=context, inspect=self._look)
+        except (OSError, UnavailableError, ReasonError):
+            await self.refused()
+            raise
+        try:
+            self._held = held
+            await self.accepted()
+            grant = await ask_over(client, await asyncio.to_thread(self._request, None))
+            return await self._taken(grant)
+        except RejectedError as error:
+            await self._give_up(error)
+            raise
+        finally:
+            await client.disconnect()
 
     def _request(self, claim: str | None) -> EnrollmentRequest:
         """Return the request that waits, or a new one; it is on disk."""
         asked = self.identity.ask()
         request = EnrollmentRequest(self.identity.kept.device_id, asked.request, claim, trusts=self.trusts or [])
-        more = self._extras()
-        return msgspec.structs.replace(request, **more) if more else request
+        if self._messages is None:
+            return request
+        publics = self._messages.publics()
+        self._telling = digest(publics)
+        return msgspec.structs.replace(request, **publics)
+
+    async def _taken(self, grant: EnrollmentGrant) -> Held:
+        """Keep what was granted, and hand on the configuration. Raises RejectedError, MalformedError."""
+        before = self.identity.kept.configuration
+        held = await asyncio.to_thread(self._take, grant)
+        after = self.identity.kept.configuration
+        if self._configured is not None and after is not None and after != before:
+            self._configured(after)
+        return held
 
     def _take(self, grant: EnrollmentGrant) -> Held:
         """Keep what was granted. Raises RejectedError, MalformedError."""
         kept = self.identity.kept
         assert kept.asked is not None
+        if grant.code == codes.KEY_RETIRED and self._messages is not None:
+            self._messages.renew()
         granted = read_grant(grant, kept.device_id, self.identity.key(kept.asked).public_key())
         latest = self._seen.root_ends if self._seen is not None else 0
         if not self._guard.told(granted.time, latest):
             granted = msgspec.structs.replace(granted, time=self._guard.now_ns())
-        held = self.identity.take(granted)
+        held = self.identity.take(granted, told=self._telling)
+        if self._messages is not None:
+            self._messages.refresh()
         self._renewal = None
         return held
 
@@ -237,7 +296,7 @@ class Certified:
                 grant = await self._grants.get()
         except TimeoutError:
             raise UnavailableError(f"no answer within {answer_s:g} s") from None
-        held = await asyncio.to_thread(self._take, grant)
+        held = await self._taken(grant)
         self._report("renewal", "")
         log.info("device %s has a new certificate, until %d", asked.device_id, held.ends // NS)
 

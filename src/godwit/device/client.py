@@ -33,6 +33,7 @@ from godwit.device.health import Machine
 from godwit.device.identity import Identity, State
 from godwit.device.keys import FileKey, Key, KeyProvider
 from godwit.device.link import Address, Link
+from godwit.device.message_keys import MessageKeys, Protection
 from godwit.device.power import ALWAYS_ON, PowerPolicy
 from godwit.device.sealing import Sealing
 from godwit.device.streams import EVENTS, MAIN, STREAM_EVENTS, STREAM_MAIN, Sent, Stream
@@ -76,7 +77,9 @@ class Device:
 
     `tls`: a context, or true for one that trusts the system's authorities; the port follows. `spool`: the file, None
     for the usual place, or one that is open, which then is ours; `durability` says what it survives. `on_notice` hears
-    what the server has to say to us; `sealing` signs and encrypts telemetry and events, end to end.
+    what the server has to say to us. `sealing` protects telemetry and events end to end: "sign" or "encrypt" (which
+    signs, too) by keys that are made and kept with the identity, or a `Sealing` with keys of the application.
+    `on_configuration` hears of the configuration that comes with a grant.
 
     Getting in: `claim` enrolls (by MQTT, or `is_https`), into the directory `identity`; once enrolled it is enough to
     name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
@@ -113,9 +116,10 @@ class Device:
         health_every_s: float | None = 60.0,
         keep_alive: int = 60,
         version: int = 5,
-        sealing: Sealing | None = None,
+        sealing: Sealing | Protection | Literal["sign", "encrypt"] | None = None,
         watchdog: Path | None = None,
         on_notice: Callable[[Notice], None] | None = None,
+        on_configuration: Callable[[dict[str, Any]], None] | None = None,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -146,8 +150,14 @@ class Device:
         self._health_every_s = health_every_s
         self._machine = Machine(self._where)
         self._watchdog = Watchdog(watchdog)
-        self._on_notice = on_notice
-        self._sealing = sealing
+        self._on_notice, self._on_configuration = on_notice, on_configuration
+        self._protection = sealing if sealing is None or isinstance(sealing, Sealing) else Protection(sealing)
+        if isinstance(self._protection, Protection) and not is_known:
+            raise RejectedError(
+                "keys to sign and encrypt with are kept with an identity: name it, or give a claim",
+                code="identity-needed",
+            )
+        self._message_keys: MessageKeys | None = None
         self.errors: dict[str, DeviceError] = {}
         """What is wrong, by code; reported with the status."""
         self._waiters: dict[Track, list[tuple[int, int, asyncio.Future[None]]]] = {}
@@ -205,9 +215,11 @@ class Device:
         if identity.trouble:
             log.warning("%s", identity.trouble)
             self.report("identity", identity.trouble)
+        if self._protection is not None:
+            self._message_keys = MessageKeys(identity, self._protection, self._clock, self._say)
         return Certified(
             identity, self._server, claim=self._claim, is_https=self._is_https, clock=self._clock,
-            chance=self._chance, report=self._say,
+            chance=self._chance, report=self._say, messages=self._message_keys, configured=self._on_configuration,
         )  # fmt: skip
 
     def _say(self, code: str, message: str) -> None:
@@ -350,6 +362,11 @@ class Device:
         return self._link.is_stuck
 
     @property
+    def configuration(self) -> dict[str, Any] | None:
+        """What the platform gave with the identity, kept with it; None where there is none."""
+        return None if self._identity is None else self._identity.kept.configuration
+
+    @property
     def depth(self) -> Depth:
         """What waits in the spool."""
         return self._spool.depth
@@ -392,12 +409,21 @@ class Device:
 
     def read_notice(self, payload: bytes) -> Notice:
         """Return what the server has to say. Raises MalformedError, RejectedError where it is sealed by another."""
-        if self._sealing is not None:
-            return self._sealing.notice(self.device_id, payload)
-        return notices.decode(payload)
+        sealing = self._sealing
+        return notices.decode(payload) if sealing is None else sealing.notice(self.device_id, payload)
+
+    @property
+    def _sealing(self) -> Sealing | None:
+        if self._message_keys is not None:
+            return self._message_keys.sealing
+        return self._protection if isinstance(self._protection, Sealing) else None
 
     def _seal(self, channel: Channel, payload: bytes) -> bytes:
-        return payload if self._sealing is None else self._sealing.seal(self.device_id, channel, payload)
+        sealing = self._sealing
+        if sealing is not None:
+            return sealing.seal(self.device_id, channel, payload)
+        assert self._protection is None, "nothing leaves before there are keys"
+        return payload
 
     def status(self, state: str, *, reason: str | None = None, with_health: bool = False) -> bytes:
         """Return a status message."""

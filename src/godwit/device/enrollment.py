@@ -15,9 +15,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from godwit.contract.cose_keys import agree_public, verifying_key
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.limits import TRUSTS_MAX
+from godwit.contract.notices import NewMessageKeys
 from godwit.contract.topics import ENROLLMENT_QOS, EnrollmentStep, enrollment_topic
 from godwit.device.identity import Granted
 from godwit.device.keys import PublicKey, fingerprint
@@ -71,8 +73,17 @@ def read_grant(grant: EnrollmentGrant, device_id: str, key: PublicKey) -> Grante
         roots=read_roots(grant.authorities),
         time=grant.time,
         configuration=grant.configuration,
-        agree_key=grant.agree_key,
+        platform=read_message_keys(grant),
     )
+
+
+def read_message_keys(grant: EnrollmentGrant) -> NewMessageKeys | None:
+    """Return the platform's keys of messages, where it has any. Raises RejectedError (`key-unfit`)."""
+    if grant.agree_key is None or grant.sign_key is None:
+        return None
+    agree_public(grant.agree_key)
+    verifying_key(grant.sign_key)
+    return NewMessageKeys(grant.agree_key, grant.sign_key, grant.time)
 
 
 def read_roots(pems: list[str]) -> tuple[str, ...]:
@@ -119,6 +130,15 @@ async def ask_by_mqtt(
     )
     client = await MqttClient.connect(host, port, connect, tls=tls, inspect=inspect)
     try:
+        return await ask_over(client, asked, timeout_s)
+    finally:
+        await client.disconnect()
+
+
+async def ask_over(client: MqttClient, asked: EnrollmentRequest, timeout_s: float = ANSWER_S_MAX) -> EnrollmentGrant:
+    """Ask over a connection that does nothing else. Raises OSError, UnavailableError, ReasonError, MalformedError."""
+    device_id = asked.device_id
+    try:
         async with asyncio.timeout(timeout_s):
             topic = enrollment_topic(device_id, EnrollmentStep.GRANT)
             await client.subscribe(p.Subscription(topic, ENROLLMENT_QOS))
@@ -131,11 +151,9 @@ async def ask_by_mqtt(
                 if publish.topic == topic:
                     client.acknowledge(publish)
                     return decode_grant(publish.payload)
-        raise UnavailableError(f"{host}:{port} hung up before it answered: {client.why_closed}")
+        raise UnavailableError(f"it hung up before it answered: {client.why_closed}")
     except TimeoutError:
-        raise UnavailableError(f"{host}:{port} does not answer the request within {timeout_s:g} s") from None
-    finally:
-        await client.disconnect()
+        raise UnavailableError(f"it does not answer the request within {timeout_s:g} s") from None
 
 
 def ask_by_https(

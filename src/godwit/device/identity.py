@@ -27,15 +27,20 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.contract.limits import TRUSTS_MAX
+from godwit.contract.notices import NewMessageKeys
 from godwit.device.keys import FileKeys, Key, KeyProvider, make_request
 from godwit.runtime.files import sync_directory, write_whole
 
 _FILE: Final = "identity.json"
 _CHAINS: Final = "chains"
+_MESSAGES: Final = "messages"
+_GRANT_SLACK_NS: Final = 60_000_000_000
+"""Keys that the platform made so long before a grant may not stand in it yet: a notice about them still counts."""
 
 
 class State(StrEnum):
@@ -111,6 +116,13 @@ class Asked(msgspec.Struct, frozen=True, rename="camel"):
     request: str
 
 
+class MessageKeyNames(msgspec.Struct, frozen=True):
+    """Where the keys of messages are."""
+
+    sign: str
+    agree: str
+
+
 class Granted(msgspec.Struct, frozen=True):
     """What a grant gives, checked: see `enrollment.read_grant`."""
 
@@ -119,14 +131,15 @@ class Granted(msgspec.Struct, frozen=True):
     roots: tuple[str, ...]
     time: int
     configuration: dict[str, Any] | None = None
-    agree_key: str | None = None
+    platform: NewMessageKeys | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What stands in the file. `given`: roots from whoever set the device up, until the platform has named them.
 
     `roots`: those that it named last; `earlier`: those before, trusted until the new certificate has connected; `past`:
-    fingerprints of those that it dropped, which nobody brings back by a file that was forgotten.
+    fingerprints of those that it dropped, which nobody brings back by a file that was forgotten. `told`: the message
+    keys, as a digest, that the platform knows of us; `platform`: those that we know of it.
     """
 
     device_id: str
@@ -139,7 +152,9 @@ class Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     past: tuple[str, ...] = ()
     time: int = 0
     configuration: dict[str, Any] | None = None
-    agree_key: str | None = None
+    message_keys: MessageKeyNames | None = None
+    told: str = ""
+    platform: NewMessageKeys | None = None
 
     @property
     def state(self) -> State:
@@ -181,6 +196,7 @@ class Identity:
         self._turn = threading.RLock()
         self._lock = _lock(directory)
         self._keys: KeyProvider = keys or FileKeys(directory / "keys")
+        self._message_keys = FileKeys(directory / _MESSAGES)
         self.trouble = ""
         """What is wrong with what was found, in a sentence."""
         try:
@@ -250,8 +266,8 @@ class Identity:
         return asked
 
     @_in_turn
-    def take(self, granted: Granted) -> Held:
-        """Keep what was granted to the request that waits."""
+    def take(self, granted: Granted, *, told: str = "") -> Held:
+        """Keep what was granted to the request that waits; `told`: the message keys that came with it, as a digest."""
         kept = self.kept
         kept.may(Step.GRANT)
         assert kept.asked is not None
@@ -264,7 +280,8 @@ class Identity:
                 asked=None,
                 time=max(kept.time, granted.time),
                 configuration=granted.configuration if granted.configuration is not None else kept.configuration,
-                agree_key=granted.agree_key or kept.agree_key,
+                told=told or kept.told,
+                platform=_newer(kept.platform, granted),
             )
         )
         return held
@@ -310,6 +327,32 @@ class Identity:
         if time > self.kept.time:
             self._save(msgspec.structs.replace(self.kept, time=time))
 
+    # ------------------------------------------------------------------ keys of messages
+
+    @_in_turn
+    def message_keys(self) -> MessageKeyNames:
+        """Return the names of our keys of messages, made where there are none."""
+        names = self.kept.message_keys
+        if names is None:
+            names = MessageKeyNames(self._message_keys.make(), self._message_keys.make())
+            self._save(msgspec.structs.replace(self.kept, message_keys=names))
+        return names
+
+    def message_key(self, name: str) -> ec.EllipticCurvePrivateKey:
+        """Return one of them. Raises RejectedError where it is gone."""
+        return self._message_keys.open(name).private
+
+    @_in_turn
+    def forget_message_keys(self) -> None:
+        """Give ours up: others are made when they are needed."""
+        self._save(msgspec.structs.replace(self.kept, message_keys=None, told=""))
+        self._sweep()
+
+    @_in_turn
+    def know_platform(self, new: NewMessageKeys) -> None:
+        """Keep the platform's."""
+        self._save(msgspec.structs.replace(self.kept, platform=new))
+
     # ------------------------------------------------------------------ the directory
 
     def _read(self, device_id: DeviceId) -> Kept:
@@ -342,6 +385,13 @@ class Identity:
             except RejectedError as error:
                 self.trouble = str(error)
                 kept = msgspec.structs.replace(kept, **{name: None})
+        if kept.message_keys is not None:
+            try:
+                for each in msgspec.structs.astuple(kept.message_keys):
+                    self._message_keys.open(each)
+            except RejectedError as error:
+                self.trouble = str(error)
+                kept = msgspec.structs.replace(kept, message_keys=None, told="")
         return kept
 
     def _save(self, kept: Kept) -> None:
@@ -362,11 +412,22 @@ class Identity:
         """Delete what nothing refers to any more."""
         parts = [each for each in (self.kept.current, self.kept.next, self.kept.asked) if each is not None]
         self._keys.keep({each.key for each in parts})
+        names = self.kept.message_keys
+        self._message_keys.keep(set() if names is None else {names.sign, names.agree})
         chains = {self._chain(each) for each in parts if isinstance(each, Held)}
         for path in (self.directory / _CHAINS).glob("*"):
             if path not in chains:
                 path.unlink()
         (self.directory / f"{_FILE}.new").unlink(missing_ok=True)
+
+
+def _newer(known: NewMessageKeys | None, granted: Granted) -> NewMessageKeys | None:
+    """Return the platform's message keys after a grant: what it names counts."""
+    new = granted.platform
+    if new is None or (known is not None and (known.agree_key, known.sign_key) == (new.agree_key, new.sign_key)):
+        return known
+    since = max(granted.time - _GRANT_SLACK_NS, known.since + 1 if known is not None else 0)
+    return msgspec.structs.replace(new, since=since)
 
 
 def _naming(kept: Kept, roots: tuple[str, ...]) -> Kept:

@@ -71,6 +71,11 @@ class FileKey:
             raise RejectedError(f"the key {path} is no ECDSA key", code="key-damaged")
         self._key = key
 
+    @property
+    def private(self) -> ec.EllipticCurvePrivateKey:
+        """The key itself: to agree on others with."""
+        return self._key
+
     def public_key(self) -> PublicKey:
         """Return its public half."""
         return self._key.public_key()

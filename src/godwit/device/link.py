@@ -204,14 +204,14 @@ class Link:
             host, port = self._server[0], self._server[1] or port
         try:
             client = await self._connect(host, port)
+        except ReasonError as error:
+            reason, reference = error.reason_code, error.server_reference
+            self._lost(f"{host}:{port} refuses us: {error}")
         except (RejectedError, MalformedError) as error:  # a person has to do something first
             self._lost(str(error))
             return self._reconnect.after(reasons.NOT_AUTHORIZED, self._chance())._replace(advice="")
         except (OSError, UnavailableError) as error:
             self._lost(f"no way to {host}:{port}: {error}")
-        except ReasonError as error:
-            reason, reference = error.reason_code, error.server_reference
-            self._lost(f"{host}:{port} refuses us: {error}")
         else:
             try:
                 await self._work(client)

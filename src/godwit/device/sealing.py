@@ -18,6 +18,7 @@ from godwit.contract.cose_keys import (
     VerifyingKey,
     agree_public,
     key_id,
+    pem_of,
     signing_key,
     verifying_key,
 )
@@ -58,12 +59,18 @@ class Sealing:
         self._to = None if platform_agree_key is None else agree_public(platform_agree_key)
         own = None if agree_key is None else private_agree_key(agree_key)
         self._own = None if own is None else Agreed(own)
+        keys = {"sign_key": self._sign, "agree_key": own}
+        self._publics = {field: pem_of(key.public_key()) for field, key in keys.items() if key is not None}
         self._believed: dict[str, VerifyingKey] = {}
         if platform_sign_key is not None:
             self._believe(platform_sign_key)
         self._since, self._on_keys, self._clock, self._random = since, on_keys, clock, random
         self._session: Session | None = None
         self._left = 0
+
+    def publics(self) -> dict[str, str]:
+        """Return our public keys, PEM, as a request for a certificate names them."""
+        return dict(self._publics)
 
     # --- up -------------------------------------------------------------------------------------------------------
 

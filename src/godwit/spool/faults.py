@@ -25,6 +25,7 @@ _DAMAGED: Final = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ,
     sqlite3.SQLITE_CORRUPT_VTAB, sqlite3.SQLITE_CORRUPT_INDEX, sqlite3.SQLITE_CORRUPT_SEQUENCE,
     sqlite3.SQLITE_IOERR_CORRUPTFS,
+    sqlite3.SQLITE_TOOBIG,  # a broken record says that it is huge; nothing of ours is
 })  # fmt: skip
 _UNWRITABLE: Final = frozenset({
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,

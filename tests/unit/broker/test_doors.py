@@ -36,6 +36,8 @@ class Names:
         return self.decide(connect.username or "")
 
     def decide(self, name):
+        if not name:
+            return Grant(None, None)
         if name == "wrong":
             return Denial("credentials-wrong", "wrong", is_guess=True)
         credential = Credential(Door.TOKEN, name, "default", name.removeprefix("device:"), self.world.now + 60 * NS)
@@ -89,6 +91,16 @@ def test_what_waits_for_a_device_is_not_its_next_tenants(named):
     again.vanish()
     names.terms = "globex"
     assert not named.connect("press-7", username="device:press-7", **kept).connack.session_present
+
+
+def test_what_nobody_began_is_no_obstacle(named):
+    """A trial on loopback, with the same client id, does not keep out who comes with an identity."""
+    trial = named.connect("dashboard", clean_start=False, session_expiry_interval=600)
+    assert trial.connack.reason_code == 0
+    app = named.connect("dashboard", username="app:acme", clean_start=False)
+    assert (app.connack.reason_code, app.connack.session_present) == (0, False)
+    assert trial.client.closed is not None
+    assert named.connect("dashboard", clean_start=False).connack.reason_code == 0x85, "and not the other way round"
 
 
 def test_owners_are_remembered_over_a_restart_and_unknown_to_older_files(named, make_world):

@@ -2,93 +2,42 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import msgspec
 import pytest
-from authorities import DAY, NS, Authority
-from small_platform import SmallPlatform
+from authorities import DAY, Authority
+from stage import DEVICE, NOTICES, RENEW, Stage, now, staged, until
 
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
-from godwit.contract.ids import DeviceId
-from godwit.contract.notices import NewAuthorities, RenewalWanted, encode_new_authorities, encode_renewal_wanted
+from godwit.contract.notices import NewAuthorities, encode_new_authorities
 from godwit.device import Device
 from godwit.device.identity import Identity, State, fingerprint
 from godwit.device.power import PowerPolicy
-
-DEVICE = DeviceId("press-7")
-NOTICES = "devices/press-7/notices"
-RENEW = encode_renewal_wanted(RenewalWanted("operator"))
-TIMEOUT_S = 20
+from godwit.mqtt import reasons
 
 
-class Stage:
-    """A platform, and a device whose waits are short."""
+def test_it_hands_on_its_configuration(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        given: list[dict[str, Any]] = [{"intervalS": 10}, {"intervalS": 10}, {"intervalS": 20}]
+        left = list(given)
+        stage.platform.answer = lambda asked: msgspec.structs.replace(stage.grant(asked), configuration=left.pop(0))
+        heard: list[dict[str, Any]] = []
+        async with stage.device(on_configuration=heard.append) as device:
+            assert device.configuration is None
+            for turn in range(1, 4):
+                await until(lambda turn=turn: len(stage.certificates) == turn and device.is_settled)
+                await until(lambda turn=turn: device.configuration == given[turn - 1])
+                if turn < 3:
+                    await device.send(n=turn, wait="stored")
+                    stage.platform.publish(NOTICES, RENEW)
+        assert heard == [given[0], given[2]], "what is the same is no news"
+        async with stage.device(claim=None, on_configuration=heard.append) as device:
+            assert device.configuration == given[2]
+        assert len(heard) == 2
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.authority = Authority(begins=now() - DAY)
-        self.lifetime = 90 * DAY
-        self.platform = SmallPlatform(directory, self.authority, self.grant)
-        self.platform.serves = self.served(self.authority)
-
-    @staticmethod
-    def served(authority: Authority, ends: dt.datetime | None = None) -> tuple[str, str]:
-        chain, key = authority.server(now() - DAY, ends or now() + DAY)
-        return chain + authority.root, key
-
-    def grant(self, asked: EnrollmentRequest) -> EnrollmentGrant:
-        certificate = self.authority.issue(asked.request, begins=now() - DAY, ends=now() + self.lifetime)
-        return EnrollmentGrant(
-            asked.device_id, certificate, [self.authority.issuing], [self.authority.root],
-            time=int(now().timestamp()) * NS,
-        )  # fmt: skip
-
-    def device(self, **more: Any) -> Device:
-        given = {
-            "claim": "claim-1",
-            "identity": self.directory / "identity",
-            "ca_fingerprint": fingerprint(self.authority.root),
-            "spool": self.directory / "spool",
-            "chance": lambda: 0.0,
-        }
-        return Device(DEVICE, "127.0.0.1", self.platform.port, **(given | more))
-
-    @property
-    def sent(self) -> list[int]:
-        """The numbers that arrived, in order, without those that came twice."""
-        read = (cbor2.loads(each) for each in self.platform.payloads if each[:1] != b"{")
-        return list(dict.fromkeys(sample["readings"]["n"] for each in read for sample in each.get("samples", ())))
-
-    @property
-    def certificates(self) -> list[str]:
-        """Those with which somebody was let in, each once."""
-        return list(dict.fromkeys(name for name, _ in self.platform.connects if name))
-
-
-def now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)
-
-
-def staged(tmp_path: Path, play: Callable[[Stage], Coroutine[Any, Any, None]]) -> None:
-    async def whole() -> None:
-        stage = Stage(tmp_path)
-        await stage.platform.start()
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await play(stage)
-        finally:
-            await stage.platform.close()
-
-    asyncio.run(whole())
-
-
-async def until(look: Callable[[], object]) -> None:
-    while not look():  # noqa: ASYNC110 - it looks at two sides
-        await asyncio.sleep(0.005)
+    staged(tmp_path, play)
 
 
 def test_it_enrolls_and_renews_when_told(tmp_path: Path) -> None:
@@ -136,8 +85,8 @@ def test_a_new_certificate_that_does_not_work_costs_nothing(tmp_path: Path) -> N
             (first,) = stage.certificates
             platform.is_welcome = lambda shown: shown == first
             platform.publish(NOTICES, RENEW)
-            await until(lambda: len(platform.requests) == 2)
-            await until(lambda: device.is_connected and platform.connects[-1] == (first, ""))
+            await until(lambda: len(platform.connects) == 3 and device.is_settled)
+            assert platform.connects == [("", "claim-1"), (first, ""), (first, "")]
             await device.send(n=2, wait="stored")
             platform.is_welcome = lambda _: True
             platform.publish(NOTICES, RENEW)
@@ -260,6 +209,22 @@ def test_a_claim_helps_where_the_certificate_has_ended(tmp_path: Path) -> None:
             await device.send(n=1, wait="stored")
             await until(lambda: device.is_settled)
         assert ("", "claim-2") in platform.connects
+
+    staged(tmp_path, play)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_stuck"), [(reasons.SERVER_BUSY, False), (reasons.QUOTA_EXCEEDED, False), (reasons.BANNED, True)]
+)
+def test_a_refusal_is_taken_for_what_it_is(tmp_path: Path, refusal: int, is_stuck: bool) -> None:
+    async def play(stage: Stage) -> None:
+        async with stage.device() as device:
+            await until(lambda: device.is_settled)
+        stage.platform.refusal, stage.platform.is_welcome = refusal, lambda _: False
+        async with stage.device() as device:
+            await until(lambda: "refuses us" in device.trouble)
+            await asyncio.sleep(0)
+            assert device.is_stuck is is_stuck
 
     staged(tmp_path, play)
 

@@ -14,6 +14,7 @@ from authorities import DAY, NOW, NS, Authority, answered, enroll
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId
+from godwit.contract.notices import NewMessageKeys
 from godwit.device.enrollment import read_answer, read_grant, read_roots
 from godwit.device.identity import TABLE, Identity, State, Step, fingerprint
 from godwit.device.keys import FileKeys, Key
@@ -363,14 +364,21 @@ def test_the_power_is_cut_at_every_step(
         with monkeypatch.context() as patch:
             disk = Disk(directory, patch, cut_at, is_after=is_after)
             seen: list[str] = []
+            keys, names = "", None
             try:
-                seen.append(identity.take(answered(identity, authority)).certificate)
+                names = identity.message_keys()
+                keys = "told"
+                seen.append(identity.take(answered(identity, authority), told=keys).certificate)
                 assert identity.newest is not None
                 identity.connected(identity.newest)
                 seen.append("settled")
                 identity.ask()
                 identity.decline()
                 identity.told_time(int((NOW + DAY).timestamp()) * NS)
+                identity.know_platform(NewMessageKeys("a", "s", 5))
+                keys = "?"
+                identity.forget_message_keys()
+                keys, names = "", None
                 identity.ask()
                 seen.append(identity.take(answered(identity, authority)).certificate)
                 assert identity.newest is not None
@@ -383,6 +391,12 @@ def test_the_power_is_cut_at_every_step(
         identity = opened(directory)
         assert not identity.trouble, (cut_at, identity.trouble)
         assert authority.root in identity.kept.trusted
+        kept = identity.kept.message_keys
+        if names is not None and keys == "told":
+            assert kept == names, "the platform may know these"
+        if kept is not None:
+            assert {identity.message_key(each).key_size for each in (kept.sign, kept.agree)} == {256}
+        assert not identity.kept.told or kept is not None
         if not seen:  # the same key asks again, or has its answer
             part = identity.kept.asked or identity.newest
             assert part is not None

@@ -1,5 +1,6 @@
 """Whatever is found at the path, is there a spool afterwards, with what could be read, and a word about the rest?"""
 
+import contextlib
 import gc
 import os
 import random
@@ -13,6 +14,7 @@ from spools import BIG, Opener, everything, numbers
 
 from godwit.contract.errors import RejectedError
 from godwit.spool import Bounds, Durability, Gap, Spool, Track
+from godwit.spool.faults import Fault, fault_of
 from godwit.spool.salvage import salvage
 from godwit.spool.schema import STEPS, VERSION
 from godwit.spool.store import Store
@@ -110,6 +112,14 @@ def test_random_bytes(opener: Opener, path: Path, seed: int) -> None:
     else:
         assert check(spool, old) == 2 * (len(PAYLOADS) - 100)  # it hit what was free
     spool.append("a", 1, b"new")
+
+
+def test_a_record_that_says_it_is_huge_is_damage() -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100)
+        with pytest.raises(sqlite3.DataError) as caught:
+            db.execute("SELECT hex(randomblob(90))").fetchone()
+    assert fault_of(caught.value, None) is Fault.DAMAGED
 
 
 def test_one_bit(opener: Opener, path: Path) -> None:

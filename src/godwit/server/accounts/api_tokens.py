@@ -19,6 +19,11 @@ from godwit.server.storage.database import Database
 PREFIX: Final = "gwt_"
 NAME_MAX: Final = 64
 OF_OWNER_MAX: Final = 1_000
+_IN_FORCE: Final = (  # made once: to build it costs more than to run it
+    sa.select(api_tokens, users.c.grants.label("owner_grants"))
+    .select_from(api_tokens.outerjoin(users, sa.and_(users.c.name == api_tokens.c.owner, sa.not_(users.c.is_disabled))))
+    .where(api_tokens.c.digest == sa.bindparam("digest"), api_tokens.c.revoked == 0)
+)
 
 
 class NewToken(NamedTuple):
@@ -99,14 +104,8 @@ class ApiTokens:
 
     def find(self, secret: str, now: int) -> Any:
         """Return the row of a token that is in force, with its owner's `owner_grants`; None otherwise."""
-        t, u = api_tokens.c, users.c
-        statement = (
-            sa.select(api_tokens, u.grants.label("owner_grants"))
-            .select_from(api_tokens.outerjoin(users, sa.and_(u.name == t.owner, sa.not_(u.is_disabled))))
-            .where(t.digest == digest_of(secret), t.revoked == 0)
-        )
         with self._read() as connection:
-            row = connection.execute(statement).one_or_none()
+            row = connection.execute(_IN_FORCE, {"digest": digest_of(secret)}).one_or_none()
         if row is None or (row.expires and row.expires <= now):
             return None
         return row if row.owner_grants is not None or row.owner == ADMINISTRATOR else None

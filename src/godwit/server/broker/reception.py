@@ -197,14 +197,17 @@ class Reception:
                 rooms.note_speaker(client, place.device_id, now)
 
     def _throw_out(self, client_id: str, grant: Grant, now: int) -> Denial | None:
-        """See that nobody takes over what is another's; a device's own name is nobody's but the device's."""
+        """See that nobody takes over what is another's; a device's own name is nobody's but the device's.
+
+        What somebody without an identity began, on loopback, is nobody's: whoever has one may have the name.
+        """
         rooms = self._rooms
         session = rooms.kept.by_id.get(client_id)
         if session is None or session.owner == (grant.identity or ""):
             return None
-        if session.owner == UNKNOWN_OWNER and grant.credential is None:
-            return None  # the only two identities of that time: loopback, and the one user name
-        if grant.identity != f"device:{client_id}" and session.owner != UNKNOWN_OWNER:
+        if session.owner in (UNKNOWN_OWNER, "") and grant.credential is None:
+            return None  # the one user name, which is trusted as loopback is: it finds the session as it was left
+        if grant.identity != f"device:{client_id}" and session.owner not in (UNKNOWN_OWNER, ""):
             return Denial(
                 "client-id-in-use",
                 "another identity uses this client id",

@@ -89,7 +89,7 @@ CHECKS: Final = (
     Check(
         "device-unclaimed-long", Severity.MEDIUM, "A device waits unclaimed for more than a week",
         "Nobody has said that it belongs here.",
-        "Claim it (set its lifecycle to active), or erase it.",
+        "Claim it (`godwit device claim ID`, or the page Enrollment), or erase it.",
         _unclaimed_long, ("UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK",),
     ),
     Check(
@@ -107,7 +107,7 @@ CHECKS: Final = (
     Check(
         "device-unclaimed", Severity.INFO, "A device waits to be claimed",
         "It registered itself on the local listener.",
-        "Claim it (set its lifecycle to active), or erase it.",
+        "Claim it (`godwit device claim ID`, or the page Enrollment), or erase it.",
         _unclaimed,
     ),
 )  # fmt: skip

@@ -131,7 +131,7 @@ CHECKS: Final = (
     Check(
         "root-key-online", Severity.LOW, "The root's key is on this machine",
         "It is needed once in years. Who takes it here names devices until every device has forgotten the root.",
-        "Move it offline: `godwit ca --help` says how.",
+        "Move it offline: `godwit ca export-root FILE`.",
         _root_here, of_installation=True,
     ),
     Check(

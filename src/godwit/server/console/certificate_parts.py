@@ -14,6 +14,8 @@ from godwit.server.identity.model import (
     CampaignState,
     Certificate,
     CertificateState,
+    DeviceKey,
+    DeviceToken,
     Step,
 )
 
@@ -29,6 +31,8 @@ _AUTHORITY_TONES: Final = {
     AuthorityState.RETIRED: "",
 }  # fmt: skip
 _REVOKE: Final = "Revoke this certificate for good? An open connection with it ends at once."
+_ENDS: Final = "Revoke this token for good? An open connection with it ends at once."
+_RETIRE: Final = "Retire this key? What it signed counts no more."
 _START: Final = "Begin? Devices are told, a few a second, and the old authority goes when all have followed."
 _FORCE: Final = "Finish now? Devices that have not renewed are shut out, and have to be enrolled again."
 
@@ -194,6 +198,38 @@ def device_card(rows: Sequence[Certificate], device_id: str, lifecycle: str, *, 
         "suspended": parts.button("Resume", "lifecycle", "active"),
     }.get(lifecycle, "")  # fmt: skip
     return f'{table}<div class="bar" style="padding:12px 16px">{bundle}{turn}</div>'
+
+
+def credentials(tokens: Sequence[DeviceToken], keys: Sequence[DeviceKey], *, may_change: bool) -> str:
+    """Return a device's tokens and the keys that sign its own; nothing where it has none."""
+    body = "".join(_token(each, may_change=may_change) for each in tokens)
+    body += "".join(_key(each, may_change=may_change) for each in keys)
+    return _table(("Token or key", "State", "Last used", "Until", ""), body) if body else ""
+
+
+def _token(each: DeviceToken, *, may_change: bool) -> str:
+    act = parts.button("Revoke", "revoke-token", each.token_id, classes="danger", sure=_ENDS)
+    until = _end(each.expires) if each.expires else "until revoked"
+    return (
+        _named(each.name or "token", f"token {each.token_id}", "revoked" if each.revoked else "")
+        + f'<td class="hide">{parts.age(each.last_used)}</td><td class="num">{until}</td>'
+        f'<td class="right">{act if may_change and not each.revoked else ""}</td></tr>'
+    )
+
+
+def _key(each: DeviceKey, *, may_change: bool) -> str:
+    act = parts.button("Retire", "retire-key", each.key_id, classes="danger", sure=_RETIRE)
+    return (
+        _named("signs its own tokens", f"key {each.key_id[:16]}…", "retired" if each.retired else "")
+        + f'<td class="hide">{parts.NONE}</td><td class="num">until retired</td>'
+        f'<td class="right">{act if may_change and not each.retired else ""}</td></tr>'
+    )
+
+
+def _named(name: str, under: str, ended: str) -> str:
+    """Return the first cells of a token or key, and its state in words."""
+    who = f'<span class="who"><span><b>{parts.text(name)}</b><small>{parts.text(under)}</small></span></span>'
+    return f"<tr><td>{who}</td><td>{parts.badge(ended, 'bad') if ended else parts.badge('active', 'good')}</td>"
 
 
 def _table(heads: tuple[str, ...], body: str) -> str:

@@ -1,6 +1,4 @@
-"""Ingest as other rooms use it.
-
-The first station for the broker, a participant of the group commit, a door for the API.
+"""Ingest as other rooms use it: first station of the broker, participant of the group commit, door for the API.
 
 The pipeline decides; this shell gives it arrivals, hands its columns to the store and tells the news afterwards.
 """

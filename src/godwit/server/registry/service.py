@@ -457,47 +457,15 @@ class Registry:
 
     def write_presence(self, rows: Sequence[Presence]) -> None:
         """Update presence where `number` is not lower than the stored one."""
-        if not rows:
-            return
-        c = t.devices.c
-        statement = (
-            t.devices.update()
-            .where(c.device_id == sa.bindparam("b_id"), c.presence_number <= sa.bindparam("b_number"))
-            .values(
-                online=sa.bindparam("b_online"),
-                since=sa.bindparam("b_since"),
-                last_seen=sa.bindparam("b_seen"),
-                presence_number=sa.bindparam("b_number"),
-                presence_reason=sa.bindparam("b_reason"),
-                status=sa.bindparam("b_status", type_=sa.JSON),
-            )
-        )
-        values = [
-            {
-                "b_id": row.device_id, "b_number": row.number, "b_online": row.online, "b_since": row.since,
-                "b_seen": row.last_seen, "b_reason": row.reason[:128], "b_status": row.status,
-            }
-            for row in rows
-        ]  # fmt: skip
-        with self._write() as connection:
-            connection.execute(statement, values)
+        if rows:
+            with self._write() as connection:
+                store.write_presence(connection, rows)
 
     def write_places(self, rows: Sequence[tuple[DeviceId, float, float, float | None]]) -> None:
         """Keep the last reported position of devices."""
-        if not rows:
-            return
-        statement = (
-            t.devices.update()
-            .where(t.devices.c.device_id == sa.bindparam("b_id"))
-            .values(
-                latitude=sa.bindparam("b_latitude"),
-                longitude=sa.bindparam("b_longitude"),
-                altitude=sa.bindparam("b_altitude"),
-            )
-        )
-        names = ("b_id", "b_latitude", "b_longitude", "b_altitude")
-        with self._write() as connection:
-            connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+        if rows:
+            with self._write() as connection:
+                store.write_places(connection, rows)
 
     def load_presence(self) -> list[Presence]:
         """Return the presence of all devices."""

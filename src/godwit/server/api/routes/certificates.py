@@ -115,7 +115,7 @@ def revoke(fingerprint: Fingerprint, body: Revocation, who: Operator, rooms: Roo
     return answer(document(revoked))
 
 
-@router.post("/devices/{device_id}/enroll", responses=documented(403, 404), summary="Enroll a device")
+@router.post("/devices/{device_id}/enroll", status_code=201, responses=documented(403, 404), summary="Enroll a device")
 def enroll(
     device_id: Id,
     body: Enrollment,

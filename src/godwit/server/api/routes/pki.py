@@ -79,7 +79,7 @@ async def ocsp(request: Request, rooms: Rooms) -> Response:
 
 @router.get(
     "/ocsp/{question:path}",
-    responses={200: {"content": {OCSP: {}}}, **documented()},
+    responses={200: {"content": {OCSP: {}}}, **documented(404)},
     response_class=Response,
     summary="Ask about a certificate",
 )

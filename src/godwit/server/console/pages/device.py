@@ -8,7 +8,7 @@ from starlette.requests import Request
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.console import parts
-from godwit.server.console.certificate_parts import device_card
+from godwit.server.console.certificate_parts import credentials, device_card
 from godwit.server.console.charts import Curves
 from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custom_window, history, window_of
 from godwit.server.console.device_parts import Facts, account, last_messages, latest_values, render
@@ -125,7 +125,7 @@ class _Page:
                 + parts.card("Latest values", part["latest"], flush=True)
                 + parts.card("Gaps", part["gaps"], flush=True)
                 + parts.card(
-                    "Certificates", screen.sent("certificates", await in_thread(self._certificates)), flush=True
+                    "Credentials", screen.sent("certificates", await in_thread(self._certificates)), flush=True
                 )
                 + parts.card("Events", part["events"], flush=True)
                 + parts.card("Last messages, as they came", part["raw"], flush=True)
@@ -137,6 +137,8 @@ class _Page:
                 + "</div></div>",
             )
         frame.on("revoke-certificate", self._revoke, "operator")
+        frame.on("revoke-token", self._on_token, "operator")
+        frame.on("retire-key", self._on_key, "operator")
         frame.on("lifecycle", self._on_lifecycle, "operator")
         frame.on("range", self._on_range)
         frame.on("from", self._on_from)
@@ -149,7 +151,21 @@ class _Page:
         page = self._platform.identity.certificates.page(self._frame.who, device_id=self._device_id, limit=20)
         lifecycle = str(self._facts.device.lifecycle) if self._facts else ""
         may = self._frame.may("operator")
-        return device_card(page.items[::-1], self._device_id, lifecycle, may_change=may)
+        identity, device = self._platform.identity, (self._frame.who, DeviceId(self._device_id))
+        others = credentials(
+            identity.device_tokens.of_device(*device), identity.device_keys.of_device(*device), may_change=may
+        )
+        return others + device_card(page.items[::-1], self._device_id, lifecycle, may_change=may)
+
+    async def _on_token(self, arg: str) -> None:
+        tokens = self._platform.identity.device_tokens
+        await in_thread(tokens.revoke, self._frame.acting("operator"), DeviceId(self._device_id), arg[:64])
+        self._frame.screen.put("certificates", await in_thread(self._certificates))
+
+    async def _on_key(self, arg: str) -> None:
+        keys = self._platform.identity.device_keys
+        await in_thread(keys.retire, self._frame.acting("operator"), DeviceId(self._device_id), arg[:64])
+        self._frame.screen.put("certificates", await in_thread(self._certificates))
 
     async def _revoke(self, arg: str) -> None:
         await revoke(self._frame, arg)

@@ -320,7 +320,8 @@ def _freshness(fresh: Freshness) -> str:
     )
     return (
         f'<span class="value" title="Age of the newest stored sample, over the {words.count(fresh.live)} devices that '
-        f'delivered any in the last 5 minutes">{words.about(fresh.age_p50_s)}<small>typical</small></span>'
+        f'delivered any in the last 5 minutes"><span class="one-line">{words.about(fresh.age_p50_s)}</span>'
+        "<small>typical</small></span>"
         f"{parts.meter_plain(1 - fresh.catching_up / fresh.live)}"
         f'<span class="note">95 % within {words.about(fresh.age_p95_s)}{behind}</span>'
     )
@@ -394,7 +395,11 @@ def _first_steps(platform: Platform) -> str:
         "and this page "
         f"fills the moment the message is stored.</p>{parts.command(line)}"
         '<p style="margin:16px 0 8px">Or start a simulated fleet of twelve:</p>'
-        + parts.command(f"godwit simulate --devices 12 --port {platform.settings.mqtt_port}"),
+        + parts.command(f"godwit simulate --devices 12 --port {platform.settings.mqtt_port}")
+        + '<p style="margin:16px 0 8px">A device of your own, with its own certificate, over TLS:</p>'
+        + parts.command("godwit device enroll sensor-1 --out bundles")
+        + '<p style="margin-top:16px">Other ways are under <a class="link" href="/enrollment">Enrollment</a>; '
+        'people who work here are added under <a class="link" href="/access">Access</a>.</p>',
         name="devices",
         big=True,
     )

@@ -23,6 +23,13 @@ window.godwit = (() => {
     }
   };
   setInterval(ages, 1000);
+  // on a narrow screen the pages are a strip that scrolls: the one that is open has to be in sight
+  const arrival = new MutationObserver(() => {
+    const strip = document.querySelector(".nav"), here = strip?.querySelector("[aria-current]");
+    if (here) strip.scrollLeft = here.offsetLeft - (strip.clientWidth - here.offsetWidth) / 2;
+    if (strip) arrival.disconnect();
+  });
+  arrival.observe(document, { childList: true, subtree: true });
 
   // {id: html}: put each into the element with that id, keeping open details open
   const apply = (changes) => {
