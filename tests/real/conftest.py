@@ -3,13 +3,20 @@
 import datetime as dt
 import ipaddress
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from house import House
 
 
 class Certificates:
@@ -70,3 +77,24 @@ def password_file(tmp_path: Path) -> Path:
     for name in ("godwit", "device"):
         subprocess.run(["mosquitto_passwd", "-b", str(path), name, "secret"], check=True, capture_output=True)
     return path
+
+
+@pytest.fixture
+def house_in(tmp_path: Path, platform_in: Callable[..., Any]) -> Iterator[Callable[..., House]]:
+    """Return what starts a platform in this process."""
+    made: list[House] = []
+
+    def make(**settings: Any) -> House:
+        free = platform_in("ports")  # never started: only its ports
+        made.append(House(tmp_path, [free.http, free.mqtt, free.mqtts, free.websocket], **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.server.stop()
+
+
+@pytest.fixture
+def house(house_in: Callable[..., House]) -> House:
+    """Start a platform in this process."""
+    return house_in()

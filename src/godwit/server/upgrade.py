@@ -17,6 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from godwit.server.broker.crossing import Crossing
+from godwit.server.broker.listener import address_of
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker.websocket import GOING_AWAY, WebSocket
 from godwit.server.console.session import is_own_origin
@@ -29,10 +30,10 @@ FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-
 
 
 class Door(NamedTuple):
-    """The way to the broker: its loop, and what takes a connection in there, by its listener's name."""
+    """The way to the broker: its loop, and what takes a connection in there: listener's name, socket, address."""
 
     loop: asyncio.AbstractEventLoop
-    adopt: Callable[[str, socket], Awaitable[None]]
+    adopt: Callable[[str, socket, str], Awaitable[None]]
     frame_bytes_max: int
     is_trusting: bool
     """Whether loopback needs no password (LOCAL_LISTENER)."""
@@ -79,8 +80,9 @@ class Upgrade(asyncio.Protocol):
         admitted.data_received(request)
         if admitted.is_open:
             name = listener_of(headers, is_tls=bool(transport.get_extra_info("sslcontext")), trusts=door.is_trusting)
+            address = address_of(transport)
             try:
-                crossing.open(door.loop, lambda end: door.adopt(name, end))
+                crossing.open(door.loop, lambda end: door.adopt(name, end, address))
             except OSError as error:
                 log.warning("no connection can be taken in now: %s", error)
                 transport.abort()

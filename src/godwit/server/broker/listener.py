@@ -84,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             certificate = tls.getpeercert(binary_form=True)
-        self.client = self.server.broker.admit(self, self.listener, certificate, self.address or _address(transport))
+        self.client = self.server.broker.admit(self, self.listener, certificate, self.address or address_of(transport))
         if self.client is None:
             transport.abort()
             return
@@ -422,6 +422,7 @@ class Server:
             tick(now_ns)
 
 
-def _address(transport: asyncio.Transport) -> str:
+def address_of(transport: asyncio.Transport) -> str:
+    """Return where a connection comes from; empty where it has no address."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) and peer else ""
