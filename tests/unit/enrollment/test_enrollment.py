@@ -392,7 +392,10 @@ def test_a_renewal_that_was_under_way_when_its_certificate_was_revoked_is_refuse
 def test_a_released_device_is_not_taken_back_by_a_renewal_that_was_under_way(rig, make):
     _, token = rig.claim(tenant=ACME)
     certificate = rig.connect(rig.certificate(rig.ask("pump-7", claim=token)))
+    wanted = []
+    rig.enrollment.on_configured = lambda *told: wanted.append(told)
     rig.identity.custody.release(ADMIN, DeviceId("pump-7"))
+    assert ("pump-7", {}) in wanted, "whatever was retained for it is taken away"
     assert rig.ask("pump-7", by=renewing(certificate)).code == "certificate-revoked"
     assert rig.registry.device(ADMIN, DeviceId("pump-7")).lifecycle is Lifecycle.UNCLAIMED
 

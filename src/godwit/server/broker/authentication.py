@@ -23,6 +23,7 @@ from godwit.mqtt import reasons
 from godwit.mqtt.packets import Connect
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Known
+from godwit.server.accounts.throttle import place_of
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import (
     INSIDE,
@@ -169,7 +170,7 @@ class FleetAuthenticator:
         own = self._by_device_token(connect, password) or self._by_jwt(connect, password)
         if own is not None:
             return own
-        if self._failures.is_open(address, self._now_ns()):
+        if self._failures.is_open(place_of(address), self._now_ns()):
             if self._pair.is_pair(connect):
                 return Grant(identity=connect.username)
             if password and self._desk is not None:
@@ -205,7 +206,7 @@ class FleetAuthenticator:
         return self._as_device(connect, Credential(Door.JWT, key.key_id, key.tenant, key.device_id, signed.ends))
 
     def _wrong(self, address: str) -> Denial:
-        self._failures.take(address, self._now_ns())
+        self._failures.take(place_of(address), self._now_ns())
         return Denial("credentials-wrong", "user name, password or token is wrong", is_guess=True)
 
     def _ask_desk(self, connect: Connect, password: str, address: str) -> Question:

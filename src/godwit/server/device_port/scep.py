@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import MalformedError, RejectedError
+from godwit.server.accounts.throttle import place_of
 from godwit.server.device_port.bodies import read_body
 from godwit.server.device_port.est import Handler, in_words
 from godwit.server.device_port.rooms import Rooms, address_of, rooms_of
@@ -72,7 +73,7 @@ async def operate(request: Request) -> Response:
         except (binascii.Error, ValueError) as error:
             raise MalformedError(f"message is not base64: {error}", code="scep-malformed") from None
     rooms, address = rooms_of(request), address_of(request)
-    if not rooms.messages.take(address, time_ns()):
+    if not rooms.messages.take(place_of(address), time_ns()):
         raise RejectedError("too many messages from this address: wait a little", code="rate-limited")
     answer = await to_thread(_answer, rooms, data, address)
     return Response(answer, media_type=scep.MESSAGE, headers={"Cache-Control": "no-store"})

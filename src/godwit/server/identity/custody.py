@@ -86,7 +86,7 @@ class Custody:
         """Give a device up: it is unclaimed, and its tenant may claim it again."""
         before = self._registry.device(who, device_id)
         self._revoke_all(who, before, "cessationOfOperation")
-        self._enrollment.configure(device_id, {})
+        self._forget_desired(device_id)
         return self._registry.hand_over(who, device_id, before.tenant)
 
     def transfer(self, who: Principal, device_id: DeviceId, tenant: TenantId) -> Device:
@@ -101,8 +101,14 @@ class Custody:
             raise RejectedError(f"{device_id!r} is in {tenant!r} already", code="same-tenant")
         self._registry.require_tenants(who, tenant)
         self._revoke_all(who, before, "affiliationChanged")
-        self._enrollment.configure(device_id, {})
+        self._forget_desired(device_id)
         return self._registry.hand_over(who, device_id, tenant)
+
+    def _forget_desired(self, device_id: DeviceId) -> None:
+        """Leave the next owner nothing of what this one wanted, whoever had it retained."""
+        self._enrollment.configure(device_id, {})
+        if self._enrollment.on_configured is not None:
+            self._enrollment.on_configured(device_id, {})
 
     def _revoke_all(self, who: Principal, device: Device, reason: str) -> None:
         """End all credentials of a device, and the claims for its id."""

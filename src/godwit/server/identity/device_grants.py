@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.throttle import place_of
 from godwit.server.identity import rows
 from godwit.server.identity.claims import Claims, NewClaim
 from godwit.server.identity.device_grant import (
@@ -77,7 +78,7 @@ class DeviceGrants:
     def start(self, client_id: str, address: str) -> Started:
         """Begin: `client_id` is the device's id. Raises GrantRefusal."""
         now = time_ns()
-        if not self._starts.take(address, now):
+        if not self._starts.take(place_of(address), now):
             raise GrantRefusal("slow_down", "too many requests from this address")
         try:
             device_id = parse_device_id(client_id)
@@ -104,7 +105,7 @@ class DeviceGrants:
 
     def token(self, device_code: str, client_id: str, address: str) -> str:
         """Return the access token, once. Raises GrantRefusal."""
-        if not self._polls.take(address, time_ns()):
+        if not self._polls.take(place_of(address), time_ns()):
             raise GrantRefusal("slow_down", _TOLD["slow_down"])
         g = t.device_grants.c
         where = sa.and_(g.device_digest == _digest(device_code), g.device_id == client_id)

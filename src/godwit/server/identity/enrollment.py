@@ -19,6 +19,7 @@ from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.throttle import place_of
 from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
@@ -124,12 +125,12 @@ class Enrollment:
         authority is `just_in_time`, an unknown device is taken in. Raises RejectedError or MalformedError, audited.
         """
         now = time_ns()
-        if address and not self._failures.is_open(address, now):
+        if address and not self._failures.is_open(place_of(address), now):
             raise RejectedError("too many refused attempts from this address", code="rate-limited")
         try:
             return self._take_in(der, address, now)
         except (RejectedError, MalformedError) as error:
-            self._failures.take(address, now)
+            self._failures.take(place_of(address), now)
             self._refused(_Asker(None, Source.JUST_IN_TIME, "unknown", address), "certificate", error.code, str(error))
             raise
 
@@ -197,7 +198,7 @@ class Enrollment:
         """Return the grant, or a refusal with its code; audited either way. Never raises for what a client may do."""
         now = time_ns()
         renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
-        if address and not renews and not self._failures.is_open(address, now):
+        if address and not renews and not self._failures.is_open(place_of(address), now):
             return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
@@ -225,7 +226,7 @@ class Enrollment:
             code, message, detail = error.code, str(error), ""
         except UnavailableError as error:
             return _refusal(asked, error.code, "the platform cannot enroll just now: ask again")
-        self._failures.take(address, now)
+        self._failures.take(place_of(address), now)
         self._refused(asker, asked.device_id, code, detail)
         return _refusal(asked, code, message)
 
