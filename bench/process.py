@@ -186,15 +186,15 @@ def mosquitto(directory: Path) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def mosquitto_alone(directory: Path) -> Iterator[Target]:
-    """Run the baseline of broker work: Mosquitto."""
+def mosquitto_alone(directory: Path, tls: str = "") -> Iterator[Target]:
+    """Run the baseline of broker work: Mosquitto; `tls`: more lines for its TLS listener."""
     directory.mkdir(parents=True, exist_ok=True)
     port, tls_port = free_ports(2)
     certificate, key = write_certificate(directory)
     settings = directory / "mosquitto.conf"
     settings.write_text(
         f"user {getpass.getuser()}\nallow_anonymous true\nlistener {port} 127.0.0.1\n"
-        f"listener {tls_port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+        f"listener {tls_port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n{tls}"
         "max_queued_messages 0\nmax_inflight_messages 1000\nlog_type error\n"
     )
     path = os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin"

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOMS = ("start", "store", "ingest", "latency", "device", "broker", "access", "issue", "messages")
+ROOMS = ("start", "store", "ingest", "latency", "device", "broker", "access", "issue", "messages", "doors")
 RESULTS = Path("bench-results")
 
 
@@ -133,13 +133,18 @@ def _rooms(directory: Path, *, quick: bool, messages: int) -> dict[str, Callable
 
         return room.run(directory, quick=quick)
 
+    def doors() -> object:
+        from bench import doors as room  # noqa: PLC0415
+
+        return room.run(directory, quick=quick)
+
     def sealed() -> object:
         from bench import messages as room  # noqa: PLC0415
 
         return room.run(directory, quick=quick)
 
     rooms = {"access": access, "start": start, "store": store, "ingest": ingest, "latency": latency}
-    return rooms | {"device": device, "broker": broker, "issue": issue, "messages": sealed}
+    return rooms | {"device": device, "broker": broker, "issue": issue, "messages": sealed, "doors": doors}
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from godwit.server.registry.model import Device
 
 pytestmark = pytest.mark.real
 
-RUSH = Path(__file__).parent / "mtls_rush.py"
+RUSH = Path(__file__).parents[2] / "bench" / "rush.py"
 
 
 def test_a_certificate_opens_the_door_to_its_device_and_no_other(house: House) -> None:
@@ -222,7 +222,7 @@ def test_mosquitto_admits_our_devices_by_our_files(
 def test_hundreds_of_devices_come_back_at_once_and_none_fails(house: House) -> None:
     """With certificates: full handshakes, all begun in the same moment."""
     count, bundles = 300, [house.device(f"press-{number}") for number in range(50)]
-    told = [str(house.mqtts), str(house.directory / "data" / "tls" / "ca.crt"), str(count)]
+    told = [f"localhost:{house.mqtts}", str(house.directory / "data" / "tls" / "ca.crt"), str(count)]
     command = [sys.executable, str(RUSH), *told, *(str(bundle.certificate.parent) for bundle in bundles)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
     found = json.loads(done.stdout)

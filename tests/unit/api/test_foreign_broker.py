@@ -52,6 +52,9 @@ def test_only_who_may_see_all_tenants_asks(rig: Any, api: TestClient, password: 
     api.put("/api/v1/tenants/emqx-tenant")
     made = api.post("/api/v1/tokens", json={"name": "one", "grants": {"emqx-tenant": "admin"}}).json()
     person = TestClient(rig.app, headers={"Authorization": f"Bearer {made['secret']}"})
-    for path, body in ((AUTHENTICATE, asked(password)), (AUTHORIZE, {"clientid": "a", "action": "publish", "topic": "b"})):
+    for path, body in (
+        (AUTHENTICATE, asked(password)),
+        (AUTHORIZE, {"clientid": "a", "action": "publish", "topic": "b"}),
+    ):
         assert person.post(path, json=body).status_code == 403
     assert TestClient(rig.app).post(AUTHENTICATE, json=asked(password)).status_code == 401
