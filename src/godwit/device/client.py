@@ -151,12 +151,7 @@ class Device:
         self._machine = Machine(self._where)
         self._watchdog = Watchdog(watchdog)
         self._on_notice, self._on_configuration = on_notice, on_configuration
-        self._protection = sealing if sealing is None or isinstance(sealing, Sealing) else Protection(sealing)
-        if isinstance(self._protection, Protection) and not is_known:
-            raise RejectedError(
-                "keys to sign and encrypt with are kept with an identity: name it, or give a claim",
-                code="identity-needed",
-            )
+        self._protection = _protection_of(sealing, has_identity=is_known)
         self._message_keys: MessageKeys | None = None
         self.errors: dict[str, DeviceError] = {}
         """What is wrong, by code; reported with the status."""
@@ -454,3 +449,15 @@ def _plain(value: Value | Reading | None) -> Value | Reading | None:
     """Return numbers of other libraries (numpy's scalars) as Python's."""
     item = getattr(value, "item", None)
     return item() if callable(item) else value
+
+
+def _protection_of(
+    wanted: Sealing | Protection | Literal["sign", "encrypt"] | None, *, has_identity: bool
+) -> Sealing | Protection | None:
+    if wanted is None or isinstance(wanted, Sealing):
+        return wanted
+    if not has_identity:
+        raise RejectedError(
+            "keys to sign and encrypt with are kept with an identity: name it, or give a claim", code="identity-needed"
+        )
+    return Protection(wanted)
