@@ -73,9 +73,9 @@ class Overview:
         self._rates: deque[tuple[float, float, float]] = deque(maxlen=SPARK_POINTS)
         self._lists: Cached[Lists] = Cached(TICK_S * SLOW_TICKS * 0.9)
 
-    def numbers(self, who: Principal) -> Numbers:
+    def numbers(self, who: Principal, younger_s: float | None = None) -> Numbers:
         """Return the numbers of the tiles. Blocks."""
-        return self._numbers.get(who.tenants, lambda: self._ask_numbers(who))
+        return self._numbers.get(who.tenants, lambda: self._ask_numbers(who), younger_s)
 
     def _ask_numbers(self, who: Principal) -> Numbers:
         platform = self._platform
@@ -136,6 +136,8 @@ def register(platform: Platform) -> None:
         # Who opens the page has just done something and looks for it: what others were shown is too old for him.
         lists = await in_thread(overview.lists, frame.who, 0.0)
         if not numbers.counts.get("total"):
+            numbers = await in_thread(overview.numbers, frame.who, 0.0)
+        if not numbers.counts.get("total"):
             _show_empty(frame, overview)
             return
         _show(frame, overview, numbers, lists)
@@ -144,7 +146,7 @@ def register(platform: Platform) -> None:
 def _show_empty(frame: Frame, overview: Overview) -> None:
     """Show what to do first; the page comes by itself when the first device has spoken."""
     with frame.main():
-        markup(_heading() + parts.card("", _first_steps(frame.platform)))
+        markup(_heading() + parts.card("", _first_steps(frame)))
 
     async def tick() -> None:
         if (await in_thread(overview.numbers, frame.who)).counts.get("total"):
@@ -387,22 +389,26 @@ def _event_rows(events: list[tuple[str, Document]]) -> str:
     return f'<ul class="rows">{items}</ul>' if items else ""
 
 
-def _first_steps(platform: Platform) -> str:
+def _first_steps(frame: Frame) -> str:
+    """Return what to do first: each way only to who may go it."""
+    platform = frame.platform
     line = first_message(platform, "sensor-1")
-    return parts.empty(
-        "Send the first reading",
+    ways = (
         '<p style="margin-bottom:16px">Paste this into a terminal on this machine. The device registers itself, '
         "and this page "
         f"fills the moment the message is stored.</p>{parts.command(line)}"
         '<p style="margin:16px 0 8px">Or start a simulated fleet of twelve:</p>'
         + parts.command(f"godwit simulate --devices 12 --port {platform.settings.mqtt_port}")
-        + '<p style="margin:16px 0 8px">A device of your own, with its own certificate, over TLS:</p>'
-        + parts.command("godwit device enroll sensor-1 --out bundles")
-        + '<p style="margin-top:16px">Other ways are under <a class="link" href="/enrollment">Enrollment</a>; '
-        'people who work here are added under <a class="link" href="/access">Access</a>.</p>',
-        name="devices",
-        big=True,
     )
+    if frame.may("operator"):
+        ways += (
+            '<p style="margin:16px 0 8px">A device of your own, with its own certificate, over TLS:</p>'
+            + parts.command("godwit device enroll sensor-1 --out bundles")
+            + '<p style="margin-top:16px">Other ways are under <a class="link" href="/enrollment">Enrollment</a>.</p>'
+        )
+    if frame.may("admin"):
+        ways += '<p>People who work here are added under <a class="link" href="/access">Access</a>.</p>'
+    return parts.empty("Send the first reading", ways, name="devices", big=True)
 
 
 def first_message(platform: Platform, device_id: str) -> str:
