@@ -32,7 +32,8 @@ ROWS: Final = 25
 GROUP: Final = 250
 FILE_BYTES_MAX: Final = 4_194_304
 _STATES: Final = (
-    ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"), ("revoked", "Revoked"),
+    ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"),
+    ("grace", "In grace"), ("revoked", "Revoked"),
 )  # fmt: skip
 
 _batches: dict[str, tuple[int, int]] = {}
@@ -169,12 +170,15 @@ class _Page:
             who,
             state=state,
             ends_before=time_ns() + SOON_DAYS * DAY if self._state == "ending" else None,
+            is_in_grace=self._state == "grace",
             search=self._search,
             limit=ROWS,
         )
         shown = [each for each in identity.authorities.all() if each.tenant is None or who.role_in(each.tenant)]
         campaigns = identity.campaigns.all(limit=1)
-        table = certificate_parts.certificates(page.items, may_change=self._frame.may("operator"))
+        table = certificate_parts.certificates(
+            page.items, may_change=self._frame.may("operator"), grace=identity.certificates.in_grace(page.items)
+        )
         if page.total > len(page.items):
             words = f"The first {len(page.items)} of {page.total:,}: search for the others."
             table += f'<p class="faint" style="padding:12px 16px">{words}</p>'

@@ -155,7 +155,8 @@ class _Page:
         others = credentials(
             identity.device_tokens.of_device(*device), identity.device_keys.of_device(*device), may_change=may
         )
-        return others + device_card(page.items[::-1], self._device_id, lifecycle, may_change=may)
+        grace = self._platform.identity.certificates.in_grace(page.items)
+        return others + device_card(page.items[::-1], self._device_id, lifecycle, may_change=may, grace=grace)
 
     async def _on_token(self, arg: str) -> None:
         tokens = self._platform.identity.device_tokens
