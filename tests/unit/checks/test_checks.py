@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from godwit.contract.ids import DeviceId, TenantId
+from godwit.server.accounts.model import ApiToken
 from godwit.server.checks.audit import AFFECTED_MAX, CHECKS, audit
 from godwit.server.checks.certificates import key_facts, weakness
 from godwit.server.checks.model import (
@@ -23,7 +24,6 @@ from godwit.server.checks.model import (
     Facts,
     KeyFacts,
     Severity,
-    Token,
     User,
 )
 from godwit.server.identity.model import (
@@ -80,12 +80,12 @@ def claim(**more: Any) -> Claim:
     return Claim("claim-1", ACME, "line 4", device_id=None, key_fingerprint=None, created_by="a", **fields)
 
 
-def token(**more: Any) -> Token:
+def token(**more: Any) -> ApiToken:
     fields = {
         "grants": {"acme": "operator"}, "scopes": ("devices:read",), "created": NOW - DAY, "expires": NOW + DAY,
         "revoked": 0, "last_used": NOW - DAY,
     } | more  # fmt: skip
-    return Token("token-1", "report", "ada", **fields)
+    return ApiToken(token_id="token-1", name="report", owner="ada", **fields)
 
 
 def user(**more: Any) -> User:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.server.accounts.throttle import place_of
-from godwit.server.device_port.bodies import read_body
+from godwit.server.api.bodies import read_body
 from godwit.server.device_port.est import Handler, in_words
 from godwit.server.device_port.rooms import Rooms, address_of, rooms_of
 from godwit.server.identity import scep
