@@ -17,10 +17,6 @@ class Database:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self._reading = engine
-        if engine.dialect.name == "postgresql":
-            # Each statement sees what is committed anyway; without BEGIN and ROLLBACK it is one round trip, not three.
-            self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite lets one write at a time; waiting here is fair, its busy handler is not.
         self._writing = threading.RLock()
 
@@ -43,7 +39,7 @@ class Database:
     def read(self) -> Iterator[sa.Connection]:
         """Yield a connection to read with. Raises UnavailableError (`registry-unavailable`)."""
         try:
-            with self._reading.connect() as connection:
+            with self.engine.connect() as connection:
                 yield connection
         except sa.exc.OperationalError as error:
             raise UnavailableError(f"the registry cannot be read: {error.orig}", code="registry-unavailable") from error
