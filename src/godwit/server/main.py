@@ -234,6 +234,7 @@ class Server:
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
         self._housekeeping.chores.append(partial(self._seal_keys.audit, self._database))
+        self._housekeeping.chores += [self._accounts.refusals.flush, self._identity.enrollment.flush]
         self._seal_keys.follow(self._identity.news, self._registry, self._loop.soon)
         await road.open(self._ingest, self._group, self._on_failure)
         road.limit(self._registry.tenancy)
@@ -282,6 +283,7 @@ class Server:
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
         refusals = Refusals(self._database)
+        self._loop.soon(self._housekeeping.chores.append, refusals.flush)
         switches = Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt)
         fleet = FleetAuthenticator(
             identity.roster, lambda _device, _topic: False, None, switches,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+from time import monotonic
 
 import pytest
 from cryptography import x509
@@ -296,7 +297,19 @@ def test_too_many_refusals_from_an_address_are_not_even_looked_at(rig):
     codes = [rig.ask("pump-7", claim="gwc_guess", by=None, address="192.0.2.1").code for _ in range(70)]
     assert set(codes) == {"claim-unknown", "rate-limited"}
     assert rig.ask("pump-8", claim="gwc_guess", address="192.0.2.2").code == "claim-unknown"
-    assert len(rig.audited()) <= 62
+    assert len(rig.audited()) <= 63
+    check_counted(rig, codes)
+
+
+def check_counted(rig, codes):
+    """See that each that was turned away is in the audit log: the first at once, the others a minute later."""
+    lines = [row for row in rig.audited() if row.after["code"] == "rate-limited"]
+    assert len(lines) == 1, lines
+    for what, times in rig.enrollment._repeats.due(monotonic() + 61):
+        rig.enrollment._refused(what.asker, what.about, "rate-limited", what.why, times)
+    lines = [row for row in rig.audited() if row.after["code"] == "rate-limited"]
+    assert sum(row.after.get("times", 1) for row in lines) == codes.count("rate-limited")
+    assert len(lines) == 2
 
 
 # --- factory certificates, just in time -------------------------------------------------------------------------------
@@ -406,4 +419,5 @@ def test_a_device_that_asks_too_often_does_not_fill_the_audit_log_whatever_names
     codes = [rig.ask(f"pump-{at}", by=by).code for at in range(100, 140)]
     assert codes[0] == "device-mismatch"
     assert codes[-1] == "rate-limited"
-    assert len(rig.audited()) < 25
+    assert len(rig.audited()) < 26
+    check_counted(rig, codes)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from godwit.server.device_port.refusals import PER_S_MAX, SILENCE_S, Refusals
+from godwit.server.device_port.refusals import KINDS_MAX, SILENCE_S, Refusals
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.tables import audit
@@ -17,25 +17,29 @@ class Clock:
         return self.now
 
 
-def test_each_kind_from_each_address_once_in_a_while(tmp_path: Path) -> None:
+def test_each_kind_from_each_address_at_once_and_then_how_often(tmp_path: Path) -> None:
     database, clock = Database(open_engine("", tmp_path)), Clock()
     refusals = Refusals(database, clock)
 
-    def lines() -> int:
+    def lines() -> list[dict[str, object]]:
         with database.read() as connection:
-            return connection.execute(
-                sa.select(sa.func.count()).select_from(audit).where(audit.c.what == "device-port.refuse")
-            ).scalar_one()
+            found = sa.select(audit.c.after).where(audit.c.what == "device-port.refuse").order_by(audit.c.id)
+            return list(connection.execute(found).scalars())
 
     for _ in range(10):
         refusals.refused("certificate-revoked", "no", "192.0.2.1")
     refusals.refused("certificate-revoked", "no", "192.0.2.2")
     refusals.refused("certificate-expired", "no", "192.0.2.1")
-    assert lines() == 3
+    refusals.flush()
+    assert len(lines()) == 3
     clock.now += SILENCE_S
-    refusals.refused("certificate-revoked", "no", "192.0.2.1")
-    assert lines() == 4
-    clock.now += 1
-    for number in range(100):
-        refusals.refused("certificate-revoked", "no", f"198.51.100.{number}")
-    assert lines() == 4 + PER_S_MAX
+    refusals.flush()
+    assert lines()[3:] == [{"code": "certificate-revoked", "detail": "no", "times": 9}]
+    clock.now += 2 * SILENCE_S
+    refusals.flush()
+    for number in range(KINDS_MAX + 100):
+        refusals.refused("certificate-revoked", "no", f"198.51.{number // 256}.{number % 256}")
+    assert len(lines()) == 4 + KINDS_MAX
+    clock.now += SILENCE_S
+    refusals.flush()
+    assert [each["times"] for each in lines()[4 + KINDS_MAX :]] == [100]

@@ -1,50 +1,59 @@
-"""Refusals in the audit log: who was not let in, or not let do something. The same one is written once a minute."""
+"""Refusals in the audit log: who was not let in, or not let do something.
+
+The first of a kind is written at once; how often it happened again, once a minute.
+"""
 
 import threading
-from collections import OrderedDict
 from time import monotonic
-from typing import Final
+from typing import NamedTuple
 
 from godwit.server.storage import audit
 from godwit.server.storage.database import Database
+from godwit.server.storage.repeats import Repeats
 
-EVERY_S: Final = 60.0
-LINES_MAX: Final = 120
-"""A minute, whoever refuses and is refused: nobody fills the disk with what he is not allowed."""
-KEPT_MAX: Final = 5_000
+
+class Refused(NamedTuple):
+    """One refusal. Never give it a secret."""
+
+    who: str
+    what: str
+    about: str
+    code: str
+    address: str = ""
+    tenant: str = ""
 
 
 class Refusals:
-    """Thread-safe; `note` blocks when it writes."""
+    """Thread-safe; `note`, `write` and `flush` block."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._noted: OrderedDict[tuple[str, ...], float] = OrderedDict()
-        self._begun, self._lines = monotonic(), 0
+        self._repeats: Repeats[Refused] = Repeats()
 
-    def is_new(self, who: str, what: str, about: str, address: str) -> bool:
-        """Whether this one is to be written."""
-        key, now = (who, what, about, address), monotonic()
+    def is_new(self, refused: Refused) -> bool:
+        """Whether this one is to be written now; else it is counted."""
         with self._lock:
-            if now - self._noted.get(key, now - 2 * EVERY_S) < EVERY_S:
-                return False
-            if now - self._begun > EVERY_S:
-                self._begun, self._lines = now, 0
-            if self._lines >= LINES_MAX:
-                return False
-            self._lines += 1
-            self._noted[key] = now
-            if len(self._noted) > KEPT_MAX:
-                self._noted.popitem(last=False)
-            return True
+            return self._repeats.is_new(refused, refused, monotonic())
 
     def note(self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "") -> None:
         """Write that `who` was refused with `code`; never give it a secret."""
-        if self.is_new(who, what, about, address):
-            self.write(who, what, about, code=code, address=address, tenant=tenant)
+        refused = Refused(who, what, about, code, address, tenant)
+        if self.is_new(refused):
+            self.write(refused)
 
-    def write(self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "") -> None:
+    def write(self, refused: Refused, times: int = 1) -> None:
         """Write it whatever was written before: for who has asked `is_new` where he must not wait."""
+        after = {"code": refused.code} | ({"times": times} if times > 1 else {})
         with self._database.write() as connection:
-            audit.record(connection, who, what, about, after={"code": code}, tenant=tenant, address=address)
+            audit.record(
+                connection, refused.who, refused.what, refused.about, after=after, tenant=refused.tenant,
+                address=refused.address,
+            )  # fmt: skip
+
+    def flush(self) -> None:
+        """Write how often what was refused before was refused again."""
+        with self._lock:
+            due = self._repeats.due(monotonic())
+        for each in due:
+            self.write(each.what or Refused("many", "others.refuse", "", "many"), each.times)

@@ -274,16 +274,37 @@ class FleetAuthenticator:
 
     def judge_again(self, credential: Credential, certificate: bytes | None, client_id: str) -> Denial | None:
         """See `Judge`."""
-        connect = Connect(client_id)
+        connect = Connect(credential.device_id or client_id)  # its client id may be one that it was assigned
         if credential.door in (Door.CERTIFICATE, Door.FACTORY) and certificate is not None:
             return _denial(self._by_certificate(connect, certificate, ""))
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """See `Judge`."""
+        del client_id
+        if credential.door is Door.CERTIFICATE:
+            known = self._roster.certificate(bytes.fromhex(credential.name))
+            authority = self._roster.authorities.get(known.authority) if known is not None else None
+            if known is None or authority is None or authority.row.state is AuthorityState.RETIRED:
+                return NO_AUTHORITY
+            if known.state is CertificateState.REVOKED:
+                return Denial("certificate-revoked", "the certificate is revoked")
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def _denied_device(self, credential: Credential) -> Denial | None:
+        if credential.device_id is None:
+            return None
+        return _denial(self._as_device(Connect(credential.device_id), credential))
+
+    def _taken_away(self, credential: Credential) -> Denial | None:
+        """Say whether a token is revoked, or the key of a signed one retired."""
         if credential.door is Door.TOKEN and not self._roster.has_token(credential.name):
             return Denial("token-revoked", "the token is revoked")
         if credential.door is Door.JWT and credential.device_id is not None:
             keys = self._roster.keys(credential.device_id)
             if all(each.key_id != credential.name for each in keys):
                 return Denial("key-retired", "the key that signed its token is retired")
-        return _denial(self._as_device(connect, credential)) if credential.device_id is not None else None
+        return None
 
     def judge_stranger(self, client_id: str) -> Denial | None:
         """See `Judge`."""

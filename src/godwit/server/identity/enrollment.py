@@ -7,8 +7,8 @@ Every step may be the last before a power cut, and the same request completes wh
 import datetime as dt
 import threading
 from collections.abc import Callable
-from time import time_ns
-from typing import Any, Final
+from time import monotonic, time_ns
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -51,6 +51,7 @@ from godwit.server.registry.service import Registry
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
+from godwit.server.storage.repeats import Repeats
 
 _SOURCES: Final = {
     Door.CERTIFICATE: Source.RENEWAL, Door.TOKEN: Source.RENEWAL, Door.JWT: Source.RENEWAL, Door.CLAIM: Source.CLAIM,
@@ -73,6 +74,14 @@ class _Asker(msgspec.Struct, frozen=True):
     def tenant(self) -> str:
         """Whose log it is."""
         return "" if self.by is None else self.by.tenant
+
+
+class _Limited(NamedTuple):
+    """Somebody who asks too much."""
+
+    asker: _Asker
+    about: str
+    why: str
 
 
 KeyRegistrar = Callable[[DeviceId, TenantId, EnrollmentRequest, str, str], GrantKeys]
@@ -101,6 +110,8 @@ class Enrollment:
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
+        self._repeats: Repeats[_Limited] = Repeats()
+        self._counting = threading.Lock()
 
     # --- who asks -------------------------------------------------------------------------------------------------
 
@@ -126,6 +137,8 @@ class Enrollment:
         """
         now = time_ns()
         if address and not self._failures.is_open(place_of(address), now):
+            asker = _Asker(None, Source.JUST_IN_TIME, "unknown", address)
+            self._limited(asker, "certificate", place_of(address), "too many refused attempts from this address")
             raise RejectedError("too many refused attempts from this address", code="rate-limited")
         try:
             return self._take_in(der, address, now)
@@ -199,7 +212,8 @@ class Enrollment:
         now = time_ns()
         renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
         if address and not renews and not self._failures.is_open(place_of(address), now):
-            return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
+            asker = _Asker(by, source, "unknown", address)
+            return self._slowed(asked, asker, place_of(address), "too many refused attempts from this address")
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
         if by is not None and source not in _ROADS:
@@ -207,8 +221,8 @@ class Enrollment:
         asker = _Asker(by, source, _name(by, asked), address)
         # who renews counts for himself, whatever ids he says, and whoever says his
         counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
-        if not self._per_device.take(counted, now):  # not written down: that would be the flood
-            return _refusal(asked, "rate-limited", "too many requests for this device: wait a minute")
+        if not self._per_device.take(counted, now):
+            return self._slowed(asked, asker, counted, "too many requests for this device")
         try:
             device_id = parse_device_id(asked.device_id)
             request = read_request(asked.request)
@@ -356,12 +370,33 @@ class Enrollment:
             ).scalar_one_or_none()
         return found
 
-    def _refused(self, asker: _Asker, about: str, code: str, detail: str) -> None:
+    def _slowed(self, asked: EnrollmentRequest, asker: _Asker, counted: str, why: str) -> EnrollmentGrant:
+        self._limited(asker, asked.device_id, counted, why)
+        return _refusal(asked, "rate-limited", f"{why}: wait a minute")
+
+    def _limited(self, asker: _Asker, about: str, counted: str, why: str) -> None:
+        """Have it written that somebody asks too much: at once, then once a minute with how many times."""
+        limited = _Limited(asker, about, why)
+        with self._counting:
+            is_new = self._repeats.is_new(counted, limited, monotonic())
+        if is_new:
+            self._refused(asker, about, "rate-limited", why)
+
+    def flush(self) -> None:
+        """Write how often was refused again who asks too much. Blocks."""
+        with self._counting:
+            due = self._repeats.due(monotonic())
+        for what, times in due:
+            asker, about, why = what or _Limited(_Asker(None, Source.CLAIM, "many", ""), "many", "of many devices")
+            self._refused(asker, about, "rate-limited", why, times)
+
+    def _refused(self, asker: _Asker, about: str, code: str, detail: str, times: int = 1) -> None:
         readable = about if about.isascii() and about.isprintable() else repr(about[:64])
+        after = {"code": code, "detail": detail[:512], "source": str(asker.source)}
         with self._database.write() as connection:
             record(
                 connection, asker.name, "enrollment.refuse", readable, tenant=asker.tenant, address=asker.address,
-                after={"code": code, "detail": detail[:512], "source": str(asker.source)},
+                after=after | ({"times": times} if times > 1 else {}),
             )  # fmt: skip
 
     # --- what follows ---------------------------------------------------------------------------------------------
