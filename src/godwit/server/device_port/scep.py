@@ -63,6 +63,24 @@ async def authorities(request: Request) -> Response:
 
 
 @in_words
+async def coming(request: Request) -> Response:
+    """Return the authorities that a rollover brings (4.7)."""
+    answer = await to_thread(_coming, rooms_of(request))
+    return Response(answer, media_type=scep.NEXT_AUTHORITIES, headers={"Cache-Control": "no-store"})
+
+
+def _coming(rooms: Rooms) -> bytes:
+    found = [
+        each.certificate
+        for each in rooms.identity.authorities.all()
+        if each.state is AuthorityState.NEXT and each.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING)
+    ]
+    if not found:
+        raise RejectedError("no other authority is on its way", code="not-found")
+    return scep.next_authorities(found, rooms.identity.authorities.signer())
+
+
+@in_words
 async def operate(request: Request) -> Response:
     """Answer a message: by POST, or by GET in base64 (4.1)."""
     if request.method == "POST":
@@ -140,7 +158,7 @@ def _owner(rooms: Rooms, message: scep.Message, address: str) -> Credential:
 
 
 _OPERATIONS: Final[dict[str, Handler]] = {
-    "GetCACaps": capabilities, "GetCACert": authorities, "PKIOperation": operate,
+    "GetCACaps": capabilities, "GetCACert": authorities, "GetNextCACert": coming, "PKIOperation": operate,
 }  # fmt: skip
 
 
