@@ -4,7 +4,6 @@ A message is a request or certificate, enveloped for its reader (EnvelopedData),
 attributes that say what it is. AES and SHA-2 only: DES, MD5 and SHA-1 are refused, whatever a client asks for.
 """
 
-from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
@@ -22,18 +21,9 @@ from cryptography.x509.oid import AttributeOID
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.server.identity.est import certificates_only
-from godwit.server.identity.profiles import Signer, hash_for
+from godwit.server.identity.registrar import MESSAGE_BYTES_MAX, Registrar
 from godwit.server.identity.requests import check_key
 
-MESSAGE_BYTES_MAX: Final = 65_536
-CAPABILITIES: Final = (
-    "AES", "GetNextCACert", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard",
-)  # fmt: skip
-"""RFC 8894, 3.5.2. SHA-384 is not among its words, but true, and without it strongSwan 5.9.8 finds no AES (its issue
-1607)."""
-MESSAGE: Final = "application/x-pki-message"
-AUTHORITIES: Final = "application/x-x509-ca-ra-cert"
-NEXT_AUTHORITIES: Final = "application/x-x509-next-ca-cert"
 _TEXT_CHARACTERS_MAX: Final = 255
 
 _ALL_THAT_PARSING_RAISES: Final = (
@@ -110,13 +100,6 @@ class Opened(msgspec.Struct, frozen=True):
 
     content: bytes
     key_bytes: int
-
-
-class Registrar(msgspec.Struct, frozen=True):
-    """Who reads requests and signs answers: an RSA key, with its certificate by an authority of ours."""
-
-    certificate: x509.Certificate
-    key: rsa.RSAPrivateKey
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -296,20 +279,6 @@ def challenge_of(request: x509.CertificateSigningRequest) -> str:
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
-
-
-def next_authorities(certificates: Sequence[str], signer: Signer) -> bytes:
-    """Return the authorities to come, signed by the one that issues now (4.7.1): so whoever trusts it trusts them.
-
-    Raises RejectedError (`not-supported`).
-    """
-    if not isinstance(signer.key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise RejectedError("an authority with a key of Ed25519 does not sign this", code="not-supported")
-    builder = pkcs7.PKCS7SignatureBuilder().set_data(certificates_only(certificates))
-    for each in signer.chain:
-        builder = builder.add_certificate(x509.load_pem_x509_certificate(each.encode()))
-    builder = builder.add_signer(signer.certificate, signer.key, hash_for(signer.key) or hashes.SHA256())
-    return builder.sign(Encoding.DER, [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoCapabilities])
 
 
 def granted(
