@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -12,7 +12,7 @@ from godwit.server.accounts.passwords import CHARACTERS_MIN
 from godwit.server.accounts.room import Accounts
 from godwit.server.accounts.sign_in import TooManyAttemptsError
 from godwit.server.console import parts
-from godwit.server.console.session import cookie_header, cookie_name, known_of
+from godwit.server.console.session import cookie_header, cookie_name, known_of, own_page, wanted_cookie
 
 _FORM_BYTES_MAX: Final = 4_096
 _USED: Final = "This sign-in link has been used or is no longer valid. Sign in another way."
@@ -61,10 +61,12 @@ class SignIn:
         secret = await to_thread(self._accounts.redeem, token, address=address, agent=agent) if token else None
         return await self.form(refusal, 403) if secret is None else self.enter(request, secret)
 
-    def enter(self, request: Request, secret: str, to: str = "/") -> Response:
-        """Return the answer that signs a browser in."""
-        answer = RedirectResponse(to, 303)
+    def enter(self, request: Request, secret: str) -> Response:
+        """Return the answer that signs a browser in, and sends it to the page that it came for."""
+        wanted = cookie_name(wanted_cookie(self._cookie), request.url.scheme)
+        answer = RedirectResponse(own_page(unquote(request.cookies.get(wanted, "/"))), 303)
         answer.headers["set-cookie"] = cookie_header(cookie_name(self._cookie, request.url.scheme), secret)
+        answer.headers.append("set-cookie", f"{cookie_header(wanted, '')}; Max-Age=0")
         return answer
 
     async def leave(self, request: Request) -> Response:
@@ -129,7 +131,7 @@ class SignIn:
             return self._password_form(f"{str(error)[:1].upper()}{str(error)[1:]}.", known.must_change, 403)
         name = cookie_name(self._cookie, request.url.scheme)
         secret = await to_thread(self._accounts.replace_secret, request.cookies.get(name, ""), at_once=True)
-        return self.enter(request, secret, "/")
+        return self.enter(request, secret)
 
     def _password_form(self, trouble: str, must_change: bool, status: int = 200) -> Response:  # noqa: FBT001
         why = (
