@@ -291,7 +291,7 @@ class EmbeddedRoad:
         tenant, about = client.tenant, about if about.isprintable() else repr(about)
         if client.listener in LOOPBACK and what == "mqtt.forbid":
             return  # its owner finds the message in quarantine
-        if refusals.is_new(who, what, f"{code} {about}", client.address):
+        if refusals.is_new(who, what, about, code=code, address=client.address, tenant=tenant):
             self._aside.do(lambda: refusals.write(who, what, about, code=code, address=client.address, tenant=tenant))
 
     async def close(self) -> None:

@@ -299,6 +299,29 @@ def test_too_many_refusals_from_an_address_are_not_even_looked_at(rig):
     assert len(rig.audited()) <= 62
 
 
+def test_guesses_of_others_behind_its_address_do_not_slow_a_good_claim_or_certificate(rig, make):
+    factory, here = rig.trust(), "192.0.2.1"
+    _, token = rig.claim(tenant=ACME)
+    for number in range(70):
+        rig.ask("pump-7", claim="gwc_guess", address=here)
+        with pytest.raises((RejectedError, MalformedError)):
+            rig.enrollment.take_in(b"no certificate %d" % number, address=here)
+    assert rig.ask("pump-7", claim="gwc_guess", address=here).code == "rate-limited"
+    assert rig.ask("pump-7", claim=token, address=here).code is None
+    assert rig.enrollment.take_in(factory.make("pump-8"), address=here).common_name == "pump-8"
+    with pytest.raises(RejectedError, match="too many refused"):
+        rig.enrollment.take_in(b"no certificate", address=here)
+    by = rig.enrollment.take_in(factory.make("pump-9"), address=here)
+    assert rig.ask("pump-9", by=by, address=here).code is None
+    assert len(rig.audited()) <= 2 * 62
+
+
+def test_guesses_from_a_whole_network_of_ipv6_count_as_one(rig):
+    codes = [rig.ask("pump-7", claim="gwc_guess", address=f"2001:db8:0:7::{number:x}").code for number in range(70)]
+    assert codes[-1] == "rate-limited"
+    assert rig.ask("pump-8", claim="gwc_guess", address="2001:db8:0:8::1").code == "claim-unknown"
+
+
 # --- factory certificates, just in time -------------------------------------------------------------------------------
 
 

@@ -112,6 +112,18 @@ class Users:
         self._forget()
         return after
 
+    def strip(self, who: Principal, name: str) -> None:
+        """Take all rights from a user: his sessions end, his tokens open nothing. For a provider that says so.
+
+        He is not disabled: with rights that the provider gives him again he comes in again.
+        """
+        with self._write() as connection:
+            before = user_of(_managed(connection, who, name))
+            connection.execute(users.update().where(users.c.name == before.name), {"grants": {}})
+            connection.execute(sessions.delete().where(sessions.c.user == before.name))
+            _record(connection, who, "user.change", before.name, before=before, after=user_of(_row(connection, name)))
+        self._forget()
+
     def set_password(self, who: Principal, name: str, password: str, *, must_change: bool = True) -> None:
         """Give a user a new password; his sessions end. Raises RejectedError (`not-found`, `weak-password`)."""
         kept = self._passwords.hash(check_password(password, name))
@@ -227,7 +239,11 @@ def _row(connection: sa.Connection, name: str) -> Any:
 
 
 def _manages(who: Principal, grants: Mapping[str, str]) -> bool:
-    return covers(grants_of(who.limited_to("admin")), grants) if who.is_at_least("admin") else False
+    if not who.is_at_least("admin"):
+        return False
+    administered = grants_of(who.limited_to("admin"))
+    # who has no rights any more (`strip`) is nobody's of the tenants: he may have been of another
+    return covers(administered, grants or {EVERYWHERE: "viewer"})
 
 
 def _managed(connection: sa.Connection, who: Principal, name: str) -> Any:

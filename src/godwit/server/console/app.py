@@ -55,6 +55,7 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
     nicegui_app.add_route("/sign-in/oidc", sign_in.go_to_provider, methods=["GET"])
     nicegui_app.add_route("/sign-in/oidc/callback", sign_in.come_back, methods=["GET"])
+    nicegui_app.add_route("/sign-in/oidc/logout", sign_in.signed_out, methods=["POST"])
     nicegui_app.add_route("/password", sign_in.show_password, methods=["GET"])
     nicegui_app.add_route("/password", sign_in.submit_password, methods=["POST"])
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])

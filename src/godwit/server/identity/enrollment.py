@@ -125,12 +125,12 @@ class Enrollment:
         authority is `just_in_time`, an unknown device is taken in. Raises RejectedError or MalformedError, audited.
         """
         now = time_ns()
-        if address and not self._failures.is_open(place_of(address), now):
-            raise RejectedError("too many refused attempts from this address", code="rate-limited")
         try:
             return self._take_in(der, address, now)
         except (RejectedError, MalformedError) as error:
-            self._failures.take(place_of(address), now)
+            # whether a certificate is good is looked at all the same: others behind its address may show bad ones
+            if not self._failures.take(f"certificate {place_of(address)}", now) and address:
+                raise RejectedError("too many refused attempts from this address", code="rate-limited") from error
             self._refused(_Asker(None, Source.JUST_IN_TIME, "unknown", address), "certificate", error.code, str(error))
             raise
 
@@ -197,11 +197,14 @@ class Enrollment:
     ) -> EnrollmentGrant:
         """Return the grant, or a refusal with its code; audited either way. Never raises for what a client may do."""
         now = time_ns()
-        renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
-        if address and not renews and not self._failures.is_open(place_of(address), now):
-            return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
+        renews = by is not None and by.door in RENEWING
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
+        # Who shows nothing that we know counts with all others at his address; who shows something, for himself. To
+        # find that out was cheap, and the guesses of others behind the same address are not his.
+        failing = f"{by.name if by is not None else ''} {place_of(address)}"
+        if address and not renews and not self._failures.is_open(failing, now):
+            return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
         asker = _Asker(by, source, _name(by, asked), address)
@@ -226,7 +229,7 @@ class Enrollment:
             code, message, detail = error.code, str(error), ""
         except UnavailableError as error:
             return _refusal(asked, error.code, "the platform cannot enroll just now: ask again")
-        self._failures.take(place_of(address), now)
+        self._failures.take(failing, now)
         self._refused(asker, asked.device_id, code, detail)
         return _refusal(asked, code, message)
 
