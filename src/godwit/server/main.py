@@ -192,6 +192,7 @@ class Server:
             device=settings.quarantine_device_bytes_max,
             tenant_max_of=lambda tenant: self._registry.tenancy.quota_of(tenant).quarantine_bytes,
         )
+        self._directory.devices_max_of = lambda tenant: self._registry.tenancy.quota_of(tenant).devices
         self._ingest.recover()
         self._seal_keys = SealKeys(self._directory, self._ingest.pipeline.seals, self._identity.message_keys)
         self._seal_keys.load(self._registry.policies)

@@ -76,6 +76,8 @@ class Users:
         """
         name, checked = parse_user_name(name), check_grants(grants)
         _require_within(who, checked)
+        if issuer is not None:  # people of the provider are the installation's: whether one is here is not told others
+            who.require_installation()
         kept = None if password is None else self._passwords.hash(check_password(password, name))
         row = {
             "name": name, "display": display, "email": email, "password": kept, "grants": checked,
@@ -85,6 +87,8 @@ class Users:
         with self._write() as connection:
             if _row(connection, name) is not None:
                 raise RejectedError(f"the name {name!r} is taken", code="exists")
+            if issuer is not None and _has_subject(connection, issuer, str(subject)):
+                raise RejectedError("somebody is bound to this subject at this issuer", code="exists")
             connection.execute(users.insert(), row)
             user = user_of(_row(connection, name))
             _record(connection, who, "user.create", name, after=user)
@@ -236,6 +240,11 @@ def tenant_of(grants: Mapping[str, str]) -> str:
 
 def _row(connection: sa.Connection, name: str) -> Any:
     return connection.execute(sa.select(users).where(users.c.name == name)).one_or_none()
+
+
+def _has_subject(connection: sa.Connection, issuer: str, subject: str) -> bool:
+    where = sa.and_(users.c.issuer == issuer, users.c.subject == subject)
+    return connection.execute(sa.select(users.c.name).where(where)).first() is not None
 
 
 def _manages(who: Principal, grants: Mapping[str, str]) -> bool:

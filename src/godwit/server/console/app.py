@@ -24,6 +24,7 @@ from godwit.server.console.pages import (
     overview,
     quarantine,
     security,
+    tenants,
 )
 from godwit.server.console.session import Guard
 from godwit.server.console.sign_in import SignIn
@@ -63,7 +64,7 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     ui.add_head_html(head, shared=True)
     for page in (
         overview, devices, device, enrollment, certificates, device_grant, quarantine, clocks, broker, security,
-        access, audit_log, account,
+        access, tenants, audit_log, account,
     ):  # fmt: skip
         page.register(platform)
     guard: Any = Guard

@@ -12,7 +12,7 @@ from godwit.server.accounts.passwords import CHARACTERS_MIN
 from godwit.server.accounts.room import Accounts
 from godwit.server.accounts.sign_in import TooManyAttemptsError
 from godwit.server.console import parts
-from godwit.server.console.session import cookie_header, cookie_name, known_of
+from godwit.server.console.session import cookie_header, cookie_name, known_of, tenant_cookie
 
 _FORM_BYTES_MAX: Final = 4_096
 LOGOUT_BYTES_MAX: Final = 65_536
@@ -75,6 +75,7 @@ class SignIn:
         await to_thread(self._accounts.sign_out, request.cookies.get(name, ""))
         answer = RedirectResponse("/sign-in", 303)
         answer.headers["set-cookie"] = f"{cookie_header(name, '')}; Max-Age=0"
+        answer.headers.append("set-cookie", f"{tenant_cookie(request)}=; Path=/; Max-Age=0")
         return answer
 
     # --- in at the OIDC provider ----------------------------------------------------------------------------------
