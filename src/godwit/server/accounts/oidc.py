@@ -98,6 +98,8 @@ class OidcDoor:
         is_same_browser = hmac.compare_digest(state.encode(), cookie_state.encode())
         if flow is None or not is_same_browser or monotonic() - flow.begun > FLOW_S:
             raise RejectedError("this sign-in was not begun here, or took too long; begin anew", code="oidc-invalid")
+        if query.get("iss", self._discover()["issuer"]) != self._discover()["issuer"]:  # RFC 9207, 2.4
+            raise RejectedError("this answer is another provider's", code="oidc-invalid")
         if "error" in query or not query.get("code"):
             raise RejectedError("the provider did not sign you in", code="oidc-refused")
         claims = self._claims(self._exchange(query["code"], flow), flow.nonce)
@@ -143,25 +145,8 @@ class OidcDoor:
     def _claims(self, token: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an ID token that is the provider's, for us, and for this sign-in."""
         keys = KeySet.import_key_set(self._ask("GET", self._discover()["jwks_uri"]))  # type: ignore[arg-type]
-        registry = jwt.JWTClaimsRegistry(
-            now=int(time()),
-            leeway=LEEWAY_S,
-            iss={"essential": True, "value": self._discover()["issuer"]},
-            sub={"essential": True},
-            aud={"essential": True, "value": self.settings.client_id},
-            exp={"essential": True},
-            iat={"essential": True},
-            nonce={"essential": True, "value": nonce},
-        )
-        try:
-            claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
-            registry.validate(claims)
-        except (JoseError, ValueError) as error:
-            raise RejectedError(f"the provider's ID token is not valid: {error}"[:200], code="oidc-invalid") from error
-        audience = claims["aud"]
-        if isinstance(audience, list) and len(audience) > 1 and claims.get("azp") != self.settings.client_id:
-            raise RejectedError("the provider's ID token is for somebody else", code="oidc-invalid")
-        return claims
+        issuer = str(self._discover()["issuer"])
+        return read_id_token(token, keys, issuer, self.settings.client_id, nonce=nonce, now=int(time()))
 
     def _ask(
         self, method: str, url: str, *, form: Mapping[str, str] | None = None, basic: tuple[str, str] | None = None
@@ -240,3 +225,27 @@ class OidcDoor:
             if not self._users.is_taken(name):
                 return name
         return f"oidc-{digest}"
+
+
+def read_id_token(token: str, keys: KeySet, issuer: str, client_id: str, *, nonce: str, now: int) -> dict[str, Any]:
+    """Return the claims of an ID token (OpenID Connect Core 1.0, 3.1.3.7). Raises RejectedError (`oidc-invalid`)."""
+    registry = jwt.JWTClaimsRegistry(
+        now=now,
+        leeway=LEEWAY_S,
+        iss={"essential": True, "value": issuer},
+        sub={"essential": True},
+        aud={"essential": True, "value": client_id},
+        exp={"essential": True},
+        iat={"essential": True},
+        nonce={"essential": True, "value": nonce},
+    )
+    try:
+        claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
+        registry.validate(claims)
+    except (JoseError, ValueError) as error:
+        raise RejectedError(f"the provider's ID token is not valid: {error}"[:200], code="oidc-invalid") from error
+    audience = claims["aud"]
+    is_of_many = isinstance(audience, list) and len(audience) > 1
+    if (is_of_many or "azp" in claims) and claims.get("azp") != client_id:
+        raise RejectedError("the provider's ID token is for somebody else", code="oidc-invalid")
+    return claims
