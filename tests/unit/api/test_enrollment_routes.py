@@ -10,7 +10,9 @@ from cryptography.x509.oid import NameOID
 
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.accounts.principal import Principal
+from godwit.server.api.routes.enroll import console_of
 from godwit.server.identity.authorities import authority_certificate
+from godwit.server.settings import Settings
 
 
 def name(text: str) -> x509.Name:
@@ -60,6 +62,26 @@ def works(api) -> Works:
     trusted = api.post(f"/api/v1/authorities/{told.json()['fingerprint']}/proof", json=proof)
     assert trusted.status_code == 201, trusted.text
     return works
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "console"),
+    [
+        ({"server_host": "0.0.0.0"}, "https://10.0.0.7:8443/", "https://10.0.0.7:8080"),
+        ({"server_host": "::"}, "https://[fd00::7]:8443/", "https://[fd00::7]:8080"),
+        (
+            {"server_host": "0.0.0.0", "public_host": "iot.example.org, x"},
+            "https://x:8443",
+            "https://iot.example.org:8080",
+        ),
+        ({"server_host": "0.0.0.0", "server_port": 443}, "https://iot.example.org/", "https://iot.example.org"),
+        ({"server_host": "127.0.0.1"}, "https://10.0.0.7:8443/", "http://127.0.0.1:8080"),
+        ({"server_host": "127.0.0.1"}, "http://localhost:8080/", "http://localhost:8080"),
+        ({"console_url": "https://iot.example.org/"}, "https://10.0.0.7:8443/", "https://iot.example.org"),
+    ],
+)
+def test_an_owner_is_sent_to_the_console_whatever_port_his_device_asked_at(settings, asked, console):
+    assert console_of(Settings(**settings), asked) == console
 
 
 def test_a_claim_is_made_shown_once_used_and_revoked(api):
