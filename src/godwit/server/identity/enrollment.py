@@ -55,7 +55,7 @@ from godwit.server.storage.database import Database
 
 _SOURCES: Final = {
     Door.CERTIFICATE: Source.RENEWAL, Door.TOKEN: Source.RENEWAL, Door.JWT: Source.RENEWAL, Door.CLAIM: Source.CLAIM,
-    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT,
+    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT, Door.ENDED: Source.RENEWAL,
 }  # fmt: skip
 _ROADS: Final = (Source.EST, Source.SCEP)
 """Roads with a name of their own; of the others the credential says more."""
@@ -276,6 +276,9 @@ class Enrollment:
             Door.CERTIFICATE: sa.and_(
                 certificates.fingerprint == by.name, certificates.state == str(CertificateState.REVOKED)
             ),
+            Door.ENDED: sa.and_(
+                certificates.fingerprint == by.name, certificates.state != str(CertificateState.ACTIVE)
+            ),
             Door.TOKEN: sa.and_(tokens.token_id == by.name, tokens.revoked > 0),
             Door.JWT: sa.and_(keys.key_id == by.name, keys.device_id == by.device_id, keys.retired > 0),
         }[by.door]
@@ -317,7 +320,7 @@ class Enrollment:
                 connection, asker.name, "enrollment.grant", device_id, tenant=by.tenant, address=asker.address,
                 after={
                     "fingerprint": certificate.fingerprint, "source": str(asker.source),
-                    "again": decision.again is not None, "replaces": decision.is_replacing,
+                    "again": decision.again is not None, "replaces": decision.is_replacing, "by": str(by.door),
                 },
             )  # fmt: skip
         return EnrollmentGrant(
