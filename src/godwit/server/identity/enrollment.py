@@ -110,7 +110,8 @@ class Enrollment:
         claim = self.claims.of_token(token)
         if claim is None or claim.state not in (ClaimState.OPEN, ClaimState.BOUND) or 0 < claim.expires <= time_ns():
             return None
-        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires)
+        is_shared = claim.kind is ClaimKind.FLEET
+        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires, is_shared=is_shared)
 
     def _credential(self, token: str) -> Credential:
         """Return what the token in a request stands for, also where it opens nothing: its refusal says why."""
