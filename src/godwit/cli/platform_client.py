@@ -11,6 +11,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from email.message import Message
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +42,17 @@ class PlatformClient:
         data = self.raw(method, path, None if body is None else json.dumps(body).encode())
         return json.loads(data) if data else None
 
+    def mark(self, path: str) -> str:
+        """Return the `ETag` of what is at `path`: a change sends it back as `If-Match`."""
+        return self._ask("GET", path)[1].get("etag", "*")
+
     def raw(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> bytes:
         """Return the answer's bytes."""
+        return self._ask(method, path, body, headers)[0]
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[bytes, Message]:
         request = urllib.request.Request(self.url + path, data=body, method=method)  # noqa: S310 - the owner's URL
         request.add_header("authorization", f"Bearer {self._token}")
         if body is not None:
@@ -51,7 +61,7 @@ class PlatformClient:
             request.add_header(name, value)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._tls) as answer:  # noqa: S310
-                return bytes(answer.read())
+                return bytes(answer.read()), answer.headers
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
         except (OSError, urllib.error.URLError) as error:

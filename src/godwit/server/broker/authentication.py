@@ -1,14 +1,13 @@
 """Who a connection is: by certificate, token, signed claim or password. Decided at every CONNECT, resumed TLS or not.
 
 OpenSSL has verified that the client has its certificate's key, and that somebody whom we trust issued it. Everything
-else is looked up here, in the roster: the certificate by its fingerprint, its dates, its authority and what that may
-name, the device and its life. What would have to wait for the database is handed back as a question, to be asked in a
+else is looked up here, in the roster: the certificate by its fingerprint, its dates, its authority and whose that is,
+the device and its life. What would have to wait for the database is handed back as a question, to be asked in a
 thread.
 """
 
 import hmac
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from time import time_ns
 from typing import Final
@@ -373,9 +372,9 @@ class FleetAuthenticator:
             return Denial(f"device-{known.lifecycle}", f"the device is {known.lifecycle}")
         if known.tenant != credential.tenant:
             return Denial("wrong-tenant", "the credential is of another tenant than the device")
-        if authority is not None and (
-            authority.tenant not in (None, known.tenant) or not may_name(authority, device_id)
-        ):
+        if authority is not None and authority.tenant not in (None, known.tenant):
+            # which ids it may name was asked when the certificate came into the registry: terms that were narrowed
+            # since lock out nobody, the audit names who is outside of them
             return Denial("authority-not-its-device", f"its authority may not name {device_id!r}")
         if connect.client_id not in ("", device_id):
             return Denial(
@@ -396,12 +395,6 @@ def terms_of(who: Principal) -> ApplicationTerms:
 
 def _denial(decision: Decision | Question) -> Denial | None:
     return decision if isinstance(decision, Denial) else None
-
-
-def may_name(authority: Authority, device_id: str) -> bool:
-    """Whether an authority's terms let it name a device."""
-    patterns = authority.terms.ids
-    return not patterns or any(fnmatchcase(device_id, each) for each in patterns)
 
 
 def enrolling(connect: Connect, credential: Credential) -> Decision:
