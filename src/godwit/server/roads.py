@@ -209,7 +209,12 @@ class EmbeddedRoad:
         broker.reception.on_denied = self._note_denied
         broker.on_forbidden = self._note_forbidden
         broker.on_withheld = self._note_withheld
-        broker.enrolling = Enrolling(enrollment, aside.ask, lambda publish: broker.post(publish, time_ns()))
+        broker.enrolling = Enrolling(
+            enrollment,
+            aside.ask,
+            lambda publish: broker.post(publish, time_ns()),
+            lambda publish: broker.announce(publish.topic, publish.payload, time_ns(), qos=2, retain=False),
+        )
         self._aside = aside
         self._asking = supervise(self._ask_again(), "rights of applications", on_failure)
         ticks = [SysTopics(self._broker, time_ns()).tick]
