@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -165,12 +167,16 @@ def test_an_applications_session_ends_with_its_token(house: House) -> None:
         listening.terminate()
 
 
-def test_a_refusal_at_the_consoles_port_is_known_by_its_address(house: House) -> None:
+def test_a_refusal_at_the_consoles_port_is_known_by_its_address(house: House, eventually: Callable[..., Any]) -> None:
     with connect(
         f"ws://127.0.0.1:{house.http}/mqtt", subprotocols=["mqtt"], additional_headers={"Via": "a proxy"}
     ) as line:
         line.send(encode(Connect("x", username="x", password=b"wrong", keep_alive=60, version=4), 4))
         assert line.recv(WAIT_S) == REFUSED
     statement = sa.select(audit.c.address).where(audit.c.what == "mqtt.refuse")
-    with house.server._database.read() as connection:
-        assert list(connection.execute(statement).scalars()) == ["127.0.0.1"]
+
+    def addresses() -> list[str]:
+        with house.server._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+    assert eventually(addresses) == ["127.0.0.1"]
