@@ -18,7 +18,7 @@ from godwit.mqtt.packets import Connect, Publish
 from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.tls import fleet_context
 from godwit.runtime.supervise import OnFailure, supervise
-from godwit.server.accounts.refusals import Refused
+from godwit.server.accounts.refusal_tally import Refusal
 from godwit.server.accounts.room import Accounts
 from godwit.server.broker.aside import Aside
 from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
@@ -311,20 +311,20 @@ class EmbeddedRoad:
     def _note_withheld(self, left: LeftWill, code: str) -> None:
         who = left.peer.identity or left.peer.client_id
         tenant = left.credential.tenant if left.credential is not None else ""
-        self._write(Refused(who, "mqtt.forbid", left.will.topic, code, tenant=tenant))
+        self._write(Refusal(who, "mqtt.forbid", left.will.topic, code, tenant=tenant))
 
     def _note(self, client: Client, what: str, about: str, code: str) -> None:
         if client.listener in LOOPBACK and what == "mqtt.forbid":
             return  # its owner finds the message in quarantine
         who = client.peer.identity or client.peer.client_id or "unknown"
-        self._write(Refused(who, what, about, code, client.address, client.tenant))
+        self._write(Refusal(who, what, about, code, client.address, client.tenant))
 
-    def _write(self, refused: Refused) -> None:
+    def _write(self, refusal: Refusal) -> None:
         """Have a refusal written into the audit log, in a thread; the same one once a minute, with how often."""
-        refusals, about = self._accounts.refusals, refused.about
-        refused = refused._replace(about=(about if about.isprintable() else repr(about))[:256])
-        if refusals.is_new(refused):
-            self._aside.do(lambda: refusals.write(refused))
+        refusals, about = self._accounts.refusals, refusal.about
+        refusal = refusal._replace(about=(about if about.isprintable() else repr(about))[:256])
+        if refusals.is_new(refusal):
+            self._aside.do(lambda: refusals.write(refusal))
 
     async def close(self) -> None:
         """Stop listening; everybody is told."""

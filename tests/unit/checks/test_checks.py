@@ -57,11 +57,9 @@ def device(name: str, **more: Any) -> Device:
 def certificate(name: str, mark: str, **more: Any) -> Certificate:
     fields = {
         "state": CertificateState.ACTIVE, "source": Source.CLAIM, "not_before": NOW - 10 * DAY,
-        "not_after": NOW + 80 * DAY, "created": NOW - 10 * DAY, "key_fingerprint": f"key-{mark}",
+        "not_after": NOW + 80 * DAY, "created": NOW - 10 * DAY, "key_fingerprint": f"key-{mark}", "authority": "ours",
     } | more  # fmt: skip
-    return Certificate(
-        fingerprint=mark, device_id=DeviceId(name), tenant=ACME, authority="ours", serial=mark, certificate="", **fields
-    )
+    return Certificate(fingerprint=mark, device_id=DeviceId(name), tenant=ACME, serial=mark, certificate="", **fields)
 
 
 def authority(mark: str, **more: Any) -> Authority:
@@ -197,6 +195,19 @@ VIOLATIONS: dict[str, list[Callable[[Facts], Facts]]] = {
             authority("factory", kind=AuthorityKind.FACTORY, tenant=ACME, terms=AuthorityTerms(ids, just_in_time=True))
         )
         for ids in ((), ("*",))
+    ],
+    "authority-outside-terms": [
+        planted(
+            authorities=[
+                authority("ours"),
+                authority("works", kind=AuthorityKind.FACTORY, tenant=ACME, terms=AuthorityTerms(("press-*",))),
+            ],
+            certificates=[
+                certificate("pump", "c1", authority="works"),
+                certificate("fan", "c2"),
+            ],
+            proven=frozenset({"works"}),
+        )
     ],
     "certificate-long-lived": [certificates(certificate("pump", "c7", not_after=NOW + 400 * DAY))],
     "certificate-old": [

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import threading
-from time import monotonic
 
 import pytest
 from cryptography import x509
@@ -303,13 +302,33 @@ def test_too_many_refusals_from_an_address_are_not_even_looked_at(rig):
 
 def check_counted(rig, codes):
     """See that each that was turned away is in the audit log: the first at once, the others a minute later."""
-    lines = [row for row in rig.audited() if row.after["code"] == "rate-limited"]
-    assert len(lines) == 1, lines
-    for what, times in rig.enrollment._repeats.due(monotonic() + 61):
-        rig.enrollment._refused(what.asker, what.about, "rate-limited", what.why, times)
-    lines = [row for row in rig.audited() if row.after["code"] == "rate-limited"]
-    assert sum(row.after.get("times", 1) for row in lines) == codes.count("rate-limited")
-    assert len(lines) == 2
+    assert [row.after["code"] for row in rig.audited()].count("rate-limited") == 1
+    rig.enrollment.limited.tell_more(at_once=True)
+    more = rig.audited()[-1].after
+    assert more["codes"] == {"rate-limited": codes.count("rate-limited") - 1}
+
+
+def test_guesses_of_others_behind_its_address_do_not_slow_a_good_claim_or_certificate(rig, make):
+    factory, here = rig.trust(), "192.0.2.1"
+    _, token = rig.claim(tenant=ACME)
+    for number in range(70):
+        rig.ask("pump-7", claim="gwc_guess", address=here)
+        with pytest.raises((RejectedError, MalformedError)):
+            rig.enrollment.take_in(b"no certificate %d" % number, address=here)
+    assert rig.ask("pump-7", claim="gwc_guess", address=here).code == "rate-limited"
+    assert rig.ask("pump-7", claim=token, address=here).code is None
+    assert rig.enrollment.take_in(factory.make("pump-8"), address=here).common_name == "pump-8"
+    with pytest.raises(RejectedError, match="too many refused"):
+        rig.enrollment.take_in(b"no certificate", address=here)
+    by = rig.enrollment.take_in(factory.make("pump-9"), address=here)
+    assert rig.ask("pump-9", by=by, address=here).code is None
+    assert len(rig.audited()) <= 2 * 62
+
+
+def test_guesses_from_a_whole_network_of_ipv6_count_as_one(rig):
+    codes = [rig.ask("pump-7", claim="gwc_guess", address=f"2001:db8:0:7::{number:x}").code for number in range(70)]
+    assert codes[-1] == "rate-limited"
+    assert rig.ask("pump-8", claim="gwc_guess", address="2001:db8:0:8::1").code == "claim-unknown"
 
 
 # --- factory certificates, just in time -------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ FLOW_S: Final = 600.0
 FLOWS_MAX: Final = 2_000
 LEEWAY_S: Final = 60
 KEEP_METADATA_S: Final = 3_600.0
+LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
+LOGOUT_S_MAX: Final = 300
 _PROVIDER: Final = Principal("oidc")
 """In the audit log: the provider's word made or changed a user."""
 
@@ -104,7 +106,31 @@ class OidcDoor:
         user = self._user_of(claims, address)
         if user.is_disabled:
             raise RejectedError("this account is disabled", code="not-admitted")
-        return self._sign_in.begin(user.name, address=address, agent=agent, how="oidc")
+        longest = self.settings.session_s_max
+        return self._sign_in.begin(user.name, address=address, agent=agent, how="oidc", longest_s=longest)
+
+    def log_out(self, token: str, *, address: str) -> None:
+        """End the sessions of whom the provider has signed out (OpenID Connect Back-Channel Logout 1.0, 2.6).
+
+        Raises RejectedError (`oidc-invalid`), UnavailableError.
+        """
+        try:
+            claims = self._logout_claims(token)
+        except RejectedError as error:
+            self._refusals.note("?", "sign-out.refuse", self.settings.issuer, code=error.code, address=address)
+            raise
+        user = self._users.by_subject(self.settings.issuer, str(claims["sub"])[:256])
+        if user is not None:
+            self._sign_in.end_all(user.name, address=address, how="oidc")
+
+    def _logout_claims(self, token: str) -> dict[str, Any]:
+        claims = self._verified(token, {})
+        events = claims.get("events")
+        if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict) or "nonce" in claims:
+            raise RejectedError("this is no logout token", code="oidc-invalid")
+        if abs(time() - float(claims["iat"])) > LOGOUT_S_MAX:
+            raise RejectedError("this logout token is old", code="oidc-invalid")
+        return claims
 
     # --- what the provider says -----------------------------------------------------------------------------------
 
@@ -142,6 +168,15 @@ class OidcDoor:
 
     def _claims(self, token: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an ID token that is the provider's, for us, and for this sign-in."""
+        required = {"exp": {"essential": True}, "nonce": {"essential": True, "value": nonce}}
+        claims = self._verified(token, required)
+        audience = claims["aud"]
+        if isinstance(audience, list) and len(audience) > 1 and claims.get("azp") != self.settings.client_id:
+            raise RejectedError("the provider's ID token is for somebody else", code="oidc-invalid")
+        return claims
+
+    def _verified(self, token: str, required: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the claims of a token that the provider has signed, for us."""
         keys = KeySet.import_key_set(self._ask("GET", self._discover()["jwks_uri"]))  # type: ignore[arg-type]
         registry = jwt.JWTClaimsRegistry(
             now=int(time()),
@@ -149,18 +184,14 @@ class OidcDoor:
             iss={"essential": True, "value": self._discover()["issuer"]},
             sub={"essential": True},
             aud={"essential": True, "value": self.settings.client_id},
-            exp={"essential": True},
             iat={"essential": True},
-            nonce={"essential": True, "value": nonce},
+            **required,
         )
         try:
             claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
             registry.validate(claims)
         except (JoseError, ValueError) as error:
-            raise RejectedError(f"the provider's ID token is not valid: {error}"[:200], code="oidc-invalid") from error
-        audience = claims["aud"]
-        if isinstance(audience, list) and len(audience) > 1 and claims.get("azp") != self.settings.client_id:
-            raise RejectedError("the provider's ID token is for somebody else", code="oidc-invalid")
+            raise RejectedError(f"the provider's token is not valid: {error}"[:200], code="oidc-invalid") from error
         return claims
 
     def _ask(
@@ -209,6 +240,7 @@ class OidcDoor:
             )  # fmt: skip
         if self.settings.grants and user.grants != granted:
             if not granted:
+                self._users.strip(who, user.name)
                 raise RejectedError("the provider gives this account no rights any more", code="not-admitted")
             return self._users.change(who, user.name, {"grants": granted})
         return user

@@ -24,6 +24,7 @@ from godwit.server.console.pages import (
     overview,
     quarantine,
     security,
+    tenants,
 )
 from godwit.server.console.session import Guard
 from godwit.server.console.sign_in import SignIn
@@ -55,6 +56,7 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
     nicegui_app.add_route("/sign-in/oidc", sign_in.go_to_provider, methods=["GET"])
     nicegui_app.add_route("/sign-in/oidc/callback", sign_in.come_back, methods=["GET"])
+    nicegui_app.add_route("/sign-in/oidc/logout", sign_in.signed_out, methods=["POST"])
     nicegui_app.add_route("/password", sign_in.show_password, methods=["GET"])
     nicegui_app.add_route("/password", sign_in.submit_password, methods=["POST"])
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
@@ -62,7 +64,7 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     ui.add_head_html(head, shared=True)
     for page in (
         overview, devices, device, enrollment, certificates, device_grant, quarantine, clocks, broker, security,
-        access, audit_log, account,
+        access, tenants, audit_log, account,
     ):  # fmt: skip
         page.register(platform)
     guard: Any = Guard

@@ -5,7 +5,7 @@ The requests themselves prove that they may ask: by a claim token, or by their o
 
 from asyncio import to_thread
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -20,6 +20,7 @@ from godwit.server.api.strict import StrictRoute, check_text
 from godwit.server.identity.device_grant import GRANT_TYPE, shown
 from godwit.server.identity.device_grants import TOKEN_S, GrantRefusal
 from godwit.server.identity.model import Source
+from godwit.server.settings import Settings
 
 router = APIRouter(tags=["enrollment of devices"], route_class=StrictRoute)
 
@@ -114,7 +115,7 @@ async def authorize(request: Request, rooms: Rooms) -> Response:
         started = await to_thread(rooms.identity.grants.start, form.get("client_id", ""), address_of(request))
     except GrantRefusal as error:
         return _refusal(error)
-    base = _base(request)
+    base = console_of(rooms.settings, str(request.base_url))
     code = shown(started.user_code)
     return no_store(
         answer(
@@ -163,6 +164,27 @@ def metadata(request: Request) -> Response:
             "scopes_supported": [SCOPE],
         }
     )
+
+
+def console_of(settings: Settings, asked: str) -> str:
+    """Return where an owner finds the console, whatever port his device has `asked` at (an address).
+
+    The devices' port has no pages, and asks browsers for certificates.
+    """
+    if settings.console_url:
+        return settings.console_url.rstrip("/")
+    parts = urlsplit(asked)
+    if (parts.port or {"https": 443}.get(parts.scheme, 80)) == settings.server_port:
+        return asked.rstrip("/")
+    if _is_loopback(settings.server_host):
+        scheme, host = "http", settings.server_host  # nobody reaches it but on that machine
+    else:
+        scheme, host = "https", settings.public_host.split(",")[0].strip() or parts.hostname or settings.server_host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _base(request: Request) -> str:

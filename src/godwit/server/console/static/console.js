@@ -126,6 +126,14 @@ window.godwit = (() => {
     event.preventDefault();
     send(act, JSON.stringify(Object.fromEntries(new FormData(event.target))));
   });
+  // a wish and no right: the server narrows what the person may see anyway
+  document.addEventListener("change", (event) => {
+    const cookie = event.target.dataset?.tenantSwitch;
+    if (!cookie) return;
+    const secure = location.protocol === "https:" ? "; Secure" : "", value = event.target.value;
+    document.cookie = `${cookie}=${encodeURIComponent(value)}; Path=/; SameSite=Lax; Max-Age=${value ? 31536000 : 0}${secure}`;
+    location.assign(location.pathname);
+  });
   let waiting;
   document.addEventListener("input", (event) => {
     const { act } = event.target.dataset ?? {};
