@@ -306,7 +306,7 @@ class EmbeddedRoad:
         self._note(client, "mqtt.forbid", topic, code)
 
     def _note_turned_away(self, code: str, detail: str, address: str) -> None:
-        self._write(Refused("unknown", "mqtt.refuse", detail, code, address))
+        self._write(Refusal("unknown", "mqtt.refuse", "handshake", code, address, detail=detail))
 
     def _note_withheld(self, left: LeftWill, code: str) -> None:
         who = left.peer.identity or left.peer.client_id

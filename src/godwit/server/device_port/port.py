@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import uvicorn
 
 from godwit.contract.errors import UnavailableError
-from godwit.server.broker.acceptor import HANDSHAKE_S_MAX, Acceptor
+from godwit.server.broker.acceptor import HANDSHAKE_S_MAX, Acceptor, OnRefused
 from godwit.server.broker.handshakes import code_of
 from godwit.server.device_port.connection import PATIENCE_S, Http
 from godwit.server.device_port.refusals import Refusals
