@@ -14,10 +14,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from godwit.server.accounts.principal import Principal
+from godwit.contract.errors import RejectedError
+from godwit.server.accounts.principal import Principal, principal_of
 from godwit.server.accounts.room import Accounts
-from godwit.server.console.session import Guard, is_own_origin
-from godwit.server.console.sign_in import SignIn
+from godwit.server.console.session import Guard, is_own_origin, narrowed
+from godwit.server.console.sign_in import SignIn, own_page
 from godwit.server.storage.account_tables import sessions
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
@@ -205,3 +206,48 @@ def test_an_unknown_address_of_the_api_is_a_problem_and_no_sign_in_page(app: Sta
 )
 def test_origins(origin: str | None, *, is_own: bool) -> None:
     assert is_own_origin(origin, "a:1") is is_own
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "evil", "",
+        "/x\r\nset-cookie: a=b", "/sign-out", "/sign-in?token=x", "/" + "x" * 600, "/\u2028",
+    ],
+)  # fmt: skip
+def test_after_signing_in_nobody_is_led_elsewhere(to: str) -> None:
+    assert own_page(to) == ""
+
+
+def test_who_asked_for_a_page_is_led_there_once_he_is_in(app: Starlette, accounts: Accounts) -> None:
+    accounts.users.create(Principal("admin"), "eve", {"*": "viewer"}, password="seven godwits fly", must_change=False)
+
+    async def story(browser: httpx.AsyncClient) -> None:
+        asked = await browser.get("/page?user_code=WDJB-MJHT", headers={"accept": "text/html"})
+        assert asked.headers["location"] == "/sign-in?to=%2Fpage%3Fuser_code%3DWDJB-MJHT"
+        form = await browser.get(asked.headers["location"])
+        said = {"name": "eve", "password": "wrong", "to": "/page?user_code=WDJB-MJHT"}
+        again = await browser.post("/sign-in", data=said)
+        for shown in (form.text, again.text):
+            assert 'name="to" value="/page?user_code=WDJB-MJHT"' in shown
+        entered = await browser.post("/sign-in", data=said | {"password": "seven godwits fly"})
+        assert (entered.status_code, entered.headers["location"]) == (303, "/page?user_code=WDJB-MJHT")
+
+    tell(app, story)
+
+
+def test_who_chooses_a_tenant_is_what_he_is_there_and_never_more() -> None:
+    everywhere = Principal("ada", address="x")
+    one = narrowed(everywhere, "acme")
+    assert (one.tenants, one.role, one.address) == (("acme",), "admin", "x")
+    with pytest.raises(RejectedError):
+        one.require_installation()
+    mixed = principal_of("eve", {"acme": "viewer", "beta": "admin", "gamma": "operator"})
+    assert mixed is not None
+    one = narrowed(mixed, "acme")
+    assert (one.tenants, one.role, one.roles) == (("acme",), "viewer", ())
+    assert not one.is_at_least("operator")
+    assert narrowed(mixed, "delta") == narrowed(mixed, "") == mixed  # a name of another's gives nothing
+    both = principal_of("eve", {"*": "viewer", "acme": "admin"})
+    assert both is not None
+    assert (narrowed(both, "acme").role, narrowed(both, "other").role) == ("admin", "viewer")

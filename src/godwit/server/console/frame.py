@@ -150,8 +150,9 @@ class Frame:
         )
         own = "page" if page == "account" else "false"
         return (
-            '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
-            f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a>{self._switch()}'
+            '<a class="skip" href="#main">Skip to content</a>'
+            f'{self._switch()}<nav class="side" aria-label="Pages">'
+            f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a>'
             f'<div class="nav">{links}</div>'
             f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(self.who.name)}">'
             f'{parts.icon("account")}<span class="cut">{parts.text(self.who.name)}</span></a>'

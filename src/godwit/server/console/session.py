@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from time import time_ns
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 from starlette.datastructures import MutableHeaders
@@ -131,7 +131,10 @@ class Guard:
         known = await self._known(scope, headers)
         first = "/sign-in" if known is None else "/password" if known.must_change else ""
         if first and path not in _BEFORE_ANYTHING_ELSE[: 0 if known is None else None]:
-            return Response(f"Go to {first} first.\n", 401) if is_socket else RedirectResponse(first, 303)
+            if is_socket:
+                return Response(f"Go to {first} first.\n", 401)
+            wanted = wanted_page(scope, headers) if first == "/sign-in" else ""
+            return RedirectResponse(f"{first}?{urlencode({'to': wanted})}" if wanted else first, 303)
         scope[_KNOWN] = known
         return None
 
@@ -147,6 +150,15 @@ class Guard:
             except RejectedError:  # somebody else's cookie: it was written down, and the session has ended
                 return None
         return known if known is not None and known.session else None
+
+
+def wanted_page(scope: Scope, headers: Mapping[str, str]) -> str:
+    """Return the page that a browser asks for: a link or a code of a device leads there once its owner is in."""
+    is_page = scope.get("method") == "GET" and "text/html" in headers.get("accept", "")
+    if not is_page or scope["path"] == "/":
+        return ""
+    query = scope.get("query_string", b"").decode("latin-1")
+    return quote(scope["path"]) + (f"?{query}" if query else "")
 
 
 def principal_of(request: Request) -> Principal:
