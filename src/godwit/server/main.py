@@ -235,7 +235,7 @@ class Server:
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
         self._housekeeping.chores.append(partial(self._seal_keys.audit, self._database))
-        self._housekeeping.chores.append(self._accounts.refusals.tell_more)
+        self._housekeeping.chores += [self._accounts.refusals.tell_more, self._identity.enrollment.limited.tell_more]
         self._seal_keys.follow(self._identity.news, self._registry, self._loop.soon)
         await road.open(self._ingest, self._group, self._on_failure)
         road.limit(self._registry.tenancy)

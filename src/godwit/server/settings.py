@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_host: str = "0.0.0.0"  # noqa: S104 - the HTTPS port of devices
     device_port: int = 8443
     public_host: str = ""
+    console_url: str = ""
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = ""

@@ -10,6 +10,7 @@ from godwit.server.accounts.refusal_tally import (
     OF_ONE_MAX,
     Kind,
     More,
+    Refusal,
     RefusalTally,
 )
 
@@ -17,7 +18,7 @@ FLOOD, OTHER = "198.51.100.1", "203.0.113.9"
 
 
 def guess(tally: RefusalTally, number: int, address: str, now: float, what: str = "sign-in.refuse") -> bool:
-    return tally.is_new("?", what, f"user{number}", "wrong-password", address, "", now)
+    return tally.is_new(Refusal("?", what, f"user{number}", "wrong-password", address), now)
 
 
 def test_a_flood_from_one_address_hides_nothing_of_another() -> None:
@@ -78,7 +79,7 @@ def test_few_places_leave_room_for_the_first_line_of_others() -> None:
 def test_codes_are_counted_by_name_but_not_without_end() -> None:
     tally = RefusalTally()
     for number in range(1_000):
-        tally.is_new("?", "mqtt.refuse", "x", f"code-{number}", FLOOD, "", 0.0)
+        tally.is_new(Refusal("?", "mqtt.refuse", "x", f"code-{number}", FLOOD), 0.0)
     (more,) = tally.due(0.0, at_once=True)
     assert len(more.codes) == CODES_MAX + 1
     assert sum(more.codes.values()) == 1_000 - OF_ONE_MAX

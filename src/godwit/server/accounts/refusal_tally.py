@@ -24,6 +24,18 @@ KEPT_MAX: Final = 5_000
 CODES_MAX: Final = 16
 
 
+class Refusal(NamedTuple):
+    """Who was refused what, and why. Never give it a secret."""
+
+    who: str
+    what: str
+    about: str
+    code: str
+    address: str = ""
+    tenant: str = ""
+    detail: str = ""
+
+
 class Kind(NamedTuple):
     """Whose refusals count together."""
 
@@ -58,11 +70,9 @@ class RefusalTally:
         self._kinds: dict[str, tuple[float, int]] = {}
         self._ended: list[tuple[Kind, Counter[str]]] = []
 
-    def is_new(  # noqa: PLR0917 - the columns of a line
-        self, who: str, what: str, about: str, code: str, address: str, tenant: str, now: float
-    ) -> bool:
+    def is_new(self, refusal: Refusal, now: float) -> bool:
         """Whether a refusal is to be written as a line of its own; otherwise it is counted."""
-        kind = Kind(what, place_of(address), tenant)
+        kind = Kind(refusal.what, place_of(refusal.address), refusal.tenant)
         window = self._windows.get(kind)
         if window is not None and now - window.begun >= EVERY_S:
             self._end(kind)
@@ -71,9 +81,9 @@ class RefusalTally:
             window = self._windows[kind] = _Window(now, set(), Counter())
             while len(self._windows) > KEPT_MAX:
                 self._end(next(iter(self._windows)))
-        key = (who, about, code)
-        if key in window.written or len(window.written) >= OF_ONE_MAX or not self._has_room(what, window, now):
-            window.count(code)
+        key = (refusal.who, refusal.about, refusal.code)
+        if key in window.written or len(window.written) >= OF_ONE_MAX or not self._has_room(refusal.what, window, now):
+            window.count(refusal.code)
             return False
         window.written.add(key)
         return True

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from godwit.server.accounts.refusal_tally import More, RefusalTally
+from godwit.server.accounts.refusal_tally import More, Refusal, RefusalTally
 from godwit.server.storage import audit
 from godwit.server.storage.database import Database
 
@@ -22,25 +22,27 @@ class Refusals:
         self._database, self._clock = database, clock
         self._tally, self._lock = RefusalTally(), threading.Lock()
 
-    def is_new(self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "") -> bool:
+    def is_new(self, refusal: Refusal) -> bool:
         """Whether this one is to be written; if not, it is counted."""
         with self._lock:
-            return self._tally.is_new(who, what, about, code, address, tenant, self._clock())
+            return self._tally.is_new(refusal, self._clock())
 
     def note(
         self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "", detail: str = ""
     ) -> None:
         """Write that `who` was refused with `code`; never give it a secret."""
-        if self.is_new(who, what, about, code=code, address=address, tenant=tenant):
-            self.write(who, what, about, code=code, address=address, tenant=tenant, detail=detail)
+        refusal = Refusal(who, what, about, code, address, tenant, detail)
+        if self.is_new(refusal):
+            self.write(refusal)
 
-    def write(
-        self, who: str, what: str, about: str, *, code: str, address: str = "", tenant: str = "", detail: str = ""
-    ) -> None:
+    def write(self, refusal: Refusal) -> None:
         """Write it whatever was written before: for who has asked `is_new` where he must not wait."""
-        after = {"code": code, "detail": detail[:512]} if detail else {"code": code}
+        after = {"code": refusal.code} | ({"detail": refusal.detail[:512]} if refusal.detail else {})
         with self._database.write() as connection:
-            audit.record(connection, who, what, about, after=after, tenant=tenant, address=address)
+            audit.record(
+                connection, refusal.who, refusal.what, refusal.about, after=after, tenant=refusal.tenant,
+                address=refusal.address,
+            )  # fmt: skip
 
     def tell_more(self, *, at_once: bool = False) -> None:
         """Write how many more there were of what was not written one by one. Called again and again, and at the end."""

@@ -15,7 +15,7 @@ from godwit.server.accounts.agents import family as family_of
 from godwit.server.accounts.digests import digest_of, new_secret
 from godwit.server.accounts.model import Session
 from godwit.server.accounts.principal import Principal
-from godwit.server.storage.account_tables import sessions
+from godwit.server.storage.account_tables import sessions, users
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
 
@@ -28,6 +28,20 @@ OVERLAP_S: Final = 60
 """A replaced secret is good for as long: requests were under way, or the answer with the new one was lost."""
 OF_USER_MAX: Final = 100
 SEEN_EVERY_S: Final = 60
+_former = sessions.alias()
+_WITH_USER: Final = sa.select(
+    sessions,
+    sa.select(sa.func.coalesce(sa.func.max(_former.c.replaced), 0))
+    .where(_former.c.family == sessions.c.family)
+    .scalar_subquery()
+    .label("secret_since"),
+    users.c.grants,
+    users.c.must_change,
+).select_from(sessions.outerjoin(users, sa.and_(users.c.name == sessions.c.user, sa.not_(users.c.is_disabled))))
+"""A session; when its secret was last replaced, 0: never; what its user may, None where he may not come in."""
+# made once: to build it costs more than to run it
+_BY_SECRET: Final = _WITH_USER.where(sessions.c.digest == sa.bindparam("digest"))
+_BY_ID: Final = _WITH_USER.where(sessions.c.family == sa.bindparam("family"), sessions.c.replaced == 0)
 
 
 class Sessions:
@@ -56,31 +70,27 @@ class Sessions:
         return secret
 
     def find(self, secret: str, *, agent: str | None, now: int) -> Any:
-        """Return the row of a session that is not over; None otherwise. Raises RejectedError (`session-stolen`)."""
-        c = sessions.c
+        """Return a session that is not over, see `_WITH_USER`; None otherwise.
+
+        Raises RejectedError (`session-stolen`).
+        """
         with self._read() as connection:
-            row = connection.execute(sa.select(sessions).where(c.digest == digest_of(secret))).one_or_none()
-        if row is None or row.expires <= now or row.seen + self._idle <= now:
+            row = connection.execute(_BY_SECRET, {"digest": digest_of(secret)}).one_or_none()
+        if row is None or self.ends(row) <= now:
             return None
         if is_stolen(row, agent, now):
             raise RejectedError("this session was used by somebody else too; sign in again", code="session-stolen")
         return row
 
     def by_id(self, session_id: str, now: int) -> Any:
-        """Return the row of a session that is not over; None otherwise."""
-        where = sa.and_(sessions.c.family == session_id, sessions.c.replaced == 0, sa.not_(self._is_over(now)))
+        """Return a session that is not over, see `_WITH_USER`; None otherwise."""
         with self._read() as connection:
-            return connection.execute(sa.select(sessions).where(where)).one_or_none()
+            row = connection.execute(_BY_ID, {"family": session_id}).one_or_none()
+        return None if row is None or self.ends(row) <= now else row
 
     def ends(self, row: Any) -> int:
         """Return when a session ends if nothing more is heard of it, ns UTC."""
         return int(min(row.expires, row.seen + self._idle))
-
-    def secret_since(self, family: str) -> int:
-        """Return when a session's secret was last replaced; 0: never."""
-        last = sa.select(sa.func.max(sessions.c.replaced)).where(sessions.c.family == family)
-        with self._read() as connection:
-            return int(connection.execute(last).scalar() or 0)
 
     def touch(self, family: str, now: int) -> None:
         """Note that somebody is there."""

@@ -1,14 +1,13 @@
 """Who a connection is: by certificate, token, signed claim or password. Decided at every CONNECT, resumed TLS or not.
 
 OpenSSL has verified that the client has its certificate's key, and that somebody whom we trust issued it. Everything
-else is looked up here, in the roster: the certificate by its fingerprint, its dates, its authority and what that may
-name, the device and its life. What would have to wait for the database is handed back as a question, to be asked in a
+else is looked up here, in the roster: the certificate by its fingerprint, its dates, its authority and whose that is,
+the device and its life. What would have to wait for the database is handed back as a question, to be asked in a
 thread.
 """
 
 import hmac
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from time import time_ns
 from typing import Final
@@ -281,16 +280,37 @@ class FleetAuthenticator:
 
     def judge_again(self, credential: Credential, certificate: bytes | None, client_id: str) -> Denial | None:
         """See `Judge`."""
-        connect = Connect(client_id)
+        connect = Connect(credential.device_id or client_id)  # its client id may be one that it was assigned
         if credential.door in (Door.CERTIFICATE, Door.FACTORY) and certificate is not None:
             return _denial(self._by_certificate(connect, certificate, ""))
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """See `Judge`."""
+        del client_id
+        if credential.door is Door.CERTIFICATE:
+            known = self._roster.certificate(bytes.fromhex(credential.name))
+            authority = self._roster.authorities.get(known.authority) if known is not None else None
+            if known is None or authority is None or authority.row.state is AuthorityState.RETIRED:
+                return NO_AUTHORITY
+            if known.state is CertificateState.REVOKED:
+                return Denial("certificate-revoked", "the certificate is revoked")
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def _denied_device(self, credential: Credential) -> Denial | None:
+        if credential.device_id is None:
+            return None
+        return _denial(self._as_device(Connect(credential.device_id), credential))
+
+    def _taken_away(self, credential: Credential) -> Denial | None:
+        """Say whether a token is revoked, or the key of a signed one retired."""
         if credential.door is Door.TOKEN and not self._roster.has_token(credential.name):
             return Denial("token-revoked", "the token is revoked")
         if credential.door is Door.JWT and credential.device_id is not None:
             keys = self._roster.keys(credential.device_id)
             if all(each.key_id != credential.name for each in keys):
                 return Denial("key-retired", "the key that signed its token is retired")
-        return _denial(self._as_device(connect, credential)) if credential.device_id is not None else None
+        return None
 
     def judge_stranger(self, client_id: str) -> Denial | None:
         """See `Judge`."""
@@ -379,9 +399,9 @@ class FleetAuthenticator:
             return Denial(f"device-{known.lifecycle}", f"the device is {known.lifecycle}")
         if known.tenant != credential.tenant:
             return Denial("wrong-tenant", "the credential is of another tenant than the device")
-        if authority is not None and (
-            authority.tenant not in (None, known.tenant) or not may_name(authority, device_id)
-        ):
+        if authority is not None and authority.tenant not in (None, known.tenant):
+            # which ids it may name was asked when the certificate came into the registry: terms that were narrowed
+            # since lock out nobody, the audit names who is outside of them
             return Denial("authority-not-its-device", f"its authority may not name {device_id!r}")
         if connect.client_id not in ("", device_id):
             return Denial(
@@ -406,12 +426,6 @@ def _bucket(kind: str, address: str) -> str:
 
 def _denial(decision: Decision | Question) -> Denial | None:
     return decision if isinstance(decision, Denial) else None
-
-
-def may_name(authority: Authority, device_id: str) -> bool:
-    """Whether an authority's terms let it name a device."""
-    patterns = authority.terms.ids
-    return not patterns or any(fnmatchcase(device_id, each) for each in patterns)
 
 
 def enrolling(connect: Connect, credential: Credential) -> Decision:

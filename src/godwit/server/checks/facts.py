@@ -11,10 +11,12 @@ import msgspec
 import sqlalchemy as sa
 from cryptography import x509
 
+from godwit.server.accounts.api_tokens import token_of
+from godwit.server.accounts.model import ApiToken
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.refusals import MORE
 from godwit.server.checks.certificates import key_facts
-from godwit.server.checks.model import DAY, ClockFact, Connected, Facts, KeyFacts, Token, User
+from godwit.server.checks.model import DAY, ClockFact, Connected, Facts, KeyFacts, User
 from godwit.server.identity import rows
 from godwit.server.identity.model import CertificateState, DeviceKey, DeviceToken
 from godwit.server.identity.vault import SYSTEMD_CREDENTIAL
@@ -115,14 +117,8 @@ def _users(connection: sa.Connection) -> list[User]:
     ]  # fmt: skip
 
 
-def _tokens(connection: sa.Connection, who: Principal) -> list[Token]:
-    found = [
-        Token(
-            row.token_id, row.name, row.owner, row.grants, tuple(row.scopes), row.created, row.expires, row.revoked,
-            row.last_used,
-        )
-        for row in connection.execute(sa.select(a.api_tokens))
-    ]  # fmt: skip
+def _tokens(connection: sa.Connection, who: Principal) -> list[ApiToken]:
+    found = [token_of(row) for row in connection.execute(sa.select(a.api_tokens))]
     if who.tenants is None:
         return found
     return [each for each in found if set(each.grants) <= set(who.tenants)]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from time import time_ns
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.datastructures import MutableHeaders
@@ -46,6 +46,8 @@ HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+_PAGE_CHARACTERS_MAX: Final = 512
+_WANTED_S: Final = 600
 _HSTS: Final = "max-age=31536000"
 
 
@@ -131,12 +133,20 @@ class Guard:
         known = await self._known(scope, headers)
         first = "/sign-in" if known is None else "/password" if known.must_change else ""
         if first and path not in _BEFORE_ANYTHING_ELSE[: 0 if known is None else None]:
-            if is_socket:
-                return Response(f"Go to {first} first.\n", 401)
-            wanted = wanted_page(scope, headers) if first == "/sign-in" else ""
-            return RedirectResponse(f"{first}?{urlencode({'to': wanted})}" if wanted else first, 303)
+            return Response(f"Go to {first} first.\n", 401) if is_socket else self._sent_to(first, scope, headers)
         scope[_KNOWN] = known
         return None
+
+    def _sent_to(self, first: str, scope: Scope, headers: Mapping[str, str]) -> Response:
+        """Send somebody to sign in, or to choose a password, and remember which page he came for."""
+        answer = RedirectResponse(first, 303)
+        path, query = (scope.get(each, b"").decode("latin-1") for each in ("raw_path", "query_string"))
+        page = f"{path}?{query}" if query else path
+        is_page = scope.get("method") == "GET" and headers.get("sec-fetch-dest", "document") == "document"
+        if is_page and own_page(page) == page != "/":
+            name = cookie_name(wanted_cookie(self._cookie), scope["scheme"])
+            answer.headers["set-cookie"] = f"{cookie_header(name, quote(page, safe=''))}; Max-Age={_WANTED_S}"
+        return answer
 
     async def _known(self, scope: Scope, headers: Mapping[str, str]) -> Known | None:
         secret = cookie_of(headers.get("cookie", ""), cookie_name(self._cookie, scope["scheme"]))
@@ -150,15 +160,6 @@ class Guard:
             except RejectedError:  # somebody else's cookie: it was written down, and the session has ended
                 return None
         return known if known is not None and known.session else None
-
-
-def wanted_page(scope: Scope, headers: Mapping[str, str]) -> str:
-    """Return the page that a browser asks for: a link or a code of a device leads there once its owner is in."""
-    is_page = scope.get("method") == "GET" and "text/html" in headers.get("accept", "")
-    if not is_page or scope["path"] == "/":
-        return ""
-    query = scope.get("query_string", b"").decode("latin-1")
-    return quote(scope["path"]) + (f"?{query}" if query else "")
 
 
 def principal_of(request: Request) -> Principal:
@@ -196,6 +197,17 @@ def narrowed(who: Principal, tenant: str) -> Principal:
     if role is None or who.tenants == (tenant,):
         return who
     return msgspec.structs.replace(who, tenants=(TenantId(tenant),), role=role, roles=())
+
+
+def wanted_cookie(name: str) -> str:
+    """Return the name of the cookie that holds which page somebody wanted before he signed in."""
+    return name.replace("session", "wanted")
+
+
+def own_page(path: str) -> str:
+    """Return a page of this host, or the first one: nobody is sent to where a made-up cookie points."""
+    is_own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isascii() and path.isprintable()
+    return path if is_own and len(path) <= _PAGE_CHARACTERS_MAX else "/"
 
 
 def cookie_name(name: str, scheme: str) -> str:

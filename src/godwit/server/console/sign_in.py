@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -12,10 +12,16 @@ from godwit.server.accounts.passwords import CHARACTERS_MIN
 from godwit.server.accounts.room import Accounts
 from godwit.server.accounts.sign_in import TooManyAttemptsError
 from godwit.server.console import parts
-from godwit.server.console.session import cookie_header, cookie_name, known_of, tenant_cookie
+from godwit.server.console.session import (
+    cookie_header,
+    cookie_name,
+    known_of,
+    own_page,
+    tenant_cookie,
+    wanted_cookie,
+)
 
 _FORM_BYTES_MAX: Final = 4_096
-TO_MAX: Final = 512
 LOGOUT_BYTES_MAX: Final = 65_536
 _NOT_KEPT: Final = {"cache-control": "no-store"}
 _USED: Final = "This sign-in link has been used or is no longer valid. Sign in another way."
@@ -36,7 +42,7 @@ class SignIn:
         """GET /sign-in: with `token`, sign in by the link; else show the form."""
         token = request.query_params.get("token")
         if token is None or request.method != "GET":  # whoever only looks at the link (HEAD) does not use it up
-            return await self.form("", to=own_page(request.query_params.get("to", "")))
+            return await self.form("")
         return await self._with_token(request, token, _USED)
 
     async def submit(self, request: Request) -> Response:
@@ -47,27 +53,29 @@ class SignIn:
         if "token" in fields:
             refusal = "That token is not valid. Copy the whole line of the file."
             return await self._with_token(request, fields["token"].strip(), refusal)
-        name, password, to = fields.get("name", ""), fields.get("password", ""), own_page(fields.get("to", ""))
+        name, password = fields.get("name", ""), fields.get("password", "")
         address, agent = _from(request)
         try:
             secret = await to_thread(self._accounts.sign_in.with_password, name, password, address=address, agent=agent)
         except TooManyAttemptsError as error:
-            answer = await self.form(f"Too many wrong attempts. Try again in {error.left_s} s.", 429, name, to)
+            answer = await self.form(f"Too many wrong attempts. Try again in {error.left_s} s.", 429, name)
             answer.headers["retry-after"] = str(error.left_s)
             return answer
         except RejectedError:
-            return await self.form("Name or password is wrong.", 403, name, to)
-        return self.enter(request, secret, to or "/")
+            return await self.form("Name or password is wrong.", 403, name)
+        return self.enter(request, secret)
 
     async def _with_token(self, request: Request, token: str, refusal: str) -> Response:
         address, agent = _from(request)
         secret = await to_thread(self._accounts.redeem, token, address=address, agent=agent) if token else None
         return await self.form(refusal, 403) if secret is None else self.enter(request, secret)
 
-    def enter(self, request: Request, secret: str, to: str = "/") -> Response:
-        """Return the answer that signs a browser in."""
-        answer = RedirectResponse(to, 303)
+    def enter(self, request: Request, secret: str) -> Response:
+        """Return the answer that signs a browser in, and sends it to the page that it came for."""
+        wanted = cookie_name(wanted_cookie(self._cookie), request.url.scheme)
+        answer = RedirectResponse(own_page(unquote(request.cookies.get(wanted, "/"))), 303)
         answer.headers["set-cookie"] = cookie_header(cookie_name(self._cookie, request.url.scheme), secret)
+        answer.headers.append("set-cookie", f"{cookie_header(wanted, '')}; Max-Age=0")
         return answer
 
     async def leave(self, request: Request) -> Response:
@@ -148,7 +156,7 @@ class SignIn:
             return self._password_form(f"{str(error)[:1].upper()}{str(error)[1:]}.", known.must_change, 403)
         name = cookie_name(self._cookie, request.url.scheme)
         secret = await to_thread(self._accounts.replace_secret, request.cookies.get(name, ""), at_once=True)
-        return self.enter(request, secret, "/")
+        return self.enter(request, secret)
 
     def _password_form(self, trouble: str, must_change: bool, status: int = 200) -> Response:  # noqa: FBT001
         why = (
@@ -169,8 +177,8 @@ class SignIn:
 
     # --- the form -------------------------------------------------------------------------------------------------
 
-    async def form(self, trouble: str, status: int = 200, name: str = "", to: str = "") -> Response:
-        """Return the sign-in page; `to`: the page that was asked for, and is shown afterwards."""
+    async def form(self, trouble: str, status: int = 200, name: str = "") -> Response:
+        """Return the sign-in page."""
         oidc = self._accounts.oidc
         other = f'<a class="btn" href="/sign-in/oidc">Sign in with {parts.text(oidc.settings.name)}</a>' if oidc else ""
         # while nobody has a name, the way in is the token
@@ -180,7 +188,6 @@ class SignIn:
             '<label>Name<input class="field" name="name" required autocomplete="username" maxlength="128" '
             f'autocapitalize="none" spellcheck="false" value="{parts.text(name)}"{focus}></label>'
             + _field("Password", "password", "current-password", autofocus=bool(name))
-            + (f'<input type="hidden" name="to" value="{parts.text(to)}">' if to else "")
         )
         return self._page(
             "Sign in",
@@ -197,13 +204,6 @@ class SignIn:
             f"<h1>{title}</h1>{body}</div></main></body></html>"
         )
         return HTMLResponse(page, status, headers={"cache-control": "no-store"})
-
-
-def own_page(to: str) -> str:
-    """Return an address of this console; "" for anything that may lead elsewhere."""
-    parted = urlsplit(to)
-    is_ours = to.startswith("/") and not to.startswith("//") and "\\" not in to and to.isprintable() and to.isascii()
-    return to if is_ours and not parted.netloc and not parted.path.startswith("/sign-") and len(to) <= TO_MAX else ""
 
 
 def _token_form(*, is_first: bool) -> str:

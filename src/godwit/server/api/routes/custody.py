@@ -7,13 +7,14 @@ from asyncio import to_thread
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Path, Response
-from pydantic import Field
+from fastapi import APIRouter, Header, Path, Response
+from pydantic import ConfigDict, Field
 
 from godwit.contract.ids import TenantId
 from godwit.server.api.access import Admin, Id, Operator, Rooms
-from godwit.server.api.answers import answer, device_document, time_or_none
+from godwit.server.api.answers import answer, device_document, marks_of, time_or_none, with_mark
 from godwit.server.api.problems import documented
+from godwit.server.api.routes.authorities import document as authority_document
 from godwit.server.api.routes.claims import LandingBody, Pattern, claim_document, landing_from, no_store
 from godwit.server.api.routes.devices import NAME
 from godwit.server.api.strict import Body, StrictRoute
@@ -21,6 +22,7 @@ from godwit.server.api.vouched import PEM_MAX, VouchedDevice, document
 from godwit.server.api.vouched import register as register_vouched
 from godwit.server.identity.claims import LIFETIME_DEFAULT_S, LIFETIME_MAX_S
 from godwit.server.identity.model import AuthorityKind, AuthorityTerms
+from godwit.server.identity.trusted import TermsChange, mark_of
 
 router = APIRouter(tags=["enrollment"], route_class=StrictRoute)
 
@@ -61,6 +63,16 @@ class TrustedAuthority(Body):
     name: str = Field("", max_length=128)
     ids: list[Pattern] = Field([], max_length=64)
     justInTime: bool = False  # noqa: N815
+    landing: LandingBody | None = None
+
+
+class AuthorityChange(Body):
+    """What of a trusted authority is to be another; what is not named stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": ["fan-*"], "justInTime": False}]})
+    name: str | None = Field(None, min_length=1, max_length=128)
+    ids: list[Pattern] | None = Field(None, max_length=64)
+    justInTime: bool | None = None  # noqa: N815
     landing: LandingBody | None = None
 
 
@@ -152,6 +164,27 @@ def prove(
     document: dict[str, Any] = msgspec.to_builtins(authority)
     times = {name: time_or_none(document[name]) for name in ("notBefore", "notAfter", "created")}
     return answer({**document, **times}, 201)
+
+
+@router.patch(
+    "/api/v1/authorities/{fingerprint}", responses=documented(404, 412, 413), summary="Change an authority's terms"
+)
+def change_authority(
+    fingerprint: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    body: AuthorityChange,
+    who: Admin,
+    rooms: Rooms,
+    if_match: Annotated[str | None, Header(max_length=1024, description="the ETag that was seen")] = None,
+) -> Response:
+    """Change what a trusted authority may do. Narrower terms count for what is enrolled next: nobody is shut out."""
+    wanted = TermsChange(
+        body.name,
+        None if body.ids is None else tuple(body.ids),
+        body.justInTime,
+        None if body.landing is None else landing_from(body.landing),
+    )
+    changed = rooms.identity.trusted.change(who, fingerprint, wanted, marks=marks_of(if_match))
+    return with_mark(answer(authority_document(changed)), mark_of(changed))
 
 
 # --- certificates of others -------------------------------------------------------------------------------------------
