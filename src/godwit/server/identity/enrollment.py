@@ -366,7 +366,8 @@ class Enrollment:
         return found
 
     def _slowed(self, asked: EnrollmentRequest, asker: _Asker, why: str) -> EnrollmentGrant:
-        self._limit(asker, asked.device_id, why)
+        known = asker.by.device_id if asker.by is not None else None  # he may say another name each time
+        self._limit(asker, known or asked.device_id, why)
         return _refusal(asked, "rate-limited", f"{why}: wait a minute")
 
     def _limit(self, asker: _Asker, about: str, why: str) -> None:
