@@ -213,7 +213,7 @@ class Enrollment:
             return self._slowed(asked, _Asker(by, source, "unknown", address), _TOO_MANY)
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
-        asker = _Asker(by, source, _name(by, asked), address)
+        asker = _Asker(by, source, _name(by), address)
         # who renews counts for himself, whatever ids he says, and whoever says his
         counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
         if not self._per_device.take(counted, now):
@@ -427,11 +427,11 @@ def _is_lost(each: Certificate, used: Certificate) -> bool:
     return is_first or each.created < used.created
 
 
-def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
+def _name(by: Credential | None) -> str:
     """Return who asks, for the audit log. Tokens do not stand there."""
     if by is None or not by.name:
         return "unknown"
-    return asked.device_id if by.door in RENEWING else f"{by.door} {by.name}"
+    return str(by.device_id) if by.door in RENEWING else f"{by.door} {by.name}"
 
 
 def _refusal(asked: EnrollmentRequest, code: str, message: str) -> EnrollmentGrant:
