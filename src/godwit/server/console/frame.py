@@ -194,8 +194,8 @@ def navigation(who: Principal, page: str, switch: str = "") -> str:
     )
     own = "page" if page == "account" else "false"
     return (
-        '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
-        f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a>{switch}<div class="nav">{links}</div>'
+        f'<a class="skip" href="#main">Skip to content</a>{switch}<nav class="side" aria-label="Pages">'
+        f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
         f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(who.name)}">'
         f'{parts.icon("account")}<span class="cut">{parts.text(who.name)}</span></a>'
         f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"
