@@ -20,10 +20,13 @@ from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Connect
+from godwit.server.accounts.api_tokens import PREFIX as API_PREFIX
+from godwit.server.accounts.first_token import PREFIX as FIRST_PREFIX
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Known
 from godwit.server.accounts.throttle import place_of
-from godwit.server.broker.refusals import Denial
+from godwit.server.broker.guard import SHOWN
+from godwit.server.broker.refusals import CERTIFICATE_EXPIRED, Denial
 from godwit.server.broker.rights import (
     INSIDE,
     LOOPBACK,
@@ -39,7 +42,10 @@ from godwit.server.broker.rights import (
     Question,
     Rights,
 )
+from godwit.server.identity.claims import PREFIX as CLAIM_PREFIX
 from godwit.server.identity.device_keys import check_jwt
+from godwit.server.identity.device_tokens import PREFIX as DEVICE_PREFIX
+from godwit.server.identity.grace import RENEWAL_USER, is_in_grace, renewable_until
 from godwit.server.identity.model import (
     Authority,
     AuthorityKind,
@@ -49,16 +55,19 @@ from godwit.server.identity.model import (
     DeviceToken,
     Door,
 )
-from godwit.server.identity.roster import KnownAuthority, Roster
+from godwit.server.identity.roster import KnownAuthority, KnownCertificate, Roster
 from godwit.server.identity.throttle import Throttle
 from godwit.server.registry.model import Lifecycle
 
 NO_AUTHORITY: Final = Denial("authority-unknown", "nobody who is trusted here issued the certificate")
 
 
+OURS: Final = (AuthorityKind.ROOT, AuthorityKind.ISSUING)
 GUESSES_PER_S: Final = 0.2
 GUESSES_AT_ONCE: Final = 20
-"""Wrong passwords of one address, before none of its passwords is looked at."""
+"""Wrong passwords of one address, before none of its passwords is looked at. Tokens are looked at all the same."""
+SECRETS: Final = (CLAIM_PREFIX, DEVICE_PREFIX, API_PREFIX, FIRST_PREFIX)
+"""How secrets of our own making begin."""
 
 
 class Switches(msgspec.Struct, frozen=True):
@@ -67,6 +76,8 @@ class Switches(msgspec.Struct, frozen=True):
     certificates: bool = True
     tokens: bool = True
     jwt: bool = True
+    grace_days: int = 0
+    """For so long a certificate of ours that has ended opens its own renewal."""
 
 
 class PasswordAuthenticator:
@@ -169,17 +180,12 @@ class FleetAuthenticator:
         own = self._by_device_token(connect, password) or self._by_jwt(connect, password)
         if own is not None:
             return own
-        if self._failures.is_open(place_of(address), self._now_ns()):
-            if self._pair.is_pair(connect):
-                return Grant(identity=connect.username)
-            if password and self._desk is not None:
-                return self._ask_desk(connect, password, address)
-        else:
-            return Denial(
-                "too-many-failures", "too many wrong passwords from this address: wait a minute",
-                reasons.CONNECTION_RATE_EXCEEDED,
-            )  # fmt: skip
-        return self._wrong(address)
+        if password.startswith(SECRETS):
+            # 256 random bits cannot be guessed, and looking a hash up is cheap: others' wrong ones slow no good one
+            return self._wrong(address, "token") if self._desk is None else self._ask_desk(connect, password, address)
+        if self._failures.is_open(_bucket("password", address), self._now_ns()) and self._pair.is_pair(connect):
+            return Grant(identity=connect.username)
+        return self._wrong(address, "password")
 
     def _by_device_token(self, connect: Connect, password: str) -> Decision | None:
         """Judge a device token; None: it is none that counts, or these are switched off."""
@@ -204,9 +210,14 @@ class FleetAuthenticator:
         key = signed.key
         return self._as_device(connect, Credential(Door.JWT, key.key_id, key.tenant, key.device_id, signed.ends))
 
-    def _wrong(self, address: str) -> Denial:
-        self._failures.take(place_of(address), self._now_ns())
-        return Denial("credentials-wrong", "user name, password or token is wrong", is_guess=True)
+    def _wrong(self, address: str, kind: str) -> Denial:
+        """Refuse a guess. Each kind is counted by itself: a script with an old token slows nobody's password."""
+        if self._failures.take(_bucket(kind, address), self._now_ns()):
+            return Denial("credentials-wrong", "user name, password or token is wrong", is_guess=True)
+        return Denial(
+            "too-many-failures", f"too many wrong {kind}s from this address: wait a minute",
+            reasons.CONNECTION_RATE_EXCEEDED,
+        )  # fmt: skip
 
     def _ask_desk(self, connect: Connect, password: str, address: str) -> Question:
         desk = self._desk
@@ -216,7 +227,7 @@ class FleetAuthenticator:
             credential = desk.credential_of_claim(password)
             if credential is not None:
                 return enrolling(connect, credential)
-            return self._as_application(connect, password, address) or self._wrong(address)
+            return self._as_application(connect, password, address) or self._wrong(address, "token")
 
         return ask
 
@@ -261,6 +272,8 @@ class FleetAuthenticator:
             return ApplicationRights(self._roster, client_id, msgspec.json.decode(terms or "{}", type=ApplicationTerms))
         if kind in (Door.CLAIM, Door.FACTORY):
             return EnrollmentRights(client_id)
+        if kind == Door.ENDED:
+            return EnrollmentRights(terms, CERTIFICATE_EXPIRED)
         return LocalRights(self._roster, client_id) if not identity else None
 
     def _on_loopback(self, connect: Connect) -> Decision:
@@ -274,16 +287,39 @@ class FleetAuthenticator:
 
     def judge_again(self, credential: Credential, certificate: bytes | None, client_id: str) -> Denial | None:
         """See `Judge`."""
-        connect = Connect(client_id)
-        if credential.door in (Door.CERTIFICATE, Door.FACTORY) and certificate is not None:
+        connect = Connect(credential.device_id or client_id)  # its client id may be one that it was assigned
+        if credential.door is Door.ENDED:
+            connect.username = RENEWAL_USER
+        if credential.door in SHOWN and certificate is not None:
             return _denial(self._by_certificate(connect, certificate, ""))
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """See `Judge`."""
+        del client_id
+        if credential.door is Door.CERTIFICATE:
+            known = self._roster.certificate(bytes.fromhex(credential.name))
+            authority = self._roster.authorities.get(known.authority) if known is not None else None
+            if known is None or authority is None or authority.row.state is AuthorityState.RETIRED:
+                return NO_AUTHORITY
+            if known.state is CertificateState.REVOKED:
+                return Denial("certificate-revoked", "the certificate is revoked")
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def _denied_device(self, credential: Credential) -> Denial | None:
+        if credential.device_id is None:
+            return None
+        return _denial(self._as_device(Connect(credential.device_id), credential))
+
+    def _taken_away(self, credential: Credential) -> Denial | None:
+        """Say whether a token is revoked, or the key of a signed one retired."""
         if credential.door is Door.TOKEN and not self._roster.has_token(credential.name):
             return Denial("token-revoked", "the token is revoked")
         if credential.door is Door.JWT and credential.device_id is not None:
             keys = self._roster.keys(credential.device_id)
             if all(each.key_id != credential.name for each in keys):
                 return Denial("key-retired", "the key that signed its token is retired")
-        return _denial(self._as_device(connect, credential)) if credential.device_id is not None else None
+        return None
 
     def judge_stranger(self, client_id: str) -> Denial | None:
         """See `Judge`."""
@@ -299,7 +335,10 @@ class FleetAuthenticator:
         authority = self._roster.authorities.get(known.authority)
         if known.state is CertificateState.REVOKED:
             return Denial("certificate-revoked", f"the certificate is revoked ({known.reason or 'unspecified'})")
-        denied = self._out_of_time(known.not_before, known.not_after) or self._unfit_authority(authority)
+        denied = self._unfit_authority(authority)
+        if denied is None and authority is not None and self._is_for_grace(connect, known, authority.row):
+            return self._in_grace(connect, known, fingerprint.hex(), authority.row)
+        denied = self._out_of_time(known.not_before, known.not_after) or denied
         if denied is not None:
             return denied
         credential = Credential(
@@ -310,11 +349,26 @@ class FleetAuthenticator:
             self._seen(credential.name)
         return decision
 
+    def _is_for_grace(self, connect: Connect, known: KnownCertificate, authority: Authority) -> bool:
+        """Whether a client wants nothing but to renew a certificate of ours that has ended, and may."""
+        is_asked = connect.username == RENEWAL_USER and authority.kind in OURS
+        return is_asked and is_in_grace(known, self._switches.grace_days, self._now_ns())
+
+    def _in_grace(self, connect: Connect, known: KnownCertificate, name: str, authority: Authority) -> Decision:
+        """Admit a device whose certificate has ended to its own renewal."""
+        device_id, ends = known.device_id, renewable_until(known, self._switches.grace_days)
+        credential = Credential(Door.ENDED, name, TenantId(known.tenant), DeviceId(device_id), ends)
+        decision = self._as_device(connect, credential, authority)
+        if isinstance(decision, Denial):
+            return decision
+        rights = EnrollmentRights(device_id, CERTIFICATE_EXPIRED)
+        return msgspec.structs.replace(decision, identity=f"{Door.ENDED}:{name}", rights=rights, terms=device_id)
+
     def _out_of_time(self, not_before: int, not_after: int) -> Denial | None:
         now = self._now_ns()
         if now < not_before:
             return Denial("certificate-not-yet-valid", "the certificate is not valid yet: is the device's clock right?")
-        return Denial("certificate-expired", "the certificate has expired") if now >= not_after else None
+        return Denial(CERTIFICATE_EXPIRED, "the certificate has expired") if now >= not_after else None
 
     def _unfit_authority(self, authority: KnownAuthority | None) -> Denial | None:
         if authority is None or authority.row.state is AuthorityState.RETIRED:
@@ -333,7 +387,7 @@ class FleetAuthenticator:
         denied = self._unfit_authority(authority)
         if denied is not None or authority is None:
             return denied or NO_AUTHORITY
-        if authority.row.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING):
+        if authority.row.kind in OURS:
             return Denial("certificate-unknown", "the registry does not have this certificate")
         desk = self._desk
         if desk is None:
@@ -391,6 +445,10 @@ def terms_of(who: Principal) -> ApplicationTerms:
     may_hear, may_speak = (not who.scopes or each in who.scopes for each in (SUBSCRIBE, PUBLISH))
     may_speak = may_speak and who.is_at_least("operator")
     return ApplicationTerms(who.tenants if may_hear else (), who.limited_to("operator").tenants if may_speak else ())
+
+
+def _bucket(kind: str, address: str) -> str:
+    return f"{kind} {place_of(address)}"
 
 
 def _denial(decision: Decision | Question) -> Denial | None:

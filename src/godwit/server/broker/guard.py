@@ -5,7 +5,7 @@ CONNECT, and is told why when it has to go (MQTT 5: 0x98, administrative action;
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from godwit.contract.ids import DeviceId
 from godwit.mqtt import reasons
@@ -27,12 +27,22 @@ from godwit.server.identity.model import (
 )
 from godwit.server.registry.model import Device, DeviceType
 
+SHOWN: Final = (Door.CERTIFICATE, Door.ENDED, Door.FACTORY)
+"""Credentials that are certificates."""
+
 
 class Judge(Protocol):
     """Who knows whether a credential still counts."""
 
     def judge_again(self, credential: Credential, certificate: bytes | None, client_id: str) -> Denial | None:
         """Return why a client that came in would not come in now, or None."""
+        ...
+
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """Return why a client that is gone would not be heard any more: its credential or device was taken away.
+
+        That the credential has ended meanwhile is no reason.
+        """
         ...
 
     def judge_stranger(self, client_id: str) -> Denial | None:
@@ -111,7 +121,7 @@ class Guard:
                 client
                 for clients in list(self._by_credential.values())
                 for client in clients
-                if client.credential is not None and client.credential.door in (Door.CERTIFICATE, Door.FACTORY)
+                if client.credential is not None and client.credential.door in SHOWN
             )
         elif not isinstance(change, DeviceType | PlatformKey):
             device_id = change.device_id if isinstance(change, Device) else change
@@ -136,10 +146,15 @@ class Guard:
         if denial is not None:
             self._end(client, reasons.ADMINISTRATIVE_ACTION, denial.text)
 
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """Return why a client that is gone would not be heard any more."""
+        return self._judge.judge_absent(credential, client_id) if self._judge is not None else None
+
     def deny(self, denials: Iterable[tuple[Client, Denial]]) -> None:
-        """End sessions that were asked about."""
+        """End sessions that were asked about; what they had left to be said is not said."""
         for client, denial in denials:
             if not client.is_over:
+                client.core.will = None
                 self._end(client, reasons.ADMINISTRATIVE_ACTION, denial.text)
 
     def _end(self, client: Client, reason_code: int, text: str) -> None:

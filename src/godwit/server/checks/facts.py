@@ -14,6 +14,7 @@ from cryptography import x509
 from godwit.server.accounts.api_tokens import token_of
 from godwit.server.accounts.model import ApiToken
 from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.refusals import MORE
 from godwit.server.checks.certificates import key_facts
 from godwit.server.checks.model import DAY, ClockFact, Connected, Facts, KeyFacts, User
 from godwit.server.identity import rows
@@ -125,12 +126,13 @@ def _tokens(connection: sa.Connection, who: Principal) -> list[ApiToken]:
 
 def _refused(connection: sa.Connection, who: Principal, now: int) -> dict[str, int]:
     c = t.audit.c
-    statement = (
-        sa.select(c.what, sa.func.count())
-        .where(c.at > now - DAY, sa.or_(*(c.what.like(each) for each in REFUSALS)), visible(who, c.tenant))
-        .group_by(c.what)
-    )
-    return {what: int(count) for what, count in connection.execute(statement)}
+    is_refusal = (c.at > now - DAY, sa.or_(*(c.what.like(each) for each in REFUSALS)), visible(who, c.tenant))
+    statement = sa.select(c.what, sa.func.count()).where(*is_refusal).group_by(c.what)
+    found = {what: int(count) for what, count in connection.execute(statement)}
+    counting = sa.select(c.what, c.after).where(*is_refusal, c.who == "?", c.about.like(f"%{MORE}"))
+    for what, after in connection.execute(counting):  # one line tells of many
+        found[what] += int(after.get("more", 1)) - 1
+    return found
 
 
 def _clocks(reports: Sequence[ClockReport]) -> list[ClockFact]:

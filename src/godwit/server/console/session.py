@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from time import time_ns
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.datastructures import MutableHeaders
@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from godwit.contract.errors import RejectedError
+from godwit.contract.ids import TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts, Known
 from godwit.server.accounts.sessions import REPLACE_S, SECOND
@@ -167,10 +168,35 @@ def principal_of(request: Request) -> Principal:
 
 
 def known_of(request: Request) -> Known:
-    """Return all that is known of who asks."""
+    """Return all that is known of who asks; `principal` is only what he is in the tenant that he has chosen to see."""
     known: Known = request.scope[_KNOWN]
     address = request.client.host if request.client else ""
-    return msgspec.structs.replace(known, principal=msgspec.structs.replace(known.principal, address=address))
+    who = msgspec.structs.replace(known.principal, address=address)
+    return msgspec.structs.replace(known, principal=narrowed(who, chosen_tenant(request)))
+
+
+def whole_of(request: Request) -> Principal:
+    """Return who asks with all his tenants, whatever he has chosen to see."""
+    known: Known = request.scope[_KNOWN]
+    return known.principal
+
+
+def chosen_tenant(request: Request) -> str:
+    """Return the one tenant that every page is to show; "" for all that the person may see."""
+    return unquote(request.cookies.get(tenant_cookie(request), ""))[:64]
+
+
+def tenant_cookie(request: Request) -> str:
+    """Return the name of the cookie that says it: a wish, and no right. Cookies know no port."""
+    return f"godwit-tenant-{request.url.port or request.url.scheme}"
+
+
+def narrowed(who: Principal, tenant: str) -> Principal:
+    """Return `who` as he is in one of his tenants. He never gets more by it; of another's name nothing comes."""
+    role = who.role_in(tenant) if tenant else None
+    if role is None or who.tenants == (tenant,):
+        return who
+    return msgspec.structs.replace(who, tenants=(TenantId(tenant),), role=role, roles=())
 
 
 def wanted_cookie(name: str) -> str:
