@@ -145,7 +145,7 @@ class Vault:
             if self._is_made and self._own is not None:
                 self._own.unlink()
                 raise RejectedError(
-                    "the keys are sealed with a passphrase, and none was given: set KEY_PASSPHRASE_FILE, KEY_PASSPHRASE "
+                    "the keys are sealed with a passphrase, and none was given: set KEY_PASSPHRASE_FILE or KEY_PASSPHRASE, "
                     f"or the systemd credential {SYSTEMD_CREDENTIAL}, or bring {self._own} back from a backup",
                     code="key-passphrase",
                 ) from None
