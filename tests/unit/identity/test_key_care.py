@@ -47,6 +47,21 @@ def test_keys_are_unreadable_at_rest(rooms):
     assert refusal(lambda: (rooms.again(), rooms.authorities.signer())) == "key-passphrase"
 
 
+def test_a_wrong_or_forgotten_passphrase_is_found_out_at_the_start(rooms):
+    own = rooms.directory / "tls" / "passphrase"
+    right = own.read_text().strip()
+    own.unlink()
+    rooms.database.engine.dispose()
+    for given in ({}, {"passphrase": "another one entirely"}):
+        with pytest.raises(RejectedError) as refused:
+            rooms.again(**given)
+        rooms.database.engine.dispose()
+        assert refused.value.code == "key-passphrase"
+        assert not own.exists(), "one that opens nothing is not left lying about"
+    rooms.again(passphrase=right)
+    assert rooms.enrolled()
+
+
 def test_the_root_moves_offline_and_signs_from_there(rooms):
     care = rooms.identity.key_care
     assert refusal(lambda: care.export_root(ADMIN, "short")) == "weak-passphrase"

@@ -28,8 +28,9 @@ _COST: Final = 1 << 15
 def open_vault(data_dir: Path, *, passphrase: str = "", file: str = "", credentials: str | None = None) -> "Vault":
     """Return the vault of an installation. Raises RejectedError (`key-passphrase`)."""
     is_given = passphrase or file or (credentials and (Path(credentials) / SYSTEMD_CREDENTIAL).is_file())
+    is_made = not is_given and not own_file(data_dir).exists()
     text = passphrase_of(data_dir, passphrase=passphrase, file=file, credentials=credentials)
-    return Vault(text, None if is_given else own_file(data_dir))
+    return Vault(text, None if is_given else own_file(data_dir), is_made=is_made)
 
 
 def passphrase_of(data_dir: Path, *, passphrase: str = "", file: str = "", credentials: str | None = None) -> bytes:
@@ -69,12 +70,13 @@ class Vault:
     repeats none. What a secret is about is authenticated with it: put into another row, it does not open.
 
     `own` is the file of the passphrase, where it is ours. Beside it there may be a `.next` one: a change of the
-    passphrase was interrupted, and either of the two is in force.
+    passphrase was interrupted, and either of the two is in force. `is_made`: it was made a moment ago, since nobody
+    gave one.
     """
 
-    def __init__(self, passphrase: bytes, own: Path | None = None) -> None:
+    def __init__(self, passphrase: bytes, own: Path | None = None, *, is_made: bool = False) -> None:
         self._passphrases = [passphrase]
-        self._own = own
+        self._own, self._is_made = own, is_made
         if self._next is not None and self._next.is_file():
             self._passphrases.append(self._next.read_bytes().strip())
         self._keys: dict[tuple[bytes, bytes], AESGCM] = {}
@@ -129,14 +131,23 @@ class Vault:
         return self._own is not None
 
     def settle(self, sealed: bytes, about: str) -> None:
-        """Find out which passphrase is in force, by a secret, after a change that was interrupted.
+        """See, by a secret, that the passphrase is right; or which is in force, after a change that was interrupted.
 
-        Raises RejectedError (`key-passphrase`) when none is.
+        So a wrong one is found out at the start, and not when a certificate is due. Raises RejectedError
+        (`key-passphrase`) when none is.
         """
         first, *others = self._passphrases
-        if not others:
-            return
-        self.open(sealed, about)
+        try:
+            self.open(sealed, about)
+        except RejectedError:
+            if not self._is_made or self._own is None:
+                raise
+            self._own.unlink()
+            raise RejectedError(
+                "the keys are sealed with a passphrase, and none was given: set KEY_PASSPHRASE_FILE or KEY_PASSPHRASE, "
+                f"or the systemd credential {SYSTEMD_CREDENTIAL}, or bring {self._own} back from a backup",
+                code="key-passphrase",
+            ) from None
         in_force = next(each for each in (first, *others) if self._opened(each, sealed, about) is not None)
         self._passphrases = [in_force]
         if self._next is None or self._own is None or not self._next.is_file():
