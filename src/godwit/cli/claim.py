@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -81,8 +82,10 @@ def _add_create(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def create(options: argparse.Namespace) -> int:
-    """Make a claim; returns the exit code."""
+    """Make a claim; returns the exit code. Raises RejectedError, before one is made that could not be kept."""
     client = client_of(options)
+    if options.out is not None and not os.access(options.out.absolute().parent, os.W_OK):
+        raise RejectedError(f"{options.out} cannot be written: no claim was made", code="file-unwritable")
     if options.revoke_now:
         if not options.device:
             raise RejectedError("--revoke-now needs --device ID", code="invalid-option")

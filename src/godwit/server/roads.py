@@ -181,7 +181,9 @@ class EmbeddedRoad:
             self._identity.roster,
             self._may_answer,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
-            Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+            Switches(
+                settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
+            ),
             Desk(enrollment.credential_of_claim, enrollment.take_in, self._accounts.known),
             seen=self._identity.revocation.seen,
             find_token=self._identity.device_tokens.find,

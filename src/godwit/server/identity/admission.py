@@ -23,7 +23,9 @@ from godwit.server.identity.model import (
 )
 from godwit.server.registry.model import Device, Lifecycle
 
-RENEWING: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT)
+SPEAKING: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT)
+"""Who came in by these is the device itself, and speaks for it."""
+RENEWING: Final = (*SPEAKING, Door.ENDED)
 """Who came in by these is the device itself, and renews."""
 CLAIMING: Final = (Door.CLAIM, Door.GRANT)
 """Who came in by these has a claim token; the access token of a device grant is one."""
@@ -66,7 +68,10 @@ class Refused(msgspec.Struct, frozen=True):
 
 Decision = Admitted | Refused
 
-_OVER: Final = {Door.CERTIFICATE: "certificate-revoked", Door.TOKEN: "token-revoked", Door.JWT: "key-retired"}
+_OVER: Final = {
+    Door.CERTIFICATE: "certificate-revoked", Door.ENDED: "certificate-expired", Door.TOKEN: "token-revoked",
+    Door.JWT: "key-retired",
+}  # fmt: skip
 
 
 def matches(device_id: str, patterns: tuple[str, ...]) -> bool:

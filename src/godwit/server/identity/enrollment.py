@@ -55,7 +55,7 @@ from godwit.server.storage.database import Database
 
 _SOURCES: Final = {
     Door.CERTIFICATE: Source.RENEWAL, Door.TOKEN: Source.RENEWAL, Door.JWT: Source.RENEWAL, Door.CLAIM: Source.CLAIM,
-    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT,
+    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT, Door.ENDED: Source.RENEWAL,
 }  # fmt: skip
 _ROADS: Final = (Source.EST, Source.SCEP)
 """Roads with a name of their own; of the others the credential says more."""
@@ -213,7 +213,7 @@ class Enrollment:
             return self._slowed(asked, _Asker(by, source, "unknown", address), _TOO_MANY)
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
-        asker = _Asker(by, source, _name(by, asked), address)
+        asker = _Asker(by, source, _name(by), address)
         # who renews counts for himself, whatever ids he says, and whoever says his
         counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
         if not self._per_device.take(counted, now):
@@ -276,6 +276,9 @@ class Enrollment:
             Door.CERTIFICATE: sa.and_(
                 certificates.fingerprint == by.name, certificates.state == str(CertificateState.REVOKED)
             ),
+            Door.ENDED: sa.and_(
+                certificates.fingerprint == by.name, certificates.state != str(CertificateState.ACTIVE)
+            ),
             Door.TOKEN: sa.and_(tokens.token_id == by.name, tokens.revoked > 0),
             Door.JWT: sa.and_(keys.key_id == by.name, keys.device_id == by.device_id, keys.retired > 0),
         }[by.door]
@@ -317,7 +320,7 @@ class Enrollment:
                 connection, asker.name, "enrollment.grant", device_id, tenant=by.tenant, address=asker.address,
                 after={
                     "fingerprint": certificate.fingerprint, "source": str(asker.source),
-                    "again": decision.again is not None, "replaces": decision.is_replacing,
+                    "again": decision.again is not None, "replaces": decision.is_replacing, "by": str(by.door),
                 },
             )  # fmt: skip
         return EnrollmentGrant(
@@ -366,7 +369,8 @@ class Enrollment:
         return found
 
     def _slowed(self, asked: EnrollmentRequest, asker: _Asker, why: str) -> EnrollmentGrant:
-        self._limit(asker, asked.device_id, why)
+        known = asker.by.device_id if asker.by is not None else None  # he may say another name each time
+        self._limit(asker, known or asked.device_id, why)
         return _refusal(asked, "rate-limited", f"{why}: wait a minute")
 
     def _limit(self, asker: _Asker, about: str, why: str) -> None:
@@ -426,11 +430,11 @@ def _is_lost(each: Certificate, used: Certificate) -> bool:
     return is_first or each.created < used.created
 
 
-def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
+def _name(by: Credential | None) -> str:
     """Return who asks, for the audit log. Tokens do not stand there."""
     if by is None or not by.name:
         return "unknown"
-    return asked.device_id if by.door in RENEWING else f"{by.door} {by.name}"
+    return str(by.device_id) if by.door in RENEWING else f"{by.door} {by.name}"
 
 
 def _refusal(asked: EnrollmentRequest, code: str, message: str) -> EnrollmentGrant:

@@ -288,6 +288,8 @@ class Door(StrEnum):
     """By which credential a client came in."""
 
     CERTIFICATE = "certificate"
+    ENDED = "ended-certificate"
+    """Its own, which has ended: it opens nothing but its renewal (see `grace`)."""
     TOKEN = "token"  # noqa: S105 - a word, no secret
     JWT = "jwt"
     CLAIM = "claim"
