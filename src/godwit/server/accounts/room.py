@@ -188,10 +188,14 @@ class Accounts:
 
     def _write_uses(self) -> None:
         if self._used and monotonic() - self._uses_written > USES_EVERY_S:
-            self.close()
+            self._write_used()
 
     def close(self) -> None:
-        """Write down which tokens were used."""
+        """Write down what was only counted so far."""
+        self._write_used()
+        self.refusals.tell_more(at_once=True)
+
+    def _write_used(self) -> None:
         self._uses_written = monotonic()
         used, self._used = self._used, {}
         if used:

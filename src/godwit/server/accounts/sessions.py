@@ -51,9 +51,10 @@ class Sessions:
         self._write, self._read = database.write, database.read
         self._idle, self._longest = idle_s * SECOND, longest_s * SECOND
 
-    def begin(self, user: str, *, address: str = "", agent: str = "") -> str:
-        """Begin a session; returns its secret."""
+    def begin(self, user: str, *, address: str = "", agent: str = "", longest_s: int | None = None) -> str:
+        """Begin a session; returns its secret. `longest_s`: it ends sooner than others, however busy it is."""
         secret, now = new_secret(), time_ns()
+        longest = self._longest if longest_s is None else min(self._longest, longest_s * SECOND)
         c = sessions.c
         with self._write() as connection:
             connection.execute(sessions.delete().where(self._is_over(now)))
@@ -62,7 +63,7 @@ class Sessions:
             if surplus:
                 connection.execute(sessions.delete().where(c.family.in_(surplus)))
             row = {
-                "digest": digest_of(secret), "user": user, "created": now, "seen": now, "expires": now + self._longest,
+                "digest": digest_of(secret), "user": user, "created": now, "seen": now, "expires": now + longest,
                 "address": address[:64], "agent": family_of(agent), "family": secrets.token_hex(8), "replaced": 0,
             }  # fmt: skip
             connection.execute(sessions.insert(), row)
@@ -134,6 +135,14 @@ class Sessions:
             if not connection.execute(sessions.delete().where(where)).rowcount:
                 raise RejectedError(f"no session {session_id[:32]!r}", code="not-found")
             record(connection, who.name, "session.end", user, before={"session": session_id}, address=who.address)
+
+    def end_all(self, user: str) -> int:
+        """End all sessions of a user; returns how many sign-ins these were."""
+        with self._write() as connection:
+            of_user = sessions.c.user == user
+            ended = connection.execute(sa.select(sa.func.count(sessions.c.family.distinct())).where(of_user)).scalar()
+            connection.execute(sessions.delete().where(of_user))
+        return int(ended or 0)
 
     def end_by_secret(self, secret: str) -> str | None:
         """End the session with this secret; returns whose it was."""

@@ -16,18 +16,21 @@ from starlette.routing import Route
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.server.accounts.throttle import place_of
-from godwit.server.device_port.bodies import read_body
+from godwit.server.api.bodies import read_body
 from godwit.server.device_port.est import Handler, in_words
 from godwit.server.device_port.rooms import Rooms, address_of, rooms_of
-from godwit.server.identity.est import certificates_only
+from godwit.server.identity.est import certificates_only, certificates_signed
 from godwit.server.identity.model import AuthorityKind, AuthorityState
 from godwit.server.identity.registrar import MESSAGE_BYTES_MAX
 
-CAPABILITIES: Final = ("AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard")
+CAPABILITIES: Final = (
+    "AES", "GetNextCACert", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard",
+)  # fmt: skip
 """RFC 8894, 3.5.2. SHA-384 is not among its words, but true, and without it strongSwan 5.9.8 finds no AES (its issue
 1607)."""
 MESSAGE: Final = "application/x-pki-message"
 AUTHORITIES: Final = "application/x-x509-ca-ra-cert"
+NEXT_AUTHORITIES: Final = "application/x-x509-next-ca-cert"
 
 
 @in_words
@@ -48,6 +51,24 @@ async def authorities(request: Request) -> Response:
     ]
     own = current.registrar.certificate.public_bytes(Encoding.PEM).decode()
     return Response(certificates_only([own, *current.chain, *roots]), media_type=AUTHORITIES)
+
+
+@in_words
+async def coming(request: Request) -> Response:
+    """Return the authorities that a rollover brings (4.7)."""
+    answer = await to_thread(_coming, rooms_of(request))
+    return Response(answer, media_type=NEXT_AUTHORITIES, headers={"Cache-Control": "no-store"})
+
+
+def _coming(rooms: Rooms) -> bytes:
+    found = [
+        each.certificate
+        for each in rooms.identity.authorities.all()
+        if each.state is AuthorityState.NEXT and each.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING)
+    ]
+    if not found:
+        raise RejectedError("no other authority is on its way", code="not-found")
+    return certificates_signed(found, rooms.identity.authorities.signer())
 
 
 @in_words
@@ -74,7 +95,7 @@ def _answer(rooms: Rooms, data: bytes, address: str) -> bytes:
 
 
 _OPERATIONS: Final[dict[str, Handler]] = {
-    "GetCACaps": capabilities, "GetCACert": authorities, "PKIOperation": operate,
+    "GetCACaps": capabilities, "GetCACert": authorities, "GetNextCACert": coming, "PKIOperation": operate,
 }  # fmt: skip
 
 
