@@ -145,8 +145,8 @@ class Vault:
             if self._is_made and self._own is not None:
                 self._own.unlink()
                 raise RejectedError(
-                    "the keys are sealed with a passphrase, and none was given: set KEY_PASSPHRASE_FILE or KEY_PASSPHRASE, "
-                    f"or the systemd credential {SYSTEMD_CREDENTIAL}, or bring {self._own} back from a backup",
+                    "the keys are sealed with a passphrase, and none was given: set KEY_PASSPHRASE_FILE, "
+                    f"KEY_PASSPHRASE or the systemd credential {SYSTEMD_CREDENTIAL}, or bring {self._own} back from a backup",
                     code="key-passphrase",
                 ) from None
             if not others or self._next is None or self._own is None:
