@@ -1,6 +1,7 @@
 """Does a device live on through short certificates, cuts, kills and clocks that are wrong, without losing a reading?"""
 
 import asyncio
+import base64
 import os
 import random
 import shutil
@@ -153,6 +154,85 @@ def test_a_clock_that_is_years_behind_keeps_nobody_out(platform: Any, tmp_path: 
     identity = Identity(tmp_path / "press-7", DeviceId("press-7"))
     assert abs(identity.kept.time / 1e9 - time.time()) < 600, "it knows from the platform how late it is"
     identity.close()
+
+
+def test_who_was_away_until_its_certificate_ended_renews_it(
+    platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    """Four months in a warehouse, in short: mosquitto_pub, curl with EST, and the SDK, which needs no claim for it."""
+    platform = platform_in(DEVICE_CERTIFICATE_S="4").start()
+    for name in ("press-7", "press-8", "press-9"):
+        claim_of(platform, name, tmp_path)
+        joining = join(platform, name, tmp_path, "--cafile", str(platform.certificate))
+        assert joining.wait(60) == 0, joining.communicate()
+    eventually(
+        lambda: all(certificates_of(platform, each)[0]["firstSeen"] for each in ("press-7", "press-8", "press-9"))
+    )
+    eventually(lambda: all(certificates_of(platform, each)[0]["expired"] for each in ("press-7", "press-8", "press-9")))
+    graced = platform.json("/api/v1/certificates?inGrace=true")["items"]
+    assert {each["deviceId"] for each in graced} == {"press-7", "press-8", "press-9"}
+    assert all(each["renewableUntil"] for each in graced)
+    found = {each["code"]: each for each in platform.json("/api/v1/security/audit")["findings"]}
+    assert {each["name"] for each in found["certificate-in-grace"]["affected"]} == {"press-7", "press-8", "press-9"}
+
+    where = next((tmp_path / "press-7").glob("chains/*.pem")), next((tmp_path / "press-7").glob("keys/*.key"))
+    shown = ["--cafile", str(platform.certificate), "--cert", str(where[0]), "--key", str(where[1])]
+
+    def says(*more: str) -> str:
+        topic = ["-t", "devices/press-7/telemetry", "-m", '{"n": -1}', "-q", "1", "-V", "5"]
+        address = ["-h", "localhost", "-p", str(platform.mqtts)]
+        done = subprocess.run(
+            ["mosquitto_pub", *address, *topic, *shown, *more], capture_output=True, text=True, timeout=20, check=False
+        )
+        return done.stdout + done.stderr
+
+    assert "Not authorized" in says("-i", "press-7", "-u", "press-7")
+    said = says("-u", "renewal", "-d")
+    assert "received PUBACK (Mid: 1, RC:135)" in said, said
+
+    def curl(path: str, *more: str) -> tuple[int, str]:
+        url = f"https://localhost:{platform.https}{path}"
+        done = subprocess.run(
+            ["curl", "-s", "-w", "\n%{http_code}", "--cacert", shown[1], *shown[2:], *more, url],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    status, body = curl("/v1/devices/press-7/telemetry", "-d", '{"readings": {"n": -1}}')
+    assert (status, '"certificate-expired"' in body) == (401, True), body
+    csr = tmp_path / "csr.der"
+    subprocess.run(
+        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+         str(tmp_path / "other.key"), "-subj", "/CN=press-7", "-outform", "DER", "-out", str(csr)],
+        check=True, capture_output=True, timeout=20,
+    )  # fmt: skip
+    (tmp_path / "csr.b64").write_bytes(base64.b64encode(csr.read_bytes()))
+    est = ("-H", "Content-Type: application/pkcs10", "--data-binary", f"@{tmp_path / 'csr.b64'}")
+    assert curl("/.well-known/est/simplereenroll", *est)[0] == 200
+
+    platform.post(f"/api/v1/certificates/{certificates_of(platform, 'press-8')[0]['fingerprint']}/revoke", {})
+    platform.ask(
+        "PATCH", "/api/v1/devices/press-9", b'{"lifecycle": "suspended"}', {"Content-Type": "application/json"}
+    )
+    for name in ("press-8", "press-9"):
+        out = run(platform, name, tmp_path, "--quiet")
+        assert out.stdin is not None
+        out.stdin.write('{"n": 1}\n')
+        out.stdin.flush()
+    running = run(platform, "press-7", tmp_path)
+    _, err = running.communicate('{"n": 1}\n{"n": 2}\n', timeout=60)
+    assert running.returncode == 0, err
+    assert values_of(platform, "press-7") == [1, 2]
+
+    def refused() -> Any:
+        lines = platform.json("/api/v1/audit?what=mqtt.refuse&limit=1000")["items"]
+        return {(each["after"] or {}).get("code") for each in lines}
+
+    eventually(lambda: {"certificate-expired", "certificate-revoked", "device-suspended"} <= refused(), within_s=20)
+    for name in ("press-8", "press-9"):
+        assert platform.json(f"/api/v1/devices/{name}/ledger")["accepted"] == 0
+        assert len(certificates_of(platform, name)) == 1
 
 
 def test_two_programs_do_not_share_an_identity(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `godwit config | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a file or directory that somebody named: it says which, and what is wrong with it
+        print(f"godwit: {error.filename or 'this machine'}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def main() -> NoReturn:

@@ -24,6 +24,7 @@ from godwit.device.message_keys import MessageKeys, digest
 from godwit.device.renewal import Renewal
 from godwit.device.trust import Seen, TimeGuard, Trust
 from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
 from godwit.mqtt.client import MqttClient
 from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.clock import NS, Clock
@@ -37,6 +38,8 @@ LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
 SESSION_S: Final = 86_400
 """What waits for us on the platform stays there, while we tell it our keys."""
+RENEWAL_USER: Final = "renewal"
+"""The user name of who wants nothing but a renewal: with it, the platform may take a certificate that has ended."""
 KEEP_TIME_NS: Final = 3_600 * NS
 """How far time goes on before it is written down again."""
 
@@ -71,7 +74,7 @@ class Certified:
         self._seen: Seen | None = None
         self._held: Held | None = None
         """What the connection is made with."""
-        self._is_newest_refused = False
+        self._is_newest_refused = self._is_shut_out = self._has_tried_late = False
         self._renewal: Renewal | None = None
         self._grants: asyncio.Queue[EnrollmentGrant] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -84,6 +87,8 @@ class Certified:
         await asyncio.to_thread(self._pin)
         self._seen = None
         held = self._pick()
+        if held is not None and self._is_late(held):
+            held = await self._renew_late() or held
         if held is None or self._is_to_be_claimed(held):
             held = await self._enroll()
         elif self._messages is not None and not await asyncio.to_thread(self._is_told):
@@ -92,7 +97,10 @@ class Certified:
             await asyncio.to_thread(self._messages.refresh)
         self._held = held
         if self._guard.now_ns() >= held.ends:
-            self._report("certificate-ended", f"the certificate ended on {held.until}: the device needs a new claim")
+            self._report(
+                "certificate-ended",
+                f"the certificate ended on {held.until}, and nobody renews it: the device needs a new claim",
+            )
         context = self._trust.context(self.identity.kept.trusted)
         await asyncio.to_thread(self.identity.arm, context, held)
         return Login(context, self._look)
@@ -115,6 +123,10 @@ class Certified:
     def _is_to_be_claimed(self, held: Held) -> bool:
         """Whether a claim has to help: the certificate has ended, as well as we know."""
         return self._claim is not None and not self._is_enrolled_by_claim and self._guard.now_ns() >= held.ends
+
+    def _is_late(self, held: Held) -> bool:
+        """Whether a certificate has ended: as we know, or as it seems, since the platform does not let us in."""
+        return self._is_shut_out or self._guard.now_ns() >= held.ends
 
     def _look(self, wire: Wire) -> None:
         self._seen = self._trust.inspect(wire)
@@ -141,15 +153,20 @@ class Certified:
             await asyncio.to_thread(identity.decline)
         else:
             await asyncio.to_thread(identity.connected, held, seen.root if seen is not None else "")
-        self._is_newest_refused = False
+        self._is_newest_refused = self._is_shut_out = self._has_tried_late = False
 
-    async def refused(self) -> bool:
-        """Try the other certificate the next time, if the server was there and there is another."""
+    async def refused(self, reason: int | None = None) -> bool:
+        """Try the other certificate the next time, if the server was there and there is another.
+
+        Where it was there and does not let us in, our certificate may have ended, whatever our clock says.
+        """
         was_there, self._seen = self._seen is not None, None
         if was_there and self.identity.state is State.RENEWED:
             self._is_newest_refused = self._held == self.identity.kept.next
-            return self._is_newest_refused
-        return False
+            if self._is_newest_refused:
+                return True
+        self._is_shut_out = was_there and reason == reasons.NOT_AUTHORIZED
+        return self._is_shut_out and not self._has_tried_late
 
     # ------------------------------------------------------------------ enrolling
 
@@ -182,17 +199,45 @@ class Certified:
 
         What was signed with a key that it does not know would end in quarantine.
         """
-        server, context = self._server, self._trust.context(self.identity.kept.trusted)
-        await asyncio.to_thread(self.identity.arm, context, held)
         connect = p.Connect(
-            self.identity.kept.device_id, version=server.version, clean_start=False, keep_alive=30,
+            self.identity.kept.device_id, version=self._server.version, clean_start=False, keep_alive=30,
             session_expiry_interval=SESSION_S,
         )  # fmt: skip
         try:
-            client = await MqttClient.connect(server.host, server.port, connect, tls=context, inspect=self._look)
-        except (OSError, UnavailableError, ReasonError):
+            return await self._renew_first(held, connect)
+        except ReasonError as error:
+            await self.refused(error.reason_code)
+            raise
+        except (OSError, UnavailableError):
             await self.refused()
             raise
+
+    async def _renew_late(self) -> Held | None:
+        """Renew by a certificate that has ended, in a connection that is good for nothing else.
+
+        Returns None where the platform does not: what then helps is a claim. The session of MQTT is not touched.
+        """
+        kept, self._is_shut_out, self._has_tried_late = self.identity.kept, False, True
+        for held in (kept.next, kept.current):
+            if held is None:
+                continue
+            connect = p.Connect("", version=self._server.version, keep_alive=30, username=RENEWAL_USER)
+            try:
+                return await self._renew_first(held, connect)
+            except ReasonError as error:
+                if error.reason_code != reasons.NOT_AUTHORIZED:
+                    raise
+                log.info("device %s: its certificate of %s is not renewed: %s", kept.device_id, held.until, error)
+            except RejectedError as error:
+                log.warning("device %s: no renewal: %s", kept.device_id, error)
+                return None
+        return None
+
+    async def _renew_first(self, held: Held, connect: p.Connect) -> Held:
+        """Renew in a connection for that alone. Raises OSError, UnavailableError, ReasonError, RejectedError."""
+        server, context = self._server, self._trust.context(self.identity.kept.trusted)
+        await asyncio.to_thread(self.identity.arm, context, held)
+        client = await MqttClient.connect(server.host, server.port, connect, tls=context, inspect=self._look)
         try:
             self._held = held
             await self.accepted()

@@ -159,6 +159,7 @@ class Server:
             lifetime=lifetime_of(settings),
             given=given_of(settings),
         )
+        self._identity.certificates.grace_days = settings.renewal_grace_days
         self._certificate = self._identity.server.ensure()
         self._store = DuckDBStore(
             settings.data_dir / "telemetry",
@@ -284,7 +285,9 @@ class Server:
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
         refusals = Refusals(self._accounts.refusals)
-        switches = Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt)
+        switches = Switches(
+            settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
+        )
         fleet = FleetAuthenticator(
             identity.roster, lambda _device, _topic: False, None, switches,
             seen=identity.revocation.seen, find_token=identity.device_tokens.find,

@@ -150,6 +150,16 @@ def test_other_rights_end_sessions_and_hold_for_tokens(accounts: Accounts, eve: 
     assert accounts.principal(token) is None
 
 
+def test_nobody_takes_his_own_rights_and_the_last_administrator_stays(accounts: Accounts) -> None:
+    accounts.users.create(ADMIN, "ada", {"*": "admin"}, password=PASSWORD, must_change=False)
+    ada = Principal("ada")
+    for changes in ({"grants": {"*": "viewer"}}, {"is_disabled": True}):
+        with pytest.raises(RejectedError) as refused:
+            accounts.users.change(ada, "ada", changes)
+        assert refused.value.code == "in-use"
+    assert accounts.users.change(ada, "ada", {"grants": {"*": "admin"}, "display": "Ada"}).display == "Ada"
+
+
 def test_a_tenants_administrator_manages_his_own_people_only(accounts: Accounts, eve: Principal) -> None:
     bob = Principal("bob", tenants=("acme",))  # type: ignore[arg-type]
     accounts.users.create(ADMIN, "root", {"*": "admin"})

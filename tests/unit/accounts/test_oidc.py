@@ -1,19 +1,22 @@
 """What the settings of the OIDC provider may say, and what follows from its word. Signing in: tests/real."""
 
+import hmac
 import http.server
 import json
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, KeySet
 
 from godwit.contract.errors import RejectedError
-from godwit.server.accounts.oidc import LOGOUT_EVENT, OidcDoor
+from godwit.server.accounts.oidc import OidcDoor
 from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
+from godwit.server.accounts.oidc_tokens import LOGOUT_EVENT, read_id_token
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts
 
@@ -196,3 +199,63 @@ def test_whom_the_provider_gives_nothing_any_more_is_out_with_all_he_has(account
         accounts.users.user(acme, "kim")
     accounts.users.change(who, "kim", {"grants": {"acme": "viewer"}})
     assert accounts.known(token)
+
+
+# --- the ID token -----------------------------------------------------------------------------------------------------
+
+KEY = ECKey.generate_key("P-256", {"kid": "k", "use": "sig"})
+NOW = 1_800_000_000
+CLAIMS = {"iss": "https://login.example.org", "sub": "kim", "aud": "godwit", "exp": NOW + 60, "iat": NOW, "nonce": "n"}
+
+
+def read(token: str) -> dict[str, Any]:
+    return read_id_token(token, KeySet([KEY]), "https://login.example.org", "godwit", nonce="n", now=NOW)
+
+
+def signed(key: Any = KEY, algorithm: str = "ES256", **more: Any) -> str:
+    claims = {name: value for name, value in (CLAIMS | more).items() if value is not None}
+    return jwt.encode({"alg": algorithm, "kid": "k"}, claims, key, algorithms=[algorithm])
+
+
+def with_our_public_key_as_a_secret() -> str:
+    head = b64('{"alg":"HS256","kid":"k"}')
+    body = f"{head}.{signed().split('.')[1]}"
+    tag = hmac.digest(KEY.as_pem(private=False), body.encode(), "sha256")
+    return f"{body}.{urlsafe_b64encode(tag).decode().rstrip('=')}"
+
+
+def b64(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def test_an_id_token_of_the_provider_for_us_is_read() -> None:
+    assert read(signed())["sub"] == "kim"
+    assert read(signed(aud=["godwit", "grafana"], azp="godwit"))["sub"] == "kim"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda: signed(iss="https://login.example.com"),
+        lambda: signed(aud="grafana"),
+        lambda: signed(aud=["godwit", "grafana"]),
+        lambda: signed(aud=["godwit", "grafana"], azp="grafana"),
+        lambda: signed(azp="grafana"),
+        lambda: signed(nonce="of another sign-in"),
+        lambda: signed(nonce=None),
+        lambda: signed(exp=NOW - 3_600),
+        lambda: signed(exp=None),
+        lambda: signed(iat=NOW + 3_600),
+        lambda: signed(sub=None),
+        lambda: signed(ECKey.generate_key("P-256", {"kid": "k"})),
+        with_our_public_key_as_a_secret,
+        lambda: ".".join((b64('{"alg":"none"}'), signed().split(".")[1], "")),
+        lambda: signed()[:-6] + "AAAAAA",
+        lambda: "rubbish",
+        lambda: "",
+    ],
+)
+def test_one_that_is_anything_else_signs_nobody_in(forged: Callable[[], str]) -> None:
+    with pytest.raises(RejectedError) as refused:
+        read(forged())
+    assert refused.value.code == "oidc-invalid"

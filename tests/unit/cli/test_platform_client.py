@@ -95,3 +95,10 @@ def test_wrong_usage_shows_the_command_that_was_meant(capsys: pytest.CaptureFixt
 
 def test_an_audit_that_could_not_be_made_is_not_one_that_found_nothing_or_something(at_home: Path) -> None:
     assert run(["audit", "--server", "http://127.0.0.1:9"]) == 3
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_asked_for(
+    at_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["device", "enroll", "press-7", "--out", str(at_home / "godwit-data" / "admin-token")]) == 1
+    assert "admin-token cannot be written to: File exists" in capsys.readouterr().err

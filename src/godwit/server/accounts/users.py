@@ -107,6 +107,8 @@ class Users:
             before = user_of(_managed(connection, who, name))
             if changes.get("is_disabled") and before.name == who.account:
                 raise RejectedError("nobody disables himself; another administrator can", code="in-use")
+            if changes.get("grants", before.grants) != before.grants and before.name == who.account:
+                raise RejectedError("nobody changes what he himself may; another administrator can", code="in-use")
             if changes:
                 connection.execute(users.update().where(users.c.name == before.name), dict(changes))
             after = user_of(_row(connection, before.name))

@@ -53,7 +53,7 @@ class Frame:
         client = ui.context.client
         client.title = f"{title} · godwit"
         self.screen = Screen(client)
-        markup(self._navigation(page))
+        markup(navigation(self.who, page, self._switch()))
         ui.on("act", self._on_act)
         self.screen.call("clock", time_ns() // 1_000_000)
         self._main = ui.element("div").classes("main").props('role="main" id="main"')
@@ -142,24 +142,6 @@ class Frame:
         self.screen.put("banner-trouble", self._trouble())
         self.screen.flush()
 
-    def _navigation(self, page: str) -> str:
-        links = "".join(
-            f'<a href="{href}"{" aria-current=page" if name == page else ""}>{parts.icon(name)}<span>{words}</span></a>'
-            for href, name, words in _PAGES
-            if name not in _OF_ADMINISTRATORS or self.may("admin")
-        )
-        own = "page" if page == "account" else "false"
-        return (
-            '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
-            f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a>{self._switch()}'
-            f'<div class="nav">{links}</div>'
-            f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(self.who.name)}">'
-            f'{parts.icon("account")}<span class="cut">{parts.text(self.who.name)}</span></a>'
-            f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"
-            f'<form method="post" action="/sign-out"><button>{parts.icon("leave")}<span>Sign out</span></button></form>'
-            "</div></nav>"
-        )
-
     def _switch(self) -> str:
         """Return the choice of a tenant, for who has several."""
         whole = self._whole.tenants
@@ -200,6 +182,26 @@ class Frame:
             f'<div class="banner" role="status">{parts.icon("warn")}<span>{parts.text(each)}</span></div>'
             for each in self.platform.warnings(self.who)
         )
+
+
+def navigation(who: Principal, page: str, switch: str = "") -> str:
+    """Return the strip of pages that somebody may see, with the one that is open. `switch`: of tenants."""
+    is_admin = who.is_at_least("admin")
+    links = "".join(
+        f'<a href="{href}"{" aria-current=page" if name == page else ""}>{parts.icon(name)}<span>{words}</span></a>'
+        for href, name, words in _PAGES
+        if name not in _OF_ADMINISTRATORS or is_admin
+    )
+    own = "page" if page == "account" else "false"
+    return (
+        f'<a class="skip" href="#main">Skip to content</a>{switch}<nav class="side" aria-label="Pages">'
+        f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
+        f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(who.name)}">'
+        f'{parts.icon("account")}<span class="cut">{parts.text(who.name)}</span></a>'
+        f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"
+        f'<form method="post" action="/sign-out"><button>{parts.icon("leave")}<span>Sign out</span></button></form>'
+        "</div></nav>"
+    )
 
 
 async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

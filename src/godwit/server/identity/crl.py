@@ -18,7 +18,7 @@ from godwit.contract.errors import RejectedError
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, Certificate, CertificateState, Change
 from godwit.server.identity.news import News
-from godwit.server.identity.profiles import BACKDATED, Signer, hash_for
+from godwit.server.identity.profiles import BACKDATED, Signer, hash_for, key_identifier_of
 from godwit.server.registry.model import Lifecycle
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.database import Database
@@ -53,7 +53,7 @@ def make_list(signer: Signer, entries: Iterable[Entry], number: int, now: dt.dat
         .last_update(now - BACKDATED)
         .next_update(now + LIFETIME)
         .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False)
+        .add_extension(key_identifier_of(signer.certificate), critical=False)
     )
     for each in entries:
         revoked = (

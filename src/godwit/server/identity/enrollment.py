@@ -25,6 +25,7 @@ from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
+from godwit.server.identity.grounds import is_over
 from godwit.server.identity.issuance import Issuance, device_uri
 from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
@@ -55,7 +56,7 @@ from godwit.server.storage.database import Database
 
 _SOURCES: Final = {
     Door.CERTIFICATE: Source.RENEWAL, Door.TOKEN: Source.RENEWAL, Door.JWT: Source.RENEWAL, Door.CLAIM: Source.CLAIM,
-    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT,
+    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT, Door.ENDED: Source.RENEWAL,
 }  # fmt: skip
 _ROADS: Final = (Source.EST, Source.SCEP)
 """Roads with a name of their own; of the others the credential says more."""
@@ -113,7 +114,8 @@ class Enrollment:
         claim = self.claims.of_token(token)
         if claim is None or claim.state not in (ClaimState.OPEN, ClaimState.BOUND) or 0 < claim.expires <= time_ns():
             return None
-        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires)
+        is_shared = claim.kind is ClaimKind.FLEET
+        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires, is_shared=is_shared)
 
     def _credential(self, token: str) -> Credential:
         """Return what the token in a request stands for, also where it opens nothing: its refusal says why."""
@@ -213,7 +215,7 @@ class Enrollment:
             return self._slowed(asked, _Asker(by, source, "unknown", address), _TOO_MANY)
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
-        asker = _Asker(by, source, _name(by, asked), address)
+        asker = _Asker(by, source, _name(by), address)
         # who renews counts for himself, whatever ids he says, and whoever says his
         counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
         if not self._per_device.take(counted, now):
@@ -270,17 +272,8 @@ class Enrollment:
         )
 
     def _is_over(self, by: Credential) -> bool:
-        """Whether a device's credential was taken away: its open session ends at once, but not before this instant."""
-        certificates, tokens, keys = t.certificates.c, t.device_tokens.c, t.device_keys.c
-        ended = {
-            Door.CERTIFICATE: sa.and_(
-                certificates.fingerprint == by.name, certificates.state == str(CertificateState.REVOKED)
-            ),
-            Door.TOKEN: sa.and_(tokens.token_id == by.name, tokens.revoked > 0),
-            Door.JWT: sa.and_(keys.key_id == by.name, keys.device_id == by.device_id, keys.retired > 0),
-        }[by.door]
         with self._database.read() as connection:
-            return connection.execute(sa.select(sa.literal(1)).where(ended).limit(1)).first() is not None
+            return is_over(connection, by)
 
     def device(self, device_id: DeviceId) -> Device | None:
         """Return a device of whatever tenant."""
@@ -304,20 +297,20 @@ class Enrollment:
         if decision.is_landing:
             own = claim.landing if claim is not None else self.landing_of(by.authority)
             self._land(Device(device_id, by.tenant), asker.source, own, asker.name)
-        keys = None
-        if self.keep_keys is not None:
-            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         certificate = decision.again
         if certificate is None:
             certificate = self._issuance.issue(
-                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts
+                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts, by=by
             ).certificate
+        keys = None  # after the certificate: who gets none any more leaves none
+        if self.keep_keys is not None:
+            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         with self._database.write() as connection:
             record(
                 connection, asker.name, "enrollment.grant", device_id, tenant=by.tenant, address=asker.address,
                 after={
                     "fingerprint": certificate.fingerprint, "source": str(asker.source),
-                    "again": decision.again is not None, "replaces": decision.is_replacing,
+                    "again": decision.again is not None, "replaces": decision.is_replacing, "by": str(by.door),
                 },
             )  # fmt: skip
         return EnrollmentGrant(
@@ -366,7 +359,8 @@ class Enrollment:
         return found
 
     def _slowed(self, asked: EnrollmentRequest, asker: _Asker, why: str) -> EnrollmentGrant:
-        self._limit(asker, asked.device_id, why)
+        known = asker.by.device_id if asker.by is not None else None  # he may say another name each time
+        self._limit(asker, known or asked.device_id, why)
         return _refusal(asked, "rate-limited", f"{why}: wait a minute")
 
     def _limit(self, asker: _Asker, about: str, why: str) -> None:
@@ -398,12 +392,13 @@ class Enrollment:
         """
         claim = self.claims.spend(certificate)
         is_replaced = claim is not None and claim.device_id == certificate.device_id
-        replacing = self.claims.keys_for(certificate.device_id)
-        for each in self._issuance.of_device(certificate.device_id):
-            if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
-                continue
-            if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
-                self._revocation.revoke(each.fingerprint, "superseded", "godwit")
+        with self._database.alone():  # the old hardware renews nothing between the look and the last revocation
+            replacing = self.claims.keys_for(certificate.device_id)
+            for each in self._issuance.of_device(certificate.device_id):
+                if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
+                    continue
+                if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
+                    self._revocation.revoke(each.fingerprint, "superseded", "godwit")
 
 
 def _readable(about: str) -> str:
@@ -426,11 +421,11 @@ def _is_lost(each: Certificate, used: Certificate) -> bool:
     return is_first or each.created < used.created
 
 
-def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
+def _name(by: Credential | None) -> str:
     """Return who asks, for the audit log. Tokens do not stand there."""
     if by is None or not by.name:
         return "unknown"
-    return asked.device_id if by.door in RENEWING else f"{by.door} {by.name}"
+    return str(by.device_id) if by.door in RENEWING else f"{by.door} {by.name}"
 
 
 def _refusal(asked: EnrollmentRequest, code: str, message: str) -> EnrollmentGrant:

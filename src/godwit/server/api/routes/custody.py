@@ -15,7 +15,8 @@ from godwit.server.api.access import Admin, Id, Operator, Rooms
 from godwit.server.api.answers import answer, device_document, marks_of, time_or_none, with_mark
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.authorities import document as authority_document
-from godwit.server.api.routes.claims import LandingBody, Pattern, claim_document, landing_from, no_store
+from godwit.server.api.routes.certificates import Revocation
+from godwit.server.api.routes.claims import LandingBody, Pattern, landing_from, no_store, shown_once
 from godwit.server.api.routes.devices import NAME
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.api.vouched import PEM_MAX, VouchedDevice, document
@@ -103,7 +104,13 @@ def replace(device_id: Id, body: Replacement, who: Operator, rooms: Rooms) -> Re
     claimed, token = rooms.identity.custody.replace(
         who, device_id, revoke_now=body.revokeNow, lifetime_s=body.lifetimeS
     )
-    return no_store(answer({**claim_document(claimed), "token": token}, 201))
+    return no_store(answer(shown_once(rooms, claimed, token), 201))
+
+
+@router.post("/api/v1/devices/{device_id}/revoke", responses=documented(404), summary="End a device's credentials")
+def shut_out(device_id: Id, body: Revocation, who: Operator, rooms: Rooms) -> Response:
+    """Revoke all certificates, tokens and keys of a device, and the claims for its id; open connections end at once."""
+    return answer(device_document(rooms.identity.custody.shut_out(who, device_id, body.reason), None))
 
 
 @router.post("/api/v1/devices/{device_id}/release", responses=documented(404), summary="Release a device")

@@ -78,7 +78,7 @@ window.godwit = (() => {
   const toast = (text) => {
     const box = Object.assign(document.createElement("div"), { className: "toast", textContent: text });
     box.setAttribute("role", "status");
-    document.body.append(box);
+    (document.querySelector("dialog[open]") ?? document.body).append(box); // a dialog is above all else
     setTimeout(() => box.remove(), 4000);
   };
   const sheet = (open) => {
@@ -110,6 +110,7 @@ window.godwit = (() => {
       themed();
       return;
     }
+    if (event.target.closest("[data-print]")) return window.print();
     if (event.target.closest("[data-close]") || event.target.id === "sheet") return sheet(false);
     const act = event.target.closest("button[data-act]");
     if (act) {
