@@ -146,7 +146,8 @@ class Vault:
                 self._own.unlink()
                 raise RejectedError(
                     "the keys are sealed with a passphrase, and none was given: set KEY_PASSPHRASE_FILE, "
-                    f"KEY_PASSPHRASE or the systemd credential {SYSTEMD_CREDENTIAL}, or bring {self._own} back from a backup",
+                    f"KEY_PASSPHRASE or the systemd credential {SYSTEMD_CREDENTIAL}, or bring {self._own} "
+                    "back from a backup",
                     code="key-passphrase",
                 ) from None
             if not others or self._next is None or self._own is None:
