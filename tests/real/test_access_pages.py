@@ -141,7 +141,7 @@ def test_a_password_given_by_somebody_else_is_changed_first(page: Page, platform
     page.get_by_label("New password").fill("my own good sentence")
     page.get_by_label("Once more").fill("my own good sentence")
     page.get_by_role("button", name="Change password").click()
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.get_by_role("heading", name="Devices")).to_be_visible()  # the page that he came for
 
 
 def test_a_viewer_is_shown_no_buttons_and_a_forged_press_is_refused(

@@ -314,6 +314,8 @@ class Credential(msgspec.Struct, frozen=True):
     authority: str = ""
     """Of a factory certificate: who issued it, and the only id that it may enroll."""
     common_name: str = ""
+    is_shared: bool = False
+    """Many devices have it (a fleet claim): under one client id it is not one and the same that comes back."""
 
 
 Change = Authority | Certificate | Claim | DeviceToken | DeviceKey | PlatformKey
