@@ -265,14 +265,15 @@ class Certified:
             try:
                 await self._renew(client, plan.answer_s)
             except RejectedError as error:
+                plan.failed(self._now_s(), self._chance())  # before anything is awaited: a wish after it is for at once
                 await self._give_up(error)
             except (OSError, UnavailableError, GodwitError) as error:
                 if not client.is_open:
                     return
+                plan.failed(self._now_s(), self._chance())
                 log.warning("device %s: no new certificate yet: %s", device_id, error)
             else:
                 return
-            plan.failed(self._now_s(), self._chance())
 
     async def _until_due(self, plan: Renewal) -> None:
         while not plan.is_due(self._now_s()):
