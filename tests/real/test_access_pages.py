@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from ports import free_port
 pytestmark = pytest.mark.real
 
 PASSWORD = "seven godwits fly south"
+FORGED = """window.emitEvent("act", {act: "add-tenant", arg: '{"name": "forged"}'})"""
 PEOPLE = (
     {"sub": "kim", "email": "kim@example.org", "email_verified": True, "groups": ["staff", "plant-admins"]},
     {"sub": "lee", "email": "lee@example.org", "preferred_username": "lee", "groups": ["staff"]},
@@ -84,6 +86,8 @@ def platform(
     for name, role in (("vera", "viewer"), ("olga", "operator"), ("ada", "admin")):
         user = {"name": name, "grants": {"*": role}, "password": PASSWORD, "mustChange": False}
         platform.post("/api/v1/users", user)
+    kim = {"name": "kim-of-acme", "grants": {"acme": "admin"}, "password": PASSWORD, "mustChange": False}
+    platform.post("/api/v1/users", kim)
     yield platform
     platform.stop()
 
@@ -94,6 +98,19 @@ def page(chromium: Browser) -> Iterator[Page]:
     page = context.new_page()
     yield page
     context.close()
+
+
+@pytest.fixture
+def browser_of(chromium: Browser) -> Iterator[Callable[[], Page]]:
+    """Return what opens the browser of somebody else."""
+    with contextlib.ExitStack() as open_ones:
+
+        def another() -> Page:
+            context = chromium.new_context()
+            open_ones.callback(context.close)
+            return context.new_page()
+
+        yield another
 
 
 def sign_in(page: Page, platform: Any, name: str, password: str = PASSWORD) -> None:
@@ -184,6 +201,61 @@ def test_an_administrator_adds_a_user_and_a_token(page: Page, platform: Any) -> 
     assert token not in page.content()
 
 
+def test_tenants_are_added_limited_watched_and_removed(
+    page: Page, platform: Any, browser_of: Callable[[], Page]
+) -> None:
+    sign_in(page, platform, "ada")
+    show(page, platform, "/access")
+    page.get_by_role("link", name="Tenants").click()
+    page.get_by_role("button", name="Add a tenant").click()
+    dialog = page.locator("dialog")
+    dialog.get_by_label("Name").fill("mill")
+    dialog.get_by_role("button", name="Add").click()
+    card = page.get_by_role("region", name="Tenant mill")
+    card.get_by_role("button", name="Limits").click()
+    dialog.get_by_label("Devices").fill("many")
+    dialog.get_by_role("button", name="Change").click()
+    expect(page.locator(".toast").last).to_contain_text("a whole number such as 500")
+    dialog.get_by_label("Devices").fill("1")
+    dialog.get_by_label("Retained").fill("64Mi")
+    dialog.get_by_role("button", name="Change").click()
+    expect(card).to_contain_text("0 of 1")
+    assert platform.json("/api/v1/tenants/mill")["quota"]["retainedBytes"] == 2**26
+    platform.post("/api/v1/devices", {"deviceId": "mill-saw", "tenant": "mill"})
+    expect(card).to_contain_text("at a limit")  # pushed: nobody has loaded the page anew
+    assert card.get_by_role("button", name="Remove").count() == 0
+
+    page.get_by_label("Tenant", exact=True).select_option("acme")  # every page is acme's now
+    expect(page.get_by_text("Who administers all tenants")).to_be_visible()
+    show(page, platform, "/devices")
+    expect(page.get_by_label("Tenant", exact=True)).to_have_value("acme")
+    assert page.get_by_text("mill-saw").count() == 0
+    page.evaluate(FORGED)
+    page.get_by_label("Tenant", exact=True).select_option("")
+    expect(page.get_by_text("mill-saw").first).to_be_visible()
+
+    other = browser_of()
+    sign_in(other, platform, "kim-of-acme")
+    show(other, platform, "/tenants")
+    expect(other.get_by_text("Who administers all tenants")).to_be_visible()
+    assert other.get_by_role("link", name="Tenants").count() == other.get_by_label("Tenant", exact=True).count() == 0
+    other.context.add_cookies(
+        [{"name": f"godwit-tenant-{urlsplit(platform.url).port}", "value": "mill", "url": platform.url}]
+    )
+    show(other, platform, "/devices")  # a tenant that is not his: the cookie gives nothing, and takes nothing
+    assert other.get_by_text("mill-saw").count() == 0
+    other.evaluate(FORGED)
+
+    platform.ask("DELETE", "/api/v1/devices/mill-saw", None, {})
+    show(page, platform, "/tenants")
+    page.once("dialog", lambda asked: asked.accept())
+    card.get_by_role("button", name="Remove").click()
+    expect(card).to_have_count(0)
+    names = platform.json("/api/v1/tenants")["items"]
+    assert "acme" in names
+    assert not {"mill", "forged"} & set(names)
+
+
 def test_a_disabled_users_open_page_is_left(page: Page, platform: Any) -> None:
     sign_in(page, platform, "olga")
     show(page, platform, "/quarantine")
@@ -242,6 +314,24 @@ def test_whom_the_provider_gives_nothing_is_refused(page: Page, platform: Any, e
     eventually(
         lambda: [each for each in audited(platform, what="sign-in.refuse") if each["after"]["code"] == "not-admitted"]
     )
+
+
+def test_who_loses_all_rights_at_the_provider_is_out_everywhere_at_the_next_sign_in(
+    page: Page, platform: Any, provider: str
+) -> None:
+    lee = PEOPLE[1]
+    go_to_provider(page, platform, "lee")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    httpx.put(f"{provider}/users/lee", json=lee | {"groups": []}).raise_for_status()
+    try:
+        with httpx.Client(headers={"user-agent": "test"}) as other:
+            where = other.get(f"{platform.url}/sign-in/oidc").headers["location"]
+            refused = other.get(httpx.post(where, data={"sub": "lee"}).headers["location"])
+    finally:
+        httpx.put(f"{provider}/users/lee", json=lee).raise_for_status()
+    assert (refused.status_code, "no rights any more" in refused.text) == (403, True)
+    expect(page).to_have_url(re.compile("/sign-in"), timeout=15_000)  # the page that was open elsewhere
+    assert platform.json("/api/v1/users/lee")["grants"] == {}
 
 
 def test_a_callback_is_good_once_and_in_the_browser_that_began(platform: Any) -> None:

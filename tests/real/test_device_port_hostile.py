@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from ports import free_port
 from tests.real.certified_fleet import Fleet, request_of, self_signed
 
+from godwit.server.accounts.refusals import Refusals as Notes
 from godwit.server.device_port.port import DevicePort
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.device_port.trust import Trust
@@ -174,7 +175,9 @@ def test_who_is_slow_is_cut_off_and_others_are_served(tmp_path: Path) -> None:
     identity = open_identity(database, Registry(database), tmp_path)
     trust = Trust(identity.authorities, identity.server.ensure())
     place = free_port()
-    port = DevicePort(echo, "127.0.0.1", place, trust, Refusals(database), body_bytes_max=1_000_000, patience_s=0.5)
+    port = DevicePort(
+        echo, "127.0.0.1", place, trust, Refusals(Notes(database)), body_bytes_max=1_000_000, patience_s=0.5
+    )
     port.start()
     context = ssl.create_default_context(cafile=identity.server.ca)
 

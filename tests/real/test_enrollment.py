@@ -186,11 +186,13 @@ def test_factory_certificates_enroll_and_come_in_just_in_time(site: Site, eventu
 
 
 def test_an_owner_lets_a_device_in_by_its_code(site: Site) -> None:
-    base = site.platform.url
+    base = f"https://localhost:{site.platform.https}"
     session = OAuth2Session(client_id="screen-1", token_endpoint_auth_method="none")
+    session.verify, session.trust_env = str(site.ca), False  # no CA bundle of the environment
     begun = session.request(
         "POST", f"{base}/oauth/device_authorization", withhold_token=True, data={"client_id": "screen-1"}
     ).json()
+    assert begun["verification_uri"] == f"{site.platform.url}/device", "that port has no pages"
     answers: list[str] = []
 
     def poll() -> str:

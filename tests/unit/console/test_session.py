@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts
-from godwit.server.console.session import Guard, is_own_origin
+from godwit.server.console.session import Guard, is_own_origin, own_page
 from godwit.server.console.sign_in import SignIn
 from godwit.server.storage.account_tables import sessions
 from godwit.server.storage.database import Database
@@ -85,6 +85,27 @@ def test_a_stranger_is_led_to_the_sign_in_page(app: Starlette) -> None:
         assert "Admin token" in (await browser.get("/sign-in")).text
 
     tell(app, story)
+
+
+def test_who_signs_in_gets_the_page_that_he_came_for(app: Starlette, accounts: Accounts) -> None:
+    page = "/device?user_code=WDJB-MJHT"
+
+    async def story(browser: httpx.AsyncClient) -> None:
+        assert (await browser.get(page)).headers["location"] == "/sign-in"
+        await browser.get("/logo.png", headers={"sec-fetch-dest": "image"})  # what a page loads is no page
+        answer = await browser.post("/sign-in", data={"token": accounts.admin_token})
+        assert answer.headers["location"] == page
+        answer = await browser.post("/sign-in", data={"token": accounts.admin_token})
+        assert answer.headers["location"] == "/", "once"
+
+    tell(app, story)
+
+
+@pytest.mark.parametrize(
+    "made_up", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb: c", "x", ""]
+)
+def test_nobody_is_sent_to_another_site(made_up: str) -> None:
+    assert own_page(made_up) == "/"
 
 
 def test_the_link_signs_in_once(app: Starlette, accounts: Accounts) -> None:

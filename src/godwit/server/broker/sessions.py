@@ -28,7 +28,7 @@ class Sessions:
         """Take back, at start, a session that the journal kept."""
         self.by_id[session.client_id] = session
         session.join(self.room)
-        session.tally = self._drops
+        session.tally, session.may_have = self._drops, self._routes.may_receive
         for held in list(session.subscriptions.values()):
             del session.subscriptions[held.options.topic_filter]
             self._routes.subscribe(session, held)
@@ -49,7 +49,7 @@ class Sessions:
         is_resumed = session is not None
         if session is None:
             session = self.by_id[client_id] = Session(client_id, room=self.room)
-            session.tally = self._drops
+            session.tally, session.may_have = self._drops, self._routes.may_receive
         owner, is_changed = grant.identity or "", session.terms != grant.terms
         session.owner, session.terms, session.rights = owner, grant.terms, grant.rights
         if is_changed:

@@ -19,6 +19,7 @@ from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.refusals import Refusals
 from godwit.server.accounts.throttle import place_of
 from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
@@ -58,6 +59,7 @@ _SOURCES: Final = {
 }  # fmt: skip
 _ROADS: Final = (Source.EST, Source.SCEP)
 """Roads with a name of their own; of the others the credential says more."""
+_TOO_MANY: Final = "too many refused attempts from this address"
 _VOUCHING: Final = (AuthorityKind.CUSTOMER, AuthorityKind.FACTORY)
 
 
@@ -101,6 +103,8 @@ class Enrollment:
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
+        self.limited = Refusals(database)
+        """Writes down who asks too much: at once, then once a minute how often."""
 
     # --- who asks -------------------------------------------------------------------------------------------------
 
@@ -125,13 +129,15 @@ class Enrollment:
         authority is `just_in_time`, an unknown device is taken in. Raises RejectedError or MalformedError, audited.
         """
         now = time_ns()
-        if address and not self._failures.is_open(place_of(address), now):
-            raise RejectedError("too many refused attempts from this address", code="rate-limited")
         try:
             return self._take_in(der, address, now)
         except (RejectedError, MalformedError) as error:
-            self._failures.take(place_of(address), now)
-            self._refused(_Asker(None, Source.JUST_IN_TIME, "unknown", address), "certificate", error.code, str(error))
+            # whether a certificate is good is looked at all the same: others behind its address may show bad ones
+            asker = _Asker(None, Source.JUST_IN_TIME, "unknown", address)
+            if not self._failures.take(f"certificate {place_of(address)}", now) and address:
+                self._limit(asker, "certificate", _TOO_MANY)
+                raise RejectedError(_TOO_MANY, code="rate-limited") from error
+            self._refused(asker, "certificate", error.code, str(error))
             raise
 
     def _take_in(self, der: bytes, address: str, now: int) -> Credential:
@@ -197,18 +203,21 @@ class Enrollment:
     ) -> EnrollmentGrant:
         """Return the grant, or a refusal with its code; audited either way. Never raises for what a client may do."""
         now = time_ns()
-        renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
-        if address and not renews and not self._failures.is_open(place_of(address), now):
-            return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
+        renews = by is not None and by.door in RENEWING
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
+        # Who shows nothing that we know counts with all others at his address; who shows something, for himself. To
+        # find that out was cheap, and the guesses of others behind the same address are not his.
+        failing = f"{by.name if by is not None else ''} {place_of(address)}"
+        if address and not renews and not self._failures.is_open(failing, now):
+            return self._slowed(asked, _Asker(by, source, "unknown", address), _TOO_MANY)
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
-        asker = _Asker(by, source, _name(by, asked), address)
+        asker = _Asker(by, source, _name(by), address)
         # who renews counts for himself, whatever ids he says, and whoever says his
         counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
-        if not self._per_device.take(counted, now):  # not written down: that would be the flood
-            return _refusal(asked, "rate-limited", "too many requests for this device: wait a minute")
+        if not self._per_device.take(counted, now):
+            return self._slowed(asked, asker, "too many requests for this device")
         try:
             device_id = parse_device_id(asked.device_id)
             request = read_request(asked.request)
@@ -226,7 +235,7 @@ class Enrollment:
             code, message, detail = error.code, str(error), ""
         except UnavailableError as error:
             return _refusal(asked, error.code, "the platform cannot enroll just now: ask again")
-        self._failures.take(place_of(address), now)
+        self._failures.take(failing, now)
         self._refused(asker, asked.device_id, code, detail)
         return _refusal(asked, code, message)
 
@@ -356,12 +365,22 @@ class Enrollment:
             ).scalar_one_or_none()
         return found
 
+    def _slowed(self, asked: EnrollmentRequest, asker: _Asker, why: str) -> EnrollmentGrant:
+        known = asker.by.device_id if asker.by is not None else None  # he may say another name each time
+        self._limit(asker, known or asked.device_id, why)
+        return _refusal(asked, "rate-limited", f"{why}: wait a minute")
+
+    def _limit(self, asker: _Asker, about: str, why: str) -> None:
+        self.limited.note(
+            asker.name, "enrollment.refuse", _readable(about), code="rate-limited", address=asker.address,
+            tenant=asker.tenant, detail=why,
+        )  # fmt: skip
+
     def _refused(self, asker: _Asker, about: str, code: str, detail: str) -> None:
-        readable = about if about.isascii() and about.isprintable() else repr(about[:64])
         with self._database.write() as connection:
             record(
-                connection, asker.name, "enrollment.refuse", readable, tenant=asker.tenant, address=asker.address,
-                after={"code": code, "detail": detail[:512], "source": str(asker.source)},
+                connection, asker.name, "enrollment.refuse", _readable(about), tenant=asker.tenant,
+                address=asker.address, after={"code": code, "detail": detail[:512], "source": str(asker.source)},
             )  # fmt: skip
 
     # --- what follows ---------------------------------------------------------------------------------------------
@@ -388,6 +407,10 @@ class Enrollment:
                 self._revocation.revoke(each.fingerprint, "superseded", "godwit")
 
 
+def _readable(about: str) -> str:
+    return about if about.isascii() and about.isprintable() else repr(about[:64])
+
+
 def _door_of(claim: Claim) -> Door:
     return Door.GRANT if claim.kind is ClaimKind.GRANT else Door.CLAIM
 
@@ -404,11 +427,11 @@ def _is_lost(each: Certificate, used: Certificate) -> bool:
     return is_first or each.created < used.created
 
 
-def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
+def _name(by: Credential | None) -> str:
     """Return who asks, for the audit log. Tokens do not stand there."""
     if by is None or not by.name:
         return "unknown"
-    return asked.device_id if by.door in RENEWING else f"{by.door} {by.name}"
+    return str(by.device_id) if by.door in RENEWING else f"{by.door} {by.name}"
 
 
 def _refusal(asked: EnrollmentRequest, code: str, message: str) -> EnrollmentGrant:

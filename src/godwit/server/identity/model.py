@@ -265,6 +265,8 @@ class Step(StrEnum):
     RENEWED = "renewed"
     FAILED = "failed"
     """It was told in vain; it may still come round."""
+    GONE = "gone"
+    """It has no certificate left that could be lost: all have ended or were revoked. It is enrolled anew."""
 
 
 class Campaign(msgspec.Struct, frozen=True, rename="camel"):

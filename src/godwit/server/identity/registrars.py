@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from godwit.contract.errors import RejectedError
 from godwit.server.identity.authorities import BACKDATED, Authorities, Signer, nanoseconds
-from godwit.server.identity.scep import Registrar
+from godwit.server.identity.registrar import Registrar
 from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record

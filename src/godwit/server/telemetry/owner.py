@@ -48,7 +48,7 @@ class Owner:
 
     @property
     def con(self) -> duckdb.DuckDBPyConnection:
-        """Return the connection. Raises UnavailableError once it is closed: whoever comes late does not open it anew."""
+        """Return the connection. Raises UnavailableError once it is closed: who comes late does not open it anew."""
         if self._con is None:
             raise UnavailableError("the telemetry store is closed", code="store-unavailable")
         return self._con

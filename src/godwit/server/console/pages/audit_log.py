@@ -92,7 +92,7 @@ class _Page:
         )
         with frame.main():
             markup(
-                f"{head('audit', screen.sent('export', self._export()))}{bar}"
+                f"{head('audit', screen.sent('export', self._export()), frame)}{bar}"
                 f'<section class="card">{screen.sent("rows", self._drawn())}</section>'
             )
         for act, do in (("what", self._what), ("who", self._who), ("about", self._about), ("turn", self._turn)):
