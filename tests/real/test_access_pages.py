@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -13,14 +12,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from ports import free_port
 
 pytestmark = pytest.mark.real
 
 PASSWORD = "seven godwits fly south"
+FORGED = """window.emitEvent("act", {act: "add-tenant", arg: '{"name": "forged"}'})"""
 PEOPLE = (
     {"sub": "kim", "email": "kim@example.org", "email_verified": True, "groups": ["staff", "plant-admins"]},
     {"sub": "lee", "email": "lee@example.org", "preferred_username": "lee", "groups": ["staff"]},
@@ -42,8 +44,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def provider(eventually_anywhere: Callable[..., Any]) -> Iterator[str]:
     """Run a real OIDC provider."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     people = [word for each in PEOPLE for word in ("--user-claims", json.dumps(each))]
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), "-n", "true", *people],
@@ -60,7 +61,7 @@ def provider(eventually_anywhere: Callable[..., Any]) -> Iterator[str]:
 def eventually_anywhere() -> Callable[..., Any]:
     import time  # noqa: PLC0415
 
-    def wait(look: Callable[[], Any], within_s: float = 10.0) -> Any:
+    def wait(look: Callable[[], Any], within_s: float = 30.0) -> Any:
         end = time.monotonic() + within_s
         while True:
             with contextlib.suppress(httpx.HTTPError):
@@ -85,6 +86,8 @@ def platform(
     for name, role in (("vera", "viewer"), ("olga", "operator"), ("ada", "admin")):
         user = {"name": name, "grants": {"*": role}, "password": PASSWORD, "mustChange": False}
         platform.post("/api/v1/users", user)
+    kim = {"name": "kim-of-acme", "grants": {"acme": "admin"}, "password": PASSWORD, "mustChange": False}
+    platform.post("/api/v1/users", kim)
     yield platform
     platform.stop()
 
@@ -95,6 +98,19 @@ def page(chromium: Browser) -> Iterator[Page]:
     page = context.new_page()
     yield page
     context.close()
+
+
+@pytest.fixture
+def browser_of(chromium: Browser) -> Iterator[Callable[[], Page]]:
+    """Return what opens the browser of somebody else."""
+    with contextlib.ExitStack() as open_ones:
+
+        def another() -> Page:
+            context = chromium.new_context()
+            open_ones.callback(context.close)
+            return context.new_page()
+
+        yield another
 
 
 def sign_in(page: Page, platform: Any, name: str, password: str = PASSWORD) -> None:
@@ -124,7 +140,7 @@ def test_a_password_given_by_somebody_else_is_changed_first(page: Page, platform
     page.get_by_label("New password").fill("my own good sentence")
     page.get_by_label("Once more").fill("my own good sentence")
     page.get_by_role("button", name="Change password").click()
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.get_by_role("heading", name="Devices")).to_be_visible()  # the page that he came for
 
 
 def test_a_viewer_is_shown_no_buttons_and_a_forged_press_is_refused(
@@ -185,11 +201,66 @@ def test_an_administrator_adds_a_user_and_a_token(page: Page, platform: Any) -> 
     assert token not in page.content()
 
 
+def test_tenants_are_added_limited_watched_and_removed(
+    page: Page, platform: Any, browser_of: Callable[[], Page]
+) -> None:
+    sign_in(page, platform, "ada")
+    show(page, platform, "/access")
+    page.get_by_role("link", name="Tenants").click()
+    page.get_by_role("button", name="Add a tenant").click()
+    dialog = page.locator("dialog")
+    dialog.get_by_label("Name").fill("mill")
+    dialog.get_by_role("button", name="Add").click()
+    card = page.get_by_role("region", name="Tenant mill")
+    card.get_by_role("button", name="Limits").click()
+    dialog.get_by_label("Devices").fill("many")
+    dialog.get_by_role("button", name="Change").click()
+    expect(page.locator(".toast").last).to_contain_text("a whole number such as 500")
+    dialog.get_by_label("Devices").fill("1")
+    dialog.get_by_label("Retained").fill("64Mi")
+    dialog.get_by_role("button", name="Change").click()
+    expect(card).to_contain_text("0 of 1")
+    assert platform.json("/api/v1/tenants/mill")["quota"]["retainedBytes"] == 2**26
+    platform.post("/api/v1/devices", {"deviceId": "mill-saw", "tenant": "mill"})
+    expect(card).to_contain_text("at a limit")  # pushed: nobody has loaded the page anew
+    assert card.get_by_role("button", name="Remove").count() == 0
+
+    page.get_by_label("Tenant", exact=True).select_option("acme")  # every page is acme's now
+    expect(page.get_by_text("Who administers all tenants")).to_be_visible()
+    show(page, platform, "/devices")
+    expect(page.get_by_label("Tenant", exact=True)).to_have_value("acme")
+    assert page.get_by_text("mill-saw").count() == 0
+    page.evaluate(FORGED)
+    page.get_by_label("Tenant", exact=True).select_option("")
+    expect(page.get_by_text("mill-saw").first).to_be_visible()
+
+    other = browser_of()
+    sign_in(other, platform, "kim-of-acme")
+    show(other, platform, "/tenants")
+    expect(other.get_by_text("Who administers all tenants")).to_be_visible()
+    assert other.get_by_role("link", name="Tenants").count() == other.get_by_label("Tenant", exact=True).count() == 0
+    other.context.add_cookies(
+        [{"name": f"godwit-tenant-{urlsplit(platform.url).port}", "value": "mill", "url": platform.url}]
+    )
+    show(other, platform, "/devices")  # a tenant that is not his: the cookie gives nothing, and takes nothing
+    assert other.get_by_text("mill-saw").count() == 0
+    other.evaluate(FORGED)
+
+    platform.ask("DELETE", "/api/v1/devices/mill-saw", None, {})
+    show(page, platform, "/tenants")
+    page.once("dialog", lambda asked: asked.accept())
+    card.get_by_role("button", name="Remove").click()
+    expect(card).to_have_count(0)
+    names = platform.json("/api/v1/tenants")["items"]
+    assert "acme" in names
+    assert not {"mill", "forged"} & set(names)
+
+
 def test_a_disabled_users_open_page_is_left(page: Page, platform: Any) -> None:
     sign_in(page, platform, "olga")
     show(page, platform, "/quarantine")
     platform.ask("PATCH", "/api/v1/users/olga", b'{"disabled": true}', {"Content-Type": "application/json"})
-    page.wait_for_url("**/sign-in", timeout=5_000)
+    page.wait_for_url("**/sign-in")
     sign_in(page, platform, "olga")
     expect(page.get_by_role("alert")).to_have_text("Name or password is wrong.")
 
@@ -243,6 +314,24 @@ def test_whom_the_provider_gives_nothing_is_refused(page: Page, platform: Any, e
     eventually(
         lambda: [each for each in audited(platform, what="sign-in.refuse") if each["after"]["code"] == "not-admitted"]
     )
+
+
+def test_who_loses_all_rights_at_the_provider_is_out_everywhere_at_the_next_sign_in(
+    page: Page, platform: Any, provider: str
+) -> None:
+    lee = PEOPLE[1]
+    go_to_provider(page, platform, "lee")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    httpx.put(f"{provider}/users/lee", json=lee | {"groups": []}).raise_for_status()
+    try:
+        with httpx.Client(headers={"user-agent": "test"}) as other:
+            where = other.get(f"{platform.url}/sign-in/oidc").headers["location"]
+            refused = other.get(httpx.post(where, data={"sub": "lee"}).headers["location"])
+    finally:
+        httpx.put(f"{provider}/users/lee", json=lee).raise_for_status()
+    assert (refused.status_code, "no rights any more" in refused.text) == (403, True)
+    expect(page).to_have_url(re.compile("/sign-in"), timeout=15_000)  # the page that was open elsewhere
+    assert platform.json("/api/v1/users/lee")["grants"] == {}
 
 
 def test_a_callback_is_good_once_and_in_the_browser_that_began(platform: Any) -> None:

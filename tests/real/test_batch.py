@@ -1,4 +1,4 @@
-"""Does a batch survive `kill -9` at any point: no device with two certificates, none with half of its files?"""
+"""Does a batch survive `kill -9` and Ctrl-C: no device with two certificates, none with half of its files?"""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 pytestmark = pytest.mark.real
 
-DEVICES = 1_200
+DEVICES = 1_500
 FILES = {"device.crt", "device.key", "ca.crt", "config.json"}
 
 
@@ -57,15 +57,16 @@ def test_a_batch_that_is_killed_goes_on(platform: Any, tmp_path: Path, eventuall
     def made() -> list[Path]:
         return list(out.glob("press-*")) if out.is_dir() else []
 
-    for enough in (20, 500):  # killed twice, with different amounts of work done
+    ends = ((20, signal.SIGKILL, -signal.SIGKILL), (300, signal.SIGINT, 130), (700, signal.SIGKILL, -signal.SIGKILL))
+    for enough, how, code in ends:  # with different amounts of work done
         process = subprocess.Popen(
             command("--batch", lines, "--out", out), env=platform.environment | {"GODWIT_SERVER": platform.url},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         eventually(lambda enough=enough: len(made()) >= enough, within_s=40, every_s=0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert len(made()) < DEVICES
+        process.send_signal(how)
+        assert process.wait(20) == code
+        assert len(made()) < DEVICES, "what waited was not begun"
         for each in made():
             check_bundle(each)
     told = enroll(platform, "--batch", lines, "--out", out, code=1)

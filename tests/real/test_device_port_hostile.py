@@ -14,8 +14,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from ports import free_port
 from tests.real.certified_fleet import Fleet, request_of, self_signed
 
+from godwit.server.accounts.refusals import Refusals as Notes
 from godwit.server.device_port.port import DevicePort
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.device_port.trust import Trust
@@ -172,9 +174,10 @@ def test_who_is_slow_is_cut_off_and_others_are_served(tmp_path: Path) -> None:
     database = Database(open_engine("", tmp_path))
     identity = open_identity(database, Registry(database), tmp_path)
     trust = Trust(identity.authorities, identity.server.ensure())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place: int = free.getsockname()[1]
-    port = DevicePort(echo, "127.0.0.1", place, trust, Refusals(database), body_bytes_max=1_000_000, patience_s=0.5)
+    place = free_port()
+    port = DevicePort(
+        echo, "127.0.0.1", place, trust, Refusals(Notes(database)), body_bytes_max=1_000_000, patience_s=0.5
+    )
     port.start()
     context = ssl.create_default_context(cafile=identity.server.ca)
 

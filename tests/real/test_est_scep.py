@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from asn1crypto import cms
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from tests.real.certified_fleet import Fleet, request_of, self_signed
@@ -279,3 +280,24 @@ def test_what_is_no_scep_message(site: Site) -> None:
     assert site.curl("/scep?operation=GetEverything")[0] == 400
     (site.directory / "message").write_bytes(b"\x30" * 70_000)
     assert site.curl("/scep?operation=PKIOperation", *post)[0] == 413
+
+
+def test_who_speaks_scep_learns_of_a_new_root_from_the_old_one(site: Site) -> None:
+    assert site.curl("/scep?operation=GetNextCACert")[0] == 404, "there is none on its way"
+    assert b"GetNextCACert\n" in site.curl("/scep?operation=GetCACaps")[1]
+    campaign = site.platform.post("/api/v1/rollovers", {"kind": "root"})
+    status, answer = site.curl("/scep?operation=GetNextCACert")
+    (site.directory / "next").write_bytes(answer)
+    (site.directory / "old.pem").write_text(site.ca.read_text().partition("-----END CERTIFICATE-----\n")[0]
+                                            + "-----END CERTIFICATE-----\n")  # fmt: skip
+    code, inner, error = site.run(
+        "openssl", "cms", "-verify", "-inform", "DER", "-in", "next", "-CAfile", "old.pem", "-purpose", "any", "-binary"
+    )
+    assert (status, code) == (200, 0), error
+    names = {each.fingerprint(hashes.SHA256()).hex() for each in pkcs7.load_der_pkcs7_certificates(inner)}
+    coming = {
+        each["fingerprint"] for each in site.platform.json("/api/v1/authorities")["items"] if each["state"] == "next"
+    }
+    assert names == coming
+    assert campaign["new"] in names
+    site.platform.post(f"/api/v1/rollovers/{campaign['campaignId']}/cancel", None)

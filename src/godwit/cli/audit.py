@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import sys
 from typing import Any, Final
 
 from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.contract.errors import GodwitError
 
 SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 NAMED_MAX: Final = 5
 EXIT_FOUND: Final = 1
+EXIT_UNCHECKED: Final = 3
 EXAMPLES: Final = """Examples:
   godwit audit                                  what is found, the gravest first
   godwit audit --severity high                  only what is grave
@@ -22,7 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "audit",
         help="check certificates, tokens, devices and settings for weaknesses",
         description="Check certificates, tokens, devices and settings for weaknesses, and say what to do. "
-        "Exit code 1 where something of the severity --fail-at or more is found.",
+        "Exit code 1 where something of the severity --fail-at or more is found, 3 where nothing could be checked.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -36,8 +39,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask the platform, and show what it found."""
-    document = client_of(options).call("GET", f"/api/v1/security/audit?severity={options.severity}")
+    """Ask the platform, and show what it found; a platform that does not answer is not one without findings."""
+    try:
+        document = client_of(options).call("GET", f"/api/v1/security/audit?severity={options.severity}")
+    except GodwitError as error:
+        print(f"godwit: nothing was checked: {error}", file=sys.stderr)
+        return EXIT_UNCHECKED
     print(json.dumps(document, indent=2) if options.json else report(document))
     return EXIT_FOUND if is_failure(document, options.fail_at) else 0
 

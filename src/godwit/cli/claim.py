@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ EXAMPLES: Final = """Examples:
   godwit claim create                               one new device, any free id, within 7 days
   godwit claim create --device press-7              one new device of this id; or other hardware under it
   godwit claim create --fleet --ids 'pump-*' --uses 500 --expires 30d --group pumps
+  godwit claim create --device press-7 --qr         with a QR code to scan
   godwit claim list
   godwit claim revoke 9f1c2d3e4a5b6c7d"""
 
@@ -72,6 +74,7 @@ def _add_create(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--tenant", metavar="NAME", help="(default: your own)")
     parser.add_argument("--revoke-now", action="store_true", help="with --device: the old hardware is out at once")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the token there, readable by you only")
+    parser.add_argument("--qr", action="store_true", help="show it as a QR code, on a terminal; it holds the token")
     parser.add_argument("--json", action="store_true", help="print the API's document, with the token")
     add_landing_arguments(parser)
     add_server_arguments(parser)
@@ -79,8 +82,10 @@ def _add_create(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def create(options: argparse.Namespace) -> int:
-    """Make a claim; returns the exit code."""
+    """Make a claim; returns the exit code. Raises RejectedError, before one is made that could not be kept."""
     client = client_of(options)
+    if options.out is not None and not os.access(options.out.absolute().parent, os.W_OK):
+        raise RejectedError(f"{options.out} cannot be written: no claim was made", code="file-unwritable")
     if options.revoke_now:
         if not options.device:
             raise RejectedError("--revoke-now needs --device ID", code="invalid-option")
@@ -94,6 +99,8 @@ def create(options: argparse.Namespace) -> int:
         given = {"tenant": options.tenant, "deviceId": options.device, "usesMax": options.uses}
         made = client.call("POST", "/api/v1/claims", body | {name: value for name, value in given.items() if value})
     token = made["token"]
+    if options.qr:
+        _show_code(made["link"])
     if options.json:
         print(json.dumps(made, indent=2))
     elif options.out is not None:
@@ -103,6 +110,13 @@ def create(options: argparse.Namespace) -> int:
     where = f", in {options.out}" if options.out is not None else ": keep it, it is not shown again"
     print(f"claim {made['claimId']} of {made['tenant']}, {_good_for(made)}{where}", file=sys.stderr)
     return 0
+
+
+def _show_code(link: str) -> None:
+    """Draw a link on the terminal: to standard error, so that the token can still be piped."""
+    import segno  # noqa: PLC0415 - the other commands do without
+
+    segno.make(link, error="l", micro=False).terminal(sys.stderr, compact=True)
 
 
 def show(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from godwit.cli.platform_client import PlatformClient, add_server_arguments, client_of
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 from godwit.runtime.files import write_whole
 from godwit.server.identity.batch_lines import Line, Refused, read_lines
@@ -27,6 +27,7 @@ GROUP: Final = 250
 HANDS: Final = 2
 JOURNAL: Final = ".keys"
 REPORT: Final = "refused.csv"
+EXIT_INTERRUPTED: Final = 130
 
 
 def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,9 +64,20 @@ def run(options: argparse.Namespace) -> int:
     if options.batch is not None and options.csr is not None:
         raise RejectedError("--csr is for one device", code="usage")
     client = client_of(options)
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.batch is None:
-        return _one(options, client)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        return _one(options, client) if options.batch is None else _many(options, client)
+    except OSError as error:
+        raise UnavailableError(
+            f"{options.out} cannot be written to: {error.strerror or error}. What is done stays; mend it, and run it "
+            "again", code="file-unwritable",
+        ) from error  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"interrupted; what {options.out} has stays, and the same command does the rest", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _many(options: argparse.Namespace, client: PlatformClient) -> int:
     refused: list[Refused] = []
     with _open(options.batch) as file:
         try:
@@ -159,9 +171,12 @@ class Batch:
     def run(self, lines: list[Line]) -> Iterator[tuple[int, list[Refused]]]:
         """Enroll; yields for each group how many were, and who was refused."""
         groups = [lines[at : at + GROUP] for at in range(0, len(lines), GROUP)]
-        with ThreadPoolExecutor(HANDS) as hands:
+        hands = ThreadPoolExecutor(HANDS)
+        try:
             for done in as_completed([hands.submit(self._group, at, group) for at, group in enumerate(groups)]):
                 yield done.result()
+        finally:  # at Ctrl-C, or when something fails: what is in hand is finished, what waits is not begun
+            hands.shutdown(cancel_futures=True)
         if self._journal.is_dir():  # every key stands in its device's directory now, or was refused
             shutil.rmtree(self._journal)
 

@@ -25,11 +25,13 @@ def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "command goes on where it was. `godwit device run ID --identity DIR` then needs no claim, and renews in time.",
         epilog="Examples: godwit device join press-7 --host iot.example.org --claim-file claim \\\n"
         "              --ca-fingerprint 5f1d...\n"
+        "          godwit device join --link 'godwit://iot.example.org:8883/join?...'\n"
         "          GODWIT_CLAIM=... godwit device join press-7 --host iot.example.org \\\n"
         "              --cafile ca.crt --https",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    join.add_argument("device_id", metavar="ID", help="of the device")
+    join.add_argument("device_id", metavar="ID", nargs="?", help="of the device (default: as the link says)")
+    join.add_argument("--link", metavar="LINK", help="of a claim, as its QR code holds it: host, claim, whom to trust")
     add_server_arguments(join)
     add_identity_arguments(join)
     join.add_argument(
@@ -104,12 +106,30 @@ def run_join(options: argparse.Namespace) -> int:
     return asyncio.run(_join(options))
 
 
+def _follow(options: argparse.Namespace) -> None:
+    """Take from the link what was not said. Raises RejectedError (`usage`), MalformedError (`invalid-link`)."""
+    from godwit.contract.join_link import read_join_link  # noqa: PLC0415
+
+    link = read_join_link(options.link)
+    if link.device_id and options.device_id not in (None, link.device_id):
+        raise RejectedError(f"this link is for {link.device_id}, not for {options.device_id}", code="usage")
+    options.device_id = options.device_id or link.device_id
+    options.host, options.port, options.claim = link.host, options.port or link.mqtts_port, link.claim
+    options.https_port = link.https_port or options.https_port
+    if options.cafile is None and options.ca_fingerprint is None:
+        options.ca_fingerprint = link.ca
+
+
 async def _join(options: argparse.Namespace) -> int:
     from godwit.device import Device, Durability  # noqa: PLC0415 - the other commands do without
     from godwit.device.client import identity_path  # noqa: PLC0415
     from godwit.device.identity import Identity  # noqa: PLC0415
 
     logging.getLogger("godwit").addHandler(logging.NullHandler())  # what is wrong is said here, once
+    if options.link:
+        _follow(options)
+    if not options.device_id:
+        raise RejectedError("say the device's ID: the link is good for any", code="usage")
     device_id = parse_device_id(options.device_id)
     more = identity_of(options)
     directory = options.identity or identity_path(device_id)

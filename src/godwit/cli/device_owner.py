@@ -1,4 +1,4 @@
-"""`godwit device claim|release|transfer`: whose a device is."""
+"""`godwit device claim|revoke|release|transfer`: whose a device is, and that it is shut out."""
 
 import argparse
 from urllib.parse import quote
@@ -35,7 +35,16 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     transferring.add_argument("tenant", metavar="TENANT", help="whose it becomes")
     transferring.add_argument("--erase-telemetry", action="store_true", help="the next owner is not to see it")
     transferring.set_defaults(run=transfer)
-    for each in (claiming, releasing, transferring):
+    revoking = actions.add_parser(
+        "revoke",
+        help="end all that a device comes in by",
+        description="Revoke all certificates, tokens and keys of a device, and the claims for its id: its connection "
+        "ends within a second, and it has to be enrolled anew. Example: godwit device revoke press-7",
+    )
+    revoking.add_argument("device_id", metavar="ID")
+    revoking.add_argument("--reason", default="unspecified", metavar="WORD", help="such as keyCompromise (RFC 5280)")
+    revoking.set_defaults(run=revoke)
+    for each in (claiming, revoking, releasing, transferring):
         add_server_arguments(each)
 
 
@@ -44,6 +53,13 @@ def claim(options: argparse.Namespace) -> int:
     body = {"tenant": options.tenant} if options.tenant else {}
     device = client_of(options).call("POST", _address(options, "claim"), body)
     print(f"{device['deviceId']} is {device['tenant']}'s, and active")
+    return 0
+
+
+def revoke(options: argparse.Namespace) -> int:
+    """End a device's credentials; returns the exit code."""
+    device = client_of(options).call("POST", _address(options, "revoke"), {"reason": options.reason})
+    print(f"{device['deviceId']} comes in by nothing any more: enroll it anew, or release it")
     return 0
 
 

@@ -7,7 +7,7 @@ usage. Rooms are imported by the command that needs them, so that `--help` is qu
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from godwit.cli import (
     audit,
@@ -29,10 +29,11 @@ from godwit.cli import (
 from godwit.contract.errors import GodwitError
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="godwit",
         description="Self-hosted IoT platform: an acknowledgement means stored.",
         epilog="Every command explains itself: godwit up --help",
@@ -67,6 +68,24 @@ def _version(_: argparse.Namespace) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the usage and the examples of the very command that was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is too much here, where the usage is known, and not in `godwit` itself."""
+        options, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage, examples and what is wrong; exit code 2."""
+        self.print_usage(sys.stderr)
+        if self.epilog:
+            print(self.epilog.rstrip(), file=sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -86,6 +105,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `godwit config | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a file or directory that somebody named: it says which, and what is wrong with it
+        print(f"godwit: {error.filename or 'this machine'}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def main() -> NoReturn:

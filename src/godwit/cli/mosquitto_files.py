@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.contract.errors import RejectedError
 from godwit.runtime.files import write_whole
 
 EXAMPLES: Final = """examples:
@@ -36,9 +37,12 @@ def run(options: argparse.Namespace) -> int:
     """Fetch and write; a file is replaced whole, or not at all."""
     directory: Path = options.directory.resolve()
     files = client_of(options).call("GET", "/api/v1/broker/mosquitto-files")
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_whole(directory / name, text.replace("{directory}", str(directory)).encode(), mode=0o644)
-        print(directory / name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_whole(directory / name, text.replace("{directory}", str(directory)).encode(), mode=0o644)
+            print(directory / name)
+    except OSError as error:
+        raise RejectedError(f"{directory} cannot be written to: {error}", code="file-unwritable") from error
     print("server.crt and server.key are to be put beside them; then send Mosquitto SIGHUP", file=sys.stderr)
     return 0

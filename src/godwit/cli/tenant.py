@@ -62,10 +62,18 @@ def _list(options: argparse.Namespace) -> int:
 
 def table(tenants: list[dict[str, Any]]) -> str:
     """Return tenants as a table."""
-    rows = [("TENANT", "DEVICES", "LIMITS")]
-    rows += [(each["name"], str(each["devices"]), limits_of(each["quota"])) for each in tenants]
-    widths = [max(len(row[at]) for row in rows) for at in (0, 1)]
-    return "\n".join(f"{name:<{widths[0]}}  {devices:>{widths[1]}}  {limits}" for name, devices, limits in rows)
+    rows = [("TENANT", "DEVICES", "CONNECTED", "MESSAGES/S", "LIMITS")]
+    rows += [
+        (
+            each["name"], str(each["devices"]), str(each["use"]["connections"]), f"{each['use']['messagesPerS']:.1f}",
+            limits_of(each["quota"]),
+        )
+        for each in tenants
+    ]  # fmt: skip
+    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    return "\n".join(
+        "  ".join((row[0].ljust(widths[0]), *(row[at].rjust(widths[at]) for at in (1, 2, 3)), row[4])) for row in rows
+    )
 
 
 def limits_of(quota: dict[str, int]) -> str:

@@ -4,9 +4,9 @@ import argparse
 import sys
 from typing import Any
 
-from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.cli.platform_client import client_of
 from godwit.cli.table import when
-from godwit.cli.user import ROLES, may, print_table
+from godwit.cli.user import ROLES, add_verb, may, print_table
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,7 +18,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Example: godwit token create grafana --role viewer --scope telemetry:read",
     )
     verbs = token.add_subparsers(title="commands", metavar="command", required=True)
-    create = _verb(
+    create = add_verb(
         verbs, "create", "make a token; it is printed this once",
         "godwit token create grafana --role viewer --scope telemetry:read --expires 90d", _create,
     )  # fmt: skip
@@ -29,23 +29,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--scope", action="append", default=[], metavar="NOUN:VERB", help="only for this; may be said again"
     )
     create.add_argument("--expires", default="90d", metavar="TIME", help="such as 12h, 90d, or never (default: 90d)")
-    listing = _verb(verbs, "list", "list tokens", "godwit token list --all", _list)
+    listing = add_verb(verbs, "list", "list tokens", "godwit token list --all", _list)
     listing.add_argument("--all", action="store_true", help="those of others that you administer, too")
-    revoke = _verb(verbs, "revoke", "revoke a token, at once", "godwit token revoke 1f2e3d4c5b6a", _revoke)
+    revoke = add_verb(verbs, "revoke", "revoke a token, at once", "godwit token revoke 1f2e3d4c5b6a", _revoke)
     revoke.add_argument("token_id", metavar="ID", help="as `godwit token list` shows it")
-
-
-def _verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name,
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"Example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_server_arguments(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _create(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from godwit.cli.platform_client import address_of, own_authority, trusting
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 
@@ -36,9 +37,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--json", action="store_true", help="one JSON document an event")
     parser.add_argument("--no-payload", action="store_true", help="leave payloads out")
     parser.add_argument("--for", dest="seconds", type=float, metavar="S", help="end after S seconds")
-    parser.add_argument("--url", metavar="URL", help="of the platform (SERVER_HOST, SERVER_PORT)")
+    parser.add_argument("--url", "--server", metavar="URL", help="of the platform (SERVER_HOST, SERVER_PORT)")
     parser.add_argument("--token-file", metavar="FILE", help="file with a token (DATA_DIR/admin-token)")
-    parser.add_argument("--cafile", metavar="FILE", help="PEM of whom to trust (the platform's own certificate)")
+    parser.add_argument(
+        "--cafile", "--server-ca", metavar="FILE", help="PEM of whom to trust (the platform's own certificate)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -59,7 +62,7 @@ def events(options: argparse.Namespace, settings: "Settings", device_id: str) ->
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI  # noqa: PLC0415
     from websockets.sync.client import connect  # noqa: PLC0415
 
-    base = options.url or _base(settings)
+    base = options.url or address_of(settings)
     address = f"{base.replace('http', 'ws', 1).rstrip('/')}/api/v1/trace?device={quote(device_id)}"
     end = None if options.seconds is None else monotonic() + options.seconds
     headers = {"Authorization": f"Bearer {_token(options, settings)}"}
@@ -95,13 +98,6 @@ def _events_of(document: dict[str, Any], device_id: str, base: str) -> Iterator[
     yield from document.get("events", ())
 
 
-def _base(settings: "Settings") -> str:
-    host = settings.server_host
-    is_plain = host in ("localhost", "::1") or host.startswith("127.")
-    shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
-    return f"{'http' if is_plain else 'https'}://{shown}:{settings.server_port}"
-
-
 def _token(options: argparse.Namespace, settings: "Settings") -> str:
     path = Path(options.token_file) if options.token_file else settings.data_dir / "admin-token"
     try:
@@ -112,12 +108,8 @@ def _token(options: argparse.Namespace, settings: "Settings") -> str:
 
 
 def _context(options: argparse.Namespace, settings: "Settings") -> ssl.SSLContext:
-    own = Path(settings.tls_certificate) if settings.tls_certificate else settings.data_dir / "tls" / "ca.crt"
-    authority = options.cafile or (own if options.url is None and own.is_file() else None)
-    try:
-        return ssl.create_default_context(cafile=authority)
-    except OSError as error:
-        raise RejectedError(f"TLS: {authority}: {error}", code="tls-files") from error
+    own = own_authority(settings) if options.url is None else None
+    return trusting(Path(options.cafile) if options.cafile else own)
 
 
 def _show_json(event: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Example: godwit user add eve --role operator",
     )
     verbs = user.add_subparsers(title="commands", metavar="command", required=True)
-    add = _verb(verbs, "add", "add a user", "godwit user add eve --role operator --tenant acme", _add)
+    add = add_verb(verbs, "add", "add a user", "godwit user add eve --role operator --tenant acme", _add)
     add.add_argument("name", metavar="NAME")
     add.add_argument("--role", choices=ROLES, default="viewer", help="(default: viewer)")
     add.add_argument(
@@ -34,15 +34,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add.add_argument("--email", default="", metavar="ADDRESS")
     add.add_argument("--oidc", action="store_true", help="no password: signs in at the OIDC provider")
     _add_password_arguments(add)
-    _verb(verbs, "list", "list users", "godwit user list", _list)
+    add_verb(verbs, "list", "list users", "godwit user list", _list)
     for verb, text in (("disable", "disable a user: all sessions and tokens end"), ("enable", "let a user in again")):
-        _verb(verbs, verb, text, f"godwit user {verb} eve", _switch).add_argument("name", metavar="NAME")
-    password = _verb(verbs, "password", "give a user a new password", "godwit user password eve", _password)
+        add_verb(verbs, verb, text, f"godwit user {verb} eve", _switch).add_argument("name", metavar="NAME")
+    password = add_verb(verbs, "password", "give a user a new password", "godwit user password eve", _password)
     password.add_argument("name", metavar="NAME")
     _add_password_arguments(password)
 
 
-def _verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
+def add_verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
+    """Add a command that asks a running platform, with an example of its use."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=text,

@@ -324,6 +324,7 @@ class Certified:
             try:
                 await self._renew(client, plan.answer_s)
             except RejectedError as error:
+                plan.failed(self._now_s(), self._chance())  # before anything is awaited: a wish after it is for at once
                 await self._give_up(error)
                 if error.code in KEYS_REFUSED and not is_again:  # at once with others, then
                     is_again = True
@@ -331,10 +332,10 @@ class Certified:
             except (OSError, UnavailableError, GodwitError) as error:
                 if not client.is_open:
                     return
+                plan.failed(self._now_s(), self._chance())
                 log.warning("device %s: no new certificate yet: %s", device_id, error)
             else:
                 return
-            plan.failed(self._now_s(), self._chance())
 
     async def _until_due(self, plan: Renewal) -> None:
         while not plan.is_due(self._now_s()):

@@ -40,7 +40,7 @@ TRY_AGAIN: Final = frozenset((
 """Refusals that pass. Of others the server has kept the message, with its reason (an acknowledgement means stored)."""
 REFUSED_FROM: Final = 0x80
 """Reason codes from here on are refusals (MQTT 5, 2.4)."""
-KEPT: Final = frozenset(("series-limit", "quarantine-full"))
+KEPT: Final = frozenset(("series-limit", "quarantine-full", "quota-devices"))
 """Reason strings of refusals that look as if they passed, and do not."""
 
 

@@ -329,8 +329,11 @@ class ServerConnection:
         for delivery in again:
             if delivery.is_released:
                 self._put(encode(p.PubRel(delivery.packet_id), self.version))
-            else:
+            elif session.is_for(delivery):
                 self._send(delivery, session, now)
+            else:
+                del session.inflight[delivery.packet_id]
+                self._withhold(delivery, session)
 
     def refuse(
         self, reason_code: int, text: str, *, with_text: bool = True, server_reference: str | None = None
@@ -455,8 +458,16 @@ class ServerConnection:
             elif delivery.is_released:
                 session.inflight[delivery.packet_id] = delivery
                 self._put(encode(p.PubRel(delivery.packet_id), self.version))
-            else:
+            elif session.is_for(delivery):
                 self._send(delivery, session, now)
+            else:
+                self._withhold(delivery, session)
+
+    @staticmethod
+    def _withhold(delivery: Delivery, session: Session) -> None:
+        """Drop what waited for a client that has lost the right to it."""
+        session.finish(delivery)
+        session.drop()
 
     def _send(self, delivery: Delivery, session: Session, now: int) -> None:
         if delivery.qos and not delivery.packet_id:

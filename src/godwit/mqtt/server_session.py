@@ -9,7 +9,7 @@ then or not.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -83,6 +83,7 @@ class Session:
         "inflight",
         "is_device",
         "is_stored",
+        "may_have",
         "orphaned",
         "owner",
         "pending",
@@ -106,6 +107,8 @@ class Session:
         """What its owner may be told: for the rooms above."""
         self.terms = ""
         """What is kept of the rights."""
+        self.may_have: Callable[[Session, str], bool] | None = None
+        """Asked before what has waited is sent: rights may have shrunk meanwhile. None: it may have everything."""
         self.expiry_s = expiry_s
         self.ends_at = 0
         """When it ends, ns UTC, while the client is away; 0: not counting."""
@@ -204,6 +207,10 @@ class Session:
         self.dropped += 1
         if self.tally is not None:
             self.tally.dropped(self)
+
+    def is_for(self, delivery: Delivery) -> bool:
+        """Whether what was queued, or sent in vain, may still be sent: it is asked of the topic."""
+        return self.may_have is None or self.may_have(self, delivery.message.topic)
 
     def dequeue(self) -> Delivery | None:
         """Take the next waiting delivery."""

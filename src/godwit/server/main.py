@@ -194,6 +194,7 @@ class Server:
             device=settings.quarantine_device_bytes_max,
             tenant_max_of=lambda tenant: self._registry.tenancy.quota_of(tenant).quarantine_bytes,
         )
+        self._directory.devices_max_of = lambda tenant: self._registry.tenancy.quota_of(tenant).devices
         self._ingest.recover()
         self._seal_keys = SealKeys(self._directory, self._ingest.pipeline.seals, self._identity.message_keys)
         self._seal_keys.load(self._registry.policies)
@@ -236,6 +237,7 @@ class Server:
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
         self._housekeeping.chores += [self._seal_keys.write, partial(self._seal_keys.audit, self._database)]
+        self._housekeeping.chores += [self._accounts.refusals.tell_more, self._identity.enrollment.limited.tell_more]
         wanted = encode_renewal_wanted(RenewalWanted(MESSAGE_KEYS))
         self._identity.message_keys.on_removed = lambda device_id: self._loop.soon(
             self._ingest.notify, device_id, wanted
@@ -287,7 +289,7 @@ class Server:
             return
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
-        refusals = Refusals(self._database)
+        refusals = Refusals(self._accounts.refusals)
         switches = Switches(
             settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
         )
@@ -416,4 +418,5 @@ def _oidc_of(settings: Settings) -> OidcSettings | None:
     return oidc_settings(
         settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret, name=settings.oidc_name,
         claim=settings.oidc_claim, grants=settings.oidc_grants, admit=settings.oidc_admit,
+        session_s_max=settings.oidc_session_s_max,
     )  # fmt: skip

@@ -1,17 +1,21 @@
 """The rooms of a running server, as one value. `main` builds it; API and console read it."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
 
+from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts
-from godwit.server.broker.inspection import Inspection
+from godwit.server.broker.inspection import Inspection, TenantLoad
 from godwit.server.broker.redirect import Redirect
 from godwit.server.broker.stats import BrokerStats
 from godwit.server.identity.room import Identity
 from godwit.server.ingest.door import IngestDoor
 from godwit.server.ingest.trace import Trace
+from godwit.server.registry.access import sees
 from godwit.server.registry.door import RegistryDoor
+from godwit.server.registry.model import Tenant
 from godwit.server.settings import Settings
 from godwit.server.storage.database import Database
 from godwit.server.telemetry.live import LiveFeed
@@ -58,6 +62,16 @@ class BrokerDoor(Protocol):
         ...
 
 
+class TenantUse(msgspec.Struct, frozen=True, rename="camel"):
+    """What a tenant uses at this moment, of what its quota limits."""
+
+    devices: int
+    connections: int
+    messages_per_s: float
+    retained_bytes: int
+    quarantine_bytes: int
+
+
 class Platform(msgspec.Struct):
     """All that pages and routes may ask. `started` is ns UTC; `trouble()` lists what stops the platform being ready."""
 
@@ -75,6 +89,29 @@ class Platform(msgspec.Struct):
     sign_in_token: str
     """One-time token of the sign-in link; the console forgets it at first use."""
     trace: Trace = msgspec.field(default_factory=Trace)
+
+    def use_of(self, tenants: Iterable[Tenant]) -> dict[str, TenantUse]:
+        """Return what tenants use, by name. Blocks."""
+        is_ours = self.settings.mqtt_broker == "embedded"  # of a foreign broker's clients nobody here knows
+        loads, kept = self.broker.inspection.use() if is_ours else {}, self.ingest.stats().quarantine_bytes
+        found = {}
+        for each in tenants:
+            load = loads.get(each.name, TenantLoad())
+            found[str(each.name)] = TenantUse(
+                each.devices, load.connections, round(load.messages_per_s, 3), load.retained_bytes,
+                kept.get(each.name, 0),
+            )  # fmt: skip
+        return found
+
+    def warnings(self, who: Principal) -> list[str]:
+        """Return sentences about what the tenants of `who` lack, though the platform is ready."""
+        return [
+            f"Tenant {tenant} has all the devices that it may have ({self.registry.tenancy.quota_of(tenant).devices}). "
+            "What others send that would register themselves is kept in quarantine (quota-devices): raise the "
+            "limit, or erase devices that are gone."
+            for tenant in self.ingest.stats().full
+            if sees(who, tenant)
+        ]
 
     def trouble(self) -> list[str]:
         """Return sentences that say why the platform is not ready; empty when it is."""

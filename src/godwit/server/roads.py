@@ -4,19 +4,21 @@ One protocol for both, so that nothing above asks which it is.
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time_ns
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.contract.ids import DeviceId
 from godwit.contract.topics import Topics
 from godwit.mqtt.packets import Connect, Publish
 from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.tls import fleet_context
 from godwit.runtime.supervise import OnFailure, supervise
+from godwit.server.accounts.refusal_tally import Refusal
 from godwit.server.accounts.room import Accounts
 from godwit.server.broker.aside import Aside
 from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
@@ -24,7 +26,7 @@ from godwit.server.broker.broker import Broker
 from godwit.server.broker.client import Client
 from godwit.server.broker.door import ThreadSafeDoor
 from godwit.server.broker.enrolling import Enrolling
-from godwit.server.broker.journal import Journal
+from godwit.server.broker.journal import Journal, LeftWill
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.redirect import redirect_to
@@ -50,7 +52,12 @@ from godwit.server.settings import Settings
 from godwit.server.workers.crew import Crew
 from godwit.server.workers.frames import TlsTerms
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 ASK_AGAIN_S: Final = 0.5
+LOOK_AGAIN_S: Final = 1.0
+"""When files of the server's certificate that could not be read are read again."""
 
 
 class Road(Protocol):
@@ -201,7 +208,14 @@ class EmbeddedRoad:
         broker.reception.aside = aside.ask
         broker.reception.on_denied = self._note_denied
         broker.on_forbidden = self._note_forbidden
-        broker.enrolling = Enrolling(enrollment, aside.ask, lambda publish: broker.post(publish, time_ns()))
+        broker.on_withheld = self._note_withheld
+        broker.enrolling = Enrolling(
+            enrollment,
+            aside.ask,
+            lambda publish: broker.post(publish, time_ns()),
+            lambda publish: broker.announce(publish.topic, publish.payload, time_ns(), qos=2, retain=False),
+        )
+        broker.on_turned_away = self._note_turned_away
         self._aside = aside
         self._asking = supervise(self._ask_again(), "rights of applications", on_failure)
         ticks = [SysTopics(self._broker, time_ns()).tick]
@@ -253,7 +267,11 @@ class EmbeddedRoad:
         if self._crew is not None:
             self._crew.trust(TlsTerms(*self._tls_terms()))
         elif self.inside is not None:
-            self.inside.trust(self._context())
+            try:
+                self.inside.trust(self._context())
+            except OSError as error:  # half replaced by its owner at this moment
+                log.warning("the TLS listener goes on as before: %s", error)
+                asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self.renew_tls)
 
     def follow(self, change: Change | Device | DeviceType | DeviceId) -> None:
         """Hear what has changed in identity or registry: sessions end, and what is delivered to whom changes."""
@@ -272,13 +290,21 @@ class EmbeddedRoad:
 
     async def _ask_again(self) -> None:
         """End the sessions of applications whose tokens are revoked: nobody tells."""
-        guard = self._broker.guard
+        guard, wills = self._broker.guard, self._broker.wills
         while True:
             await asyncio.sleep(ASK_AGAIN_S)
-            if guard.asked:
-                asked = list(guard.asked.items())
-                answers = await asyncio.to_thread(_answers, asked)
-                guard.deny((client, denial) for client, denial in answers if denial is not None)
+            asked, absent = list(guard.asked.items()), list(wills.asked.items())
+            try:
+                answers = await asyncio.to_thread(_answers, asked) if asked else []
+                gone = await asyncio.to_thread(_answers, absent) if absent else []
+            except UnavailableError as error:  # the database is away: nobody is thrown out for that
+                log.warning("nobody can say now whether the tokens of applications still count: %s", error)
+                continue
+            guard.deny((client, denial) for client, denial in answers if denial is not None)
+            for client_id, denial in gone:
+                left = wills.take(client_id) if denial is not None else None
+                if left is not None and denial is not None:
+                    self._note_withheld(left, denial.code)
 
     def _note_denied(self, client: Client, packet: Connect, denial: Denial) -> None:
         self._note(client, "mqtt.refuse", packet.client_id, denial.code)
@@ -286,15 +312,26 @@ class EmbeddedRoad:
     def _note_forbidden(self, client: Client, topic: str, code: str) -> None:
         self._note(client, "mqtt.forbid", topic, code)
 
+    def _note_turned_away(self, code: str, detail: str, address: str) -> None:
+        self._write(Refusal("unknown", "mqtt.refuse", "handshake", code, address, detail=detail))
+
+    def _note_withheld(self, left: LeftWill, code: str) -> None:
+        who = left.peer.identity or left.peer.client_id
+        tenant = left.credential.tenant if left.credential is not None else ""
+        self._write(Refusal(who, "mqtt.forbid", left.will.topic, code, tenant=tenant))
+
     def _note(self, client: Client, what: str, about: str, code: str) -> None:
-        """Have a refusal written into the audit log, in a thread; the same one once a minute."""
-        refusals = self._accounts.refusals
-        who = client.peer.identity or client.peer.client_id or "unknown"
-        tenant, about = client.tenant, about if about.isprintable() else repr(about)
         if client.listener in LOOPBACK and what == "mqtt.forbid":
             return  # its owner finds the message in quarantine
-        if refusals.is_new(who, what, f"{code} {about}", client.address):
-            self._aside.do(lambda: refusals.write(who, what, about, code=code, address=client.address, tenant=tenant))
+        who = client.peer.identity or client.peer.client_id or "unknown"
+        self._write(Refusal(who, what, about, code, client.address, client.tenant))
+
+    def _write(self, refusal: Refusal) -> None:
+        """Have a refusal written into the audit log, in a thread; the same one once a minute, with how often."""
+        refusals, about = self._accounts.refusals, refusal.about
+        refusal = refusal._replace(about=(about if about.isprintable() else repr(about))[:256])
+        if refusals.is_new(refusal):
+            self._aside.do(lambda: refusals.write(refusal))
 
     async def close(self) -> None:
         """Stop listening; everybody is told."""
@@ -348,10 +385,8 @@ class EmbeddedRoad:
         return ThreadSafeDoor(self._broker, self.addresses, loop, self._bridges.stats)
 
 
-def _answers(
-    asked: Sequence[tuple[Client, Callable[[], Denial | None]]],
-) -> list[tuple[Client, Denial | None]]:
-    return [(client, still()) for client, still in asked]
+def _answers(asked: Sequence[tuple[T, Callable[[], Denial | None]]]) -> list[tuple[T, Denial | None]]:
+    return [(whom, still()) for whom, still in asked]
 
 
 def packet_bytes_max(settings: Settings) -> int:

@@ -71,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_host: str = "0.0.0.0"  # noqa: S104 - the HTTPS port of devices
     device_port: int = 8443
     public_host: str = ""
+    console_url: str = ""
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = ""
@@ -78,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     oidc_claim: str = "groups"
     oidc_grants: str = ""
     oidc_admit: str = ""
+    oidc_session_s_max: int = 14_400
     session_idle_s: int = 7_200
     session_s_max: int = 43_200
     payload_bytes_max: int = 1_048_576

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from socket import socket
 from typing import Any, Final, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from godwit.server.broker.listener import address_of
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker.websocket import GOING_AWAY, WebSocket
 from godwit.server.console.session import is_own_origin
+from godwit.server.front import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Upgrade(asyncio.Protocol):
         admitted.data_received(request)
         if admitted.is_open:
             name = listener_of(headers, is_tls=bool(transport.get_extra_info("sslcontext")), trusts=door.is_trusting)
-            address = address_of(transport)
+            address = client_of(address_of(transport), headers)
             try:
                 crossing.open(door.loop, lambda end: door.adopt(name, end, address))
             except OSError as error:
@@ -126,6 +128,25 @@ def listener_of(headers: Mapping[str, str], *, is_tls: bool, trusts: bool) -> st
         return WEBSOCKET_TLS
     is_from_here = THIS_MACHINE.fullmatch(headers.get("host", "")) and not any(name in headers for name in FORWARDED)
     return WEBSOCKET if trusts and is_from_here else WEBSOCKET_HTTP
+
+
+def client_of(peer: str, headers: Mapping[str, str]) -> str:
+    """Return whose address a connection counts as: behind a proxy of this machine, the client's that it names.
+
+    Only a proxy on loopback is believed, as the web server does for HTTP: others could say whatever they like, and
+    have somebody else's guesses counted, or theirs not at all. Of several addresses the last is the one that the proxy
+    has seen itself.
+    """
+    if not is_loopback(peer):
+        return peer
+    for each in reversed(headers.get("x-forwarded-for", "").split(",")):
+        try:
+            address = ip_address(each.strip())
+        except ValueError:
+            return peer
+        if not address.is_loopback:
+            return str(address)
+    return peer
 
 
 def _request(data: bytes) -> tuple[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from argon2 import PasswordHasher
 from godwit.contract.errors import RejectedError
 from godwit.server.accounts.passwords import Passwords
 from godwit.server.accounts.principal import Principal, principal_of
+from godwit.server.accounts.refusal_tally import OF_ONE_MAX
 from godwit.server.accounts.room import Accounts
 from godwit.server.storage.account_tables import api_tokens, sessions, users
 from godwit.server.storage.database import Database
@@ -147,6 +148,16 @@ def test_other_rights_end_sessions_and_hold_for_tokens(accounts: Accounts, eve: 
     assert (who.tenants, who.role) == (("acme",), "viewer")
     accounts.users.change(ADMIN, "eve", {"grants": {"beta": "admin"}})
     assert accounts.principal(token) is None
+
+
+def test_nobody_takes_his_own_rights_and_the_last_administrator_stays(accounts: Accounts) -> None:
+    accounts.users.create(ADMIN, "ada", {"*": "admin"}, password=PASSWORD, must_change=False)
+    ada = Principal("ada")
+    for changes in ({"grants": {"*": "viewer"}}, {"is_disabled": True}):
+        with pytest.raises(RejectedError) as refused:
+            accounts.users.change(ada, "ada", changes)
+        assert refused.value.code == "in-use"
+    assert accounts.users.change(ada, "ada", {"grants": {"*": "admin"}, "display": "Ada"}).display == "Ada"
 
 
 def test_a_tenants_administrator_manages_his_own_people_only(accounts: Accounts, eve: Principal) -> None:
@@ -328,4 +339,9 @@ def test_guessing_has_to_wait_and_the_owner_does_not(accounts: Accounts, databas
 def test_refusals_do_not_fill_the_disk(accounts: Accounts, database: Database) -> None:
     for number in range(1_000):
         accounts.refusals.note("?", "sign-in.refuse", f"user{number}", code="wrong-password", address=HERE)
-    assert len(lines(database, "sign-in.refuse")) == 120
+    assert len(lines(database, "sign-in.refuse")) == OF_ONE_MAX
+    accounts.close()
+    last = lines(database, "sign-in.refuse")[-1]
+    assert last.about == f"{1_000 - OF_ONE_MAX} more like this"
+    assert last.after == {"more": 1_000 - OF_ONE_MAX, "codes": {"wrong-password": 1_000 - OF_ONE_MAX}}
+    assert last.address == HERE

@@ -125,6 +125,7 @@ def test_telemetry_in_and_out_in_every_format(api: TestClient) -> None:
         ({"from": "yesterday"}, "invalid-time"),
         ({"from": "2024-01-02T00:00:00Z", "to": "2024-01-01T00:00:00Z"}, "invalid-time"),
         ({"every": "5 minutes"}, "invalid-duration"),
+        ({"last": "99999999d"}, "invalid-duration"),
         ({"every": "1s", "last": "9000d"}, "query-too-large"),
         ({"every": "1h", "aggregate": "median"}, "invalid-aggregate"),
         ({"limit": "0"}, "invalid-request"),

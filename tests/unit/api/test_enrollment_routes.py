@@ -10,7 +10,9 @@ from cryptography.x509.oid import NameOID
 
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.accounts.principal import Principal
+from godwit.server.api.routes.enroll import console_of
 from godwit.server.identity.authorities import authority_certificate
+from godwit.server.settings import Settings
 
 
 def name(text: str) -> x509.Name:
@@ -60,6 +62,26 @@ def works(api) -> Works:
     trusted = api.post(f"/api/v1/authorities/{told.json()['fingerprint']}/proof", json=proof)
     assert trusted.status_code == 201, trusted.text
     return works
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "console"),
+    [
+        ({"server_host": "0.0.0.0"}, "https://10.0.0.7:8443/", "https://10.0.0.7:8080"),
+        ({"server_host": "::"}, "https://[fd00::7]:8443/", "https://[fd00::7]:8080"),
+        (
+            {"server_host": "0.0.0.0", "public_host": "iot.example.org, x"},
+            "https://x:8443",
+            "https://iot.example.org:8080",
+        ),
+        ({"server_host": "0.0.0.0", "server_port": 443}, "https://iot.example.org/", "https://iot.example.org"),
+        ({"server_host": "127.0.0.1"}, "https://10.0.0.7:8443/", "http://127.0.0.1:8080"),
+        ({"server_host": "127.0.0.1"}, "http://localhost:8080/", "http://localhost:8080"),
+        ({"console_url": "https://iot.example.org/"}, "https://10.0.0.7:8443/", "https://iot.example.org"),
+    ],
+)
+def test_an_owner_is_sent_to_the_console_whatever_port_his_device_asked_at(settings, asked, console):
+    assert console_of(Settings(**settings), asked) == console
 
 
 def test_a_claim_is_made_shown_once_used_and_revoked(api):
@@ -223,3 +245,51 @@ def test_user_codes_cannot_be_guessed(api):
     ]
     assert codes[0] == 404
     assert codes[-1] == 429
+
+
+def test_the_terms_of_an_authority_are_changed_while_nobody_else_does(api, rig, works):
+    path = f"/api/v1/authorities/{works.certificate.fingerprint(hashes.SHA256()).hex()}"
+    assert api.post("/devices", json={"device_id": "wide-1", "certificate": works.make("wide-1")}).status_code == 201
+    seen = api.get(path)
+    mark = seen.headers["etag"]
+    landing = {"groups": ["fans"], "tags": {"hall": "2"}}
+    change = {"ids": ["fan-*"], "justInTime": True, "landing": landing, "name": "fan works"}
+    changed = api.patch(path, json=change, headers={"if-match": f'"another", {mark}'})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["terms"] == {
+        "ids": ["fan-*"], "justInTime": True, "landing": landing | {"deviceType": None, "configuration": {}}
+    }  # fmt: skip
+    late = api.patch(path, json={"ids": []}, headers={"if-match": mark})
+    assert (late.status_code, late.json()["code"]) == (412, "precondition-failed")
+    weak = api.patch(path, json={"ids": []}, headers={"if-match": f"W/{changed.headers['etag']}"})
+    assert weak.status_code == 412
+    assert api.get(path).headers["etag"] == changed.headers["etag"]
+
+    # what is enrolled next is asked by the new terms; who was there stays, and the audit names him
+    refused = api.post("/devices", json={"device_id": "wide-2", "certificate": works.make("wide-2")})
+    assert refused.status_code in (401, 422), refused.text
+    assert [str(each.state) for each in rig.identity.issuance.of_device(DeviceId("wide-1"))] == ["pending"]
+    found = api.get("/api/v1/security/audit").json()["findings"]
+    outside = [each["affected"][0]["name"] for each in found if each["code"] == "authority-outside-terms"]
+    assert outside == ["wide-1"]
+    taken = api.post("/devices", json={"device_id": "fan-1", "certificate": works.make("fan-1")})
+    assert taken.status_code == 201
+    assert api.get("/api/v1/devices?group=fans").json()["total"] == 1
+
+    told = api.get("/api/v1/audit?what=authority.change").json()["items"][0]
+    assert told["before"]["terms"]["ids"] == []
+    assert (told["after"]["terms"]["ids"], told["after"]["name"]) == (["fan-*"], "fan works")
+
+
+def test_the_terms_of_an_authority_are_its_tenants_and_sound(api, rig, works):
+    path = f"/api/v1/authorities/{works.certificate.fingerprint(hashes.SHA256()).hex()}"
+    assert api.patch(path, json={"landing": {"groups": ["<b>"]}}).status_code == 422
+    assert api.patch(path, json={"ids": ["no id!"]}).status_code == 422
+    assert api.patch(path, json={"kind": "customer"}).status_code == 422
+    assert api.patch(f"/api/v1/authorities/{'0' * 64}", json={"ids": []}).status_code == 404
+    ours = rig.identity.authorities.signer().authority.fingerprint
+    assert api.patch(f"/api/v1/authorities/{ours}", json={"ids": []}).json()["code"] == "authority-ours"
+    rig.registry.put_tenant(Principal("admin"), TenantId("en-other"))
+    stranger = rig.accounts.tokens.create(Principal("admin"), "other", grants={"en-other": "admin"}, scopes=()).secret
+    api.headers["Authorization"] = f"Bearer {stranger}"
+    assert api.patch(path, json={"ids": []}).status_code == 404

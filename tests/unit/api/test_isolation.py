@@ -34,7 +34,6 @@ SECRET: Final = "zsecretz"
 READS: Final = ("get", "head")
 
 IDS_TELL: Final = {
-    ("post", "/api/v1/users"): "names of users are unique in the installation, as they sign in by them",
     ("post", "/api/v1/devices"): "ids are unique in the installation: one that is taken cannot be had",
     ("post", "/api/v1/devices/enroll"): "it makes the devices that are not there",
 }
@@ -408,6 +407,43 @@ def test_a_person_of_a_tenant_makes_things_there_without_naming_it(world: World)
     assert [each.json()["code"] for each in taken] == ["exists", "exists"]
     said = [each.json()["detail"].replace("mine-1", "*").replace(f"{B}-device", "*") for each in taken]
     assert said[0] == said[1]  # that it is taken has to be told, whose it is has not
+
+
+def test_that_a_users_name_is_taken_is_all_that_is_told_of_him(world: World) -> None:
+    """Names of users are unique in the installation, as people sign in by them. Everything else is answered alike."""
+    world.admin.post(f"{V1}/users", json={"name": "of-all", "grants": {"*": "admin"}}).raise_for_status()
+    gone = {"name": f"{B}-gone", "grants": {f"{B}-tenant": "admin"}, "password": "a good long sentence"}
+    world.admin.post(f"{V1}/users", json=gone).raise_for_status()
+    world.admin.patch(f"{V1}/users/{B}-gone", json={"disabled": True}).raise_for_status()
+    bound = {"name": f"{B}-bound", "grants": {f"{B}-tenant": "viewer"}, "issuer": "https://login", "subject": "7"}
+    world.admin.post(f"{V1}/users", json=bound).raise_for_status()
+    own = {f"{A}-tenant": "viewer"}
+
+    def answers(**more: Any) -> tuple[int, str]:
+        """Ask with these fields; without the name, its own tenant and times."""
+        asked = {"grants": own} | more
+        answer = world.person.post(f"{V1}/users", json=asked)
+        if answer.is_success:
+            world.person.delete(f"{V1}/users/{asked['name']}").raise_for_status()
+        text = answer.text.replace(asked["name"], "*").replace(B, "#").replace(FREE, "#")
+        return answer.status_code, re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "T", text)
+
+    taken = {f"{A}-user", f"{B}-user", f"{B}-gone", f"{B}-bound", "of-all"}
+    for more in ({}, {"password": "a good long sentence"}, {"email": "a@b.example"}, {"display": "x"}):
+        told_of_taken = {answers(name=each, **more) for each in taken}
+        assert [status for status, _ in told_of_taken] == [409], told_of_taken
+    for one, other in (
+        ({"email": f"{B}@{B}{SECRET}"}, {"email": f"{FREE}@{FREE}{SECRET}"}),
+        ({"grants": {f"{B}-tenant": "viewer"}}, {"grants": {f"{FREE}-tenant": "viewer"}}),
+        ({"grants": own | {f"{B}-tenant": "viewer"}}, {"grants": own | {f"{FREE}-tenant": "viewer"}}),
+        ({"issuer": "https://login", "subject": "7"}, {"issuer": "https://login", "subject": "8"}),
+    ):
+        for name in ("free-name", f"{B}-user"):
+            assert answers(name=name, **one) == answers(name=name, **other), (name, one)
+    again = world.admin.post(f"{V1}/users", json=bound | {"name": "another"})
+    assert (again.status_code, again.json()["code"]) == (409, "exists")
+    for name in ("of-all", f"{B}-gone", f"{B}-bound"):
+        world.admin.delete(f"{V1}/users/{name}").raise_for_status()
 
 
 def test_live_news_are_of_the_own_devices_only(world: World) -> None:

@@ -15,6 +15,9 @@ def of_tenant(rig, tenant: str, role: str = "admin") -> TestClient:
 def test_a_tenant_is_made_limited_and_removed(rig, api: TestClient) -> None:
     assert api.put(f"{V1}/tenants/mill").status_code == 204
     assert "mill" in api.get(f"{V1}/tenants").json()["items"]
+    assert api.get(f"{V1}/tenants/mill").json()["use"] == {
+        "devices": 0, "connections": 0, "messagesPerS": 0.0, "retainedBytes": 0, "quarantineBytes": 0,
+    }  # fmt: skip
     limited = api.patch(f"{V1}/tenants/mill/quota", json={"devices": 1, "messagesPerS": 5}).json()
     assert (limited["name"], limited["devices"], limited["quota"]["messagesPerS"]) == ("mill", 0, 5)
     assert api.patch(f"{V1}/tenants/mill/quota", json={"messagesPerS": 0}).json()["quota"]["devices"] == 1

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from godwit.contract.ids import DeviceId, TenantId
+from godwit.server.accounts.model import ApiToken
 from godwit.server.checks.audit import AFFECTED_MAX, CHECKS, audit
 from godwit.server.checks.certificates import key_facts, weakness
 from godwit.server.checks.model import (
@@ -23,7 +24,6 @@ from godwit.server.checks.model import (
     Facts,
     KeyFacts,
     Severity,
-    Token,
     User,
 )
 from godwit.server.identity.model import (
@@ -57,11 +57,9 @@ def device(name: str, **more: Any) -> Device:
 def certificate(name: str, mark: str, **more: Any) -> Certificate:
     fields = {
         "state": CertificateState.ACTIVE, "source": Source.CLAIM, "not_before": NOW - 10 * DAY,
-        "not_after": NOW + 80 * DAY, "created": NOW - 10 * DAY, "key_fingerprint": f"key-{mark}",
+        "not_after": NOW + 80 * DAY, "created": NOW - 10 * DAY, "key_fingerprint": f"key-{mark}", "authority": "ours",
     } | more  # fmt: skip
-    return Certificate(
-        fingerprint=mark, device_id=DeviceId(name), tenant=ACME, authority="ours", serial=mark, certificate="", **fields
-    )
+    return Certificate(fingerprint=mark, device_id=DeviceId(name), tenant=ACME, serial=mark, certificate="", **fields)
 
 
 def authority(mark: str, **more: Any) -> Authority:
@@ -80,12 +78,12 @@ def claim(**more: Any) -> Claim:
     return Claim("claim-1", ACME, "line 4", device_id=None, key_fingerprint=None, created_by="a", **fields)
 
 
-def token(**more: Any) -> Token:
+def token(**more: Any) -> ApiToken:
     fields = {
         "grants": {"acme": "operator"}, "scopes": ("devices:read",), "created": NOW - DAY, "expires": NOW + DAY,
         "revoked": 0, "last_used": NOW - DAY,
     } | more  # fmt: skip
-    return Token("token-1", "report", "ada", **fields)
+    return ApiToken(token_id="token-1", name="report", owner="ada", **fields)
 
 
 def user(**more: Any) -> User:
@@ -206,6 +204,19 @@ VIOLATIONS: dict[str, list[Callable[[Facts], Facts]]] = {
             authority("factory", kind=AuthorityKind.FACTORY, tenant=ACME, terms=AuthorityTerms(ids, just_in_time=True))
         )
         for ids in ((), ("*",))
+    ],
+    "authority-outside-terms": [
+        planted(
+            authorities=[
+                authority("ours"),
+                authority("works", kind=AuthorityKind.FACTORY, tenant=ACME, terms=AuthorityTerms(("press-*",))),
+            ],
+            certificates=[
+                certificate("pump", "c1", authority="works"),
+                certificate("fan", "c2"),
+            ],
+            proven=frozenset({"works"}),
+        )
     ],
     "certificate-long-lived": [certificates(certificate("pump", "c7", not_after=NOW + 400 * DAY))],
     "certificate-old": [

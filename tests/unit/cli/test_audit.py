@@ -37,9 +37,10 @@ def test_the_report_names_the_first_and_says_what_to_do() -> None:
 def test_tenants_are_a_table() -> None:
     fields = ("devices", "connections", "messagesPerS", "bytesPerS", "retainedBytes", "quarantineBytes", "requestsPerS")
     quota = dict.fromkeys(fields, 0)
+    use = {"connections": 3, "messagesPerS": 0.25}
     rows = table([
-        {"name": "acme", "devices": 12, "quota": quota | {"messagesPerS": 5}},
-        {"name": "b", "devices": 0, "quota": quota},
+        {"name": "acme", "devices": 12, "quota": quota | {"messagesPerS": 5}, "use": use},
+        {"name": "b", "devices": 0, "quota": quota, "use": use},
     ]).splitlines()  # fmt: skip
-    assert rows[1].split() == ["acme", "12", "messages", "5"]
+    assert rows[1].split() == ["acme", "12", "3", "0.2", "messages", "5"]
     assert rows[2].endswith("as the settings say")

@@ -60,6 +60,17 @@ def test_the_command_starts_without_the_server() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_server_loads_nothing_that_is_rarely_needed() -> None:
+    # 2 to 25 MB each, in a process that is to stay under 180 MB at rest
+    heavy = (
+        "{'alembic', 'asn1crypto', 'authlib', 'google.protobuf', 'httpx', 'psycopg', 'pyarrow', 'rich', "
+        "'sqlalchemy.dialects.postgresql', 'structlog'}"
+    )
+    code = f"import sys, godwit.server.main; sys.exit(str(sorted({heavy} & set(sys.modules))).removeprefix('[]') or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_server_without_uvloop_says_so_in_one_sentence(tmp_path: Path) -> None:
     # None in sys.modules: Python refuses the import as if the package were not there.
     code = (

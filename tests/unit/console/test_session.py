@@ -14,9 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from godwit.server.accounts.principal import Principal
+from godwit.contract.errors import RejectedError
+from godwit.server.accounts.principal import Principal, principal_of
 from godwit.server.accounts.room import Accounts
-from godwit.server.console.session import Guard, is_own_origin
+from godwit.server.console.session import Guard, is_own_origin, narrowed, own_page
 from godwit.server.console.sign_in import SignIn
 from godwit.server.storage.account_tables import sessions
 from godwit.server.storage.database import Database
@@ -85,6 +86,27 @@ def test_a_stranger_is_led_to_the_sign_in_page(app: Starlette) -> None:
         assert "Admin token" in (await browser.get("/sign-in")).text
 
     tell(app, story)
+
+
+def test_who_signs_in_gets_the_page_that_he_came_for(app: Starlette, accounts: Accounts) -> None:
+    page = "/device?user_code=WDJB-MJHT"
+
+    async def story(browser: httpx.AsyncClient) -> None:
+        assert (await browser.get(page)).headers["location"] == "/sign-in"
+        await browser.get("/logo.png", headers={"sec-fetch-dest": "image"})  # what a page loads is no page
+        answer = await browser.post("/sign-in", data={"token": accounts.admin_token})
+        assert answer.headers["location"] == page
+        answer = await browser.post("/sign-in", data={"token": accounts.admin_token})
+        assert answer.headers["location"] == "/", "once"
+
+    tell(app, story)
+
+
+@pytest.mark.parametrize(
+    "made_up", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb: c", "x", ""]
+)
+def test_nobody_is_sent_to_another_site(made_up: str) -> None:
+    assert own_page(made_up) == "/"
 
 
 def test_the_link_signs_in_once(app: Starlette, accounts: Accounts) -> None:
@@ -205,3 +227,20 @@ def test_an_unknown_address_of_the_api_is_a_problem_and_no_sign_in_page(app: Sta
 )
 def test_origins(origin: str | None, *, is_own: bool) -> None:
     assert is_own_origin(origin, "a:1") is is_own
+
+
+def test_who_chooses_a_tenant_is_what_he_is_there_and_never_more() -> None:
+    everywhere = Principal("ada", address="x")
+    one = narrowed(everywhere, "acme")
+    assert (one.tenants, one.role, one.address) == (("acme",), "admin", "x")
+    with pytest.raises(RejectedError):
+        one.require_installation()
+    mixed = principal_of("eve", {"acme": "viewer", "beta": "admin", "gamma": "operator"})
+    assert mixed is not None
+    one = narrowed(mixed, "acme")
+    assert (one.tenants, one.role, one.roles) == (("acme",), "viewer", ())
+    assert not one.is_at_least("operator")
+    assert narrowed(mixed, "delta") == narrowed(mixed, "") == mixed  # a name of another's gives nothing
+    both = principal_of("eve", {"*": "viewer", "acme": "admin"})
+    assert both is not None
+    assert (narrowed(both, "acme").role, narrowed(both, "other").role) == ("admin", "viewer")

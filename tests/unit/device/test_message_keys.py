@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stage import DEVICE, NOTICES, RENEW, Stage, staged, until
 
 from godwit.contract import codes
-from godwit.contract.cose import DOWN, UP, Agreed, Session, about_message, is_sealed, open_message, seal
+from godwit.contract.cose import DOWN, UP, Agreed, Session, Signer, about_message, is_sealed, open_message, seal
 from godwit.contract.cose_keys import VerifyingKey, key_id, pem_of, verifying_key
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import RejectedError
@@ -49,12 +49,12 @@ class Platform:
         keys = {"agree_key": pem_of(self.agree.public_key()), "sign_key": pem_of(self.sign.public_key())}
         return msgspec.structs.replace(self.stage.grant(asked), **keys)
 
-    def verifying(self, kid: bytes) -> VerifyingKey:
+    def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
         told = self.known if self.has_overlap else self.known[-1:]
         found = [verifying_key(each.sign_key) for each in told if each.sign_key is not None]
         named = [each for each in found if key_id(each).startswith(kid.hex())]
         assert named, "signed by the key that was told last"
-        return named[0]
+        return key_id(named[0]), named[0]
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
         own = Agreed(self.agree)
@@ -129,7 +129,11 @@ def test_a_key_that_the_platform_does_not_take_any_more_is_replaced(tmp_path: Pa
             assert old is not None
             platform.retired.add(old)
             stage.platform.publish(NOTICES, RENEW)
-            await until(lambda: len(platform.known) == 2 and device.is_settled and len(stage.certificates) == 2)
+            await until(lambda: "renewal" in device.errors)
+            assert device.errors["renewal"].message == "key-retired: make a new one"
+            stage.platform.publish(NOTICES, RENEW)  # comes while the refusal is still being written down
+            async with asyncio.timeout(20):  # the wait after a refusal is longer: it has not begun anew
+                await until(lambda: len(platform.known) == 2 and device.is_settled and len(stage.certificates) == 2)
             await device.send(n=2, wait="stored")
             assert platform.known[-1].sign_key != old
             platform.opened(platform.sealed[-1])
@@ -150,7 +154,7 @@ def test_another_key_of_the_platform_is_followed_and_kept(tmp_path: Path, way: s
             else:
                 new = NewMessageKeys(pem_of(platform.agree.public_key()), pem_of(signed_by.public_key()), 1 << 62)
                 about = about_message(DOWN, DEVICE, "notices")
-                said = seal(encode_new_message_keys(new), about, sign_key=signed_by, nonce=lambda: b"")
+                said = seal(encode_new_message_keys(new), about, signer=Signer(signed_by), nonce=lambda: b"")
                 stage.platform.publish(NOTICES, said)
                 identity = device._identity
                 assert identity is not None
@@ -185,7 +189,7 @@ def test_keys_rotate_by_themselves_and_what_was_under_way_can_be_opened(tmp_path
             for name in (past.agree, identity.message_keys().agree):
                 session = Session(identity.message_key(name).public_key(), ec.generate_private_key(ec.SECP256R1()))
                 about = about_message(DOWN, DEVICE, "notices")
-                said = seal(b"late", about, sign_key=platform.sign, session=session, nonce=lambda: bytes(12))
+                said = seal(b"late", about, signer=Signer(platform.sign), session=session, nonce=lambda: bytes(12))
                 assert device._sealing.open(DEVICE, Channel.NOTICES, said).payload == b"late"
         assert len({each.sign_key for each in platform.known}) == len({each.agree_key for each in platform.known}) == 3
         assert len(list((tmp_path / "identity" / "messages").iterdir())) == 4, "in use, and those before"

@@ -296,7 +296,39 @@ def test_too_many_refusals_from_an_address_are_not_even_looked_at(rig):
     codes = [rig.ask("pump-7", claim="gwc_guess", by=None, address="192.0.2.1").code for _ in range(70)]
     assert set(codes) == {"claim-unknown", "rate-limited"}
     assert rig.ask("pump-8", claim="gwc_guess", address="192.0.2.2").code == "claim-unknown"
-    assert len(rig.audited()) <= 62
+    assert len(rig.audited()) <= 63
+    check_counted(rig, codes)
+
+
+def check_counted(rig, codes):
+    """See that each that was turned away is in the audit log: the first at once, the others a minute later."""
+    assert [row.after["code"] for row in rig.audited()].count("rate-limited") == 1
+    rig.enrollment.limited.tell_more(at_once=True)
+    more = rig.audited()[-1].after
+    assert more["codes"] == {"rate-limited": codes.count("rate-limited") - 1}
+
+
+def test_guesses_of_others_behind_its_address_do_not_slow_a_good_claim_or_certificate(rig, make):
+    factory, here = rig.trust(), "192.0.2.1"
+    _, token = rig.claim(tenant=ACME)
+    for number in range(70):
+        rig.ask("pump-7", claim="gwc_guess", address=here)
+        with pytest.raises((RejectedError, MalformedError)):
+            rig.enrollment.take_in(b"no certificate %d" % number, address=here)
+    assert rig.ask("pump-7", claim="gwc_guess", address=here).code == "rate-limited"
+    assert rig.ask("pump-7", claim=token, address=here).code is None
+    assert rig.enrollment.take_in(factory.make("pump-8"), address=here).common_name == "pump-8"
+    with pytest.raises(RejectedError, match="too many refused"):
+        rig.enrollment.take_in(b"no certificate", address=here)
+    by = rig.enrollment.take_in(factory.make("pump-9"), address=here)
+    assert rig.ask("pump-9", by=by, address=here).code is None
+    assert len(rig.audited()) <= 2 * 62
+
+
+def test_guesses_from_a_whole_network_of_ipv6_count_as_one(rig):
+    codes = [rig.ask("pump-7", claim="gwc_guess", address=f"2001:db8:0:7::{number:x}").code for number in range(70)]
+    assert codes[-1] == "rate-limited"
+    assert rig.ask("pump-8", claim="gwc_guess", address="2001:db8:0:8::1").code == "claim-unknown"
 
 
 # --- factory certificates, just in time -------------------------------------------------------------------------------
@@ -406,4 +438,5 @@ def test_a_device_that_asks_too_often_does_not_fill_the_audit_log_whatever_names
     codes = [rig.ask(f"pump-{at}", by=by).code for at in range(100, 140)]
     assert codes[0] == "device-mismatch"
     assert codes[-1] == "rate-limited"
-    assert len(rig.audited()) < 25
+    assert len(rig.audited()) < 26
+    check_counted(rig, codes)

@@ -67,7 +67,7 @@ def test_an_intermediate_follows_another(rooms, fleet, csr):
     old = rooms.authorities.signer().authority
     fleet.there("pump-0", "pump-1")
     campaign = fleet.campaigns.start(ADMIN, CampaignKind.INTERMEDIATE, rate=1)
-    assert campaign.devices == {"waiting": 3, "told": 0, "trusted": 0, "renewed": 0, "failed": 0}
+    assert campaign.devices == {"waiting": 3, "told": 0, "trusted": 0, "renewed": 0, "failed": 0, "gone": 0}
     assert rooms.authorities.signer().authority.fingerprint == campaign.new
     assert rooms.authorities.get(old.fingerprint).state is AuthorityState.RETIRING
     assert [*fleet.tick(0), *fleet.tick(1), *fleet.tick(2)] == [("pump-0", "renew"), ("pump-1", "renew")]
@@ -154,6 +154,46 @@ def test_told_in_vain_and_come_round_after_all(rooms, fleet):
     fleet.renew("pump-0")
     fleet.tick(9_999)
     assert fleet.steps()["pump-0"] == "renewed"
+
+
+def test_who_is_enrolled_meanwhile_is_brought_along(rooms, fleet):
+    fleet.there(*fleet.ids)
+    campaign = fleet.campaigns.start(ADMIN, CampaignKind.ROOT)
+    late = rooms.enrolled("late")  # trusts the old root only, and gets its certificate under it
+    assert late.authority != campaign.new
+    for each in fleet.ids:
+        fleet.renew(each, campaign.new)
+    fleet.tick(0)
+    assert fleet.campaigns.all()[0].state is CampaignState.RUNNING, "the newcomer would be shut out"
+    assert fleet.steps()["late"] == "waiting"
+    fleet.there("late", status={"status": "online", "trusts": [campaign.new]})
+    assert fleet.tick(1) == [("late", "renew")]
+    fleet.renew("late", campaign.new)
+    fleet.tick(2)
+    assert fleet.campaigns.all()[0].state is CampaignState.FINISHED
+
+
+def test_who_never_came_holds_nobody_up_once_its_certificate_has_ended(rooms, fleet):
+    fleet.campaigns.start(ADMIN, CampaignKind.INTERMEDIATE)
+    for each in ("pump-0", "pump-1"):
+        fleet.renew(each)
+    rooms.identity.revocation.flush()
+    fleet.tick(0)
+    assert fleet.steps() == {"pump-0": "renewed", "pump-1": "renewed", "pump-2": "waiting"}
+    fleet.tick(100 * 86_400)  # the devices that renewed would have renewed again
+    assert fleet.steps()["pump-2"] == "gone"
+    assert fleet.campaigns.all()[0].state is CampaignState.FINISHED
+
+
+def test_who_was_enrolled_anew_under_the_old_one_waits_again(rooms, fleet):
+    campaign = fleet.campaigns.start(ADMIN, CampaignKind.ROOT)
+    new = fleet.renew("pump-0", campaign.new)
+    fleet.tick(0)
+    assert fleet.steps()["pump-0"] == "renewed"
+    rooms.identity.revocation.revoke(new.fingerprint, "keyCompromise", "ann")
+    rooms.enrolled("pump-0", is_known=True)
+    fleet.tick(1)
+    assert fleet.steps()["pump-0"] == "waiting"
 
 
 def test_only_administrators_of_the_installation(fleet):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from godwit.server.device_port.refusals import PER_S_MAX, SILENCE_S, Refusals
+from godwit.server.accounts.refusal_tally import EVERY_S, OF_ONE_MAX
+from godwit.server.accounts.refusals import Refusals as Notes
+from godwit.server.device_port.refusals import Refusals
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.tables import audit
@@ -19,23 +21,26 @@ class Clock:
 
 def test_each_kind_from_each_address_once_in_a_while(tmp_path: Path) -> None:
     database, clock = Database(open_engine("", tmp_path)), Clock()
-    refusals = Refusals(database, clock)
+    notes = Notes(database, clock)
+    refusals = Refusals(notes)
 
-    def lines() -> int:
+    def lines() -> list[tuple[str, object, str]]:
         with database.read() as connection:
-            return connection.execute(
-                sa.select(sa.func.count()).select_from(audit).where(audit.c.what == "device-port.refuse")
-            ).scalar_one()
+            columns = sa.select(audit.c.about, audit.c.after, audit.c.address)
+            found = connection.execute(columns.where(audit.c.what == "device-port.refuse").order_by(audit.c.id))
+            return [(row.about, row.after, row.address) for row in found]
 
     for _ in range(10):
         refusals.refused("certificate-revoked", "no", "192.0.2.1")
     refusals.refused("certificate-revoked", "no", "192.0.2.2")
     refusals.refused("certificate-expired", "no", "192.0.2.1")
-    assert lines() == 3
-    clock.now += SILENCE_S
+    assert len(lines()) == 3
+    assert lines()[0] == ("certificate-revoked", {"code": "certificate-revoked", "detail": "no"}, "192.0.2.1")
+    clock.now += EVERY_S
+    notes.tell_more()
+    assert lines()[3:] == [("9 more like this", {"more": 9, "codes": {"certificate-revoked": 9}}, "192.0.2.1")]
     refusals.refused("certificate-revoked", "no", "192.0.2.1")
-    assert lines() == 4
-    clock.now += 1
+    assert len(lines()) == 5
     for number in range(100):
-        refusals.refused("certificate-revoked", "no", f"198.51.100.{number}")
-    assert lines() == 4 + PER_S_MAX
+        refusals.refused("certificate-revoked", "no", "198.51.100.7", f"device{number}")
+    assert len(lines()) == 5 + OF_ONE_MAX

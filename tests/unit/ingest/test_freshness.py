@@ -61,7 +61,7 @@ def test_it_follows_the_newest_values_device_by_device():
     directory, latest = Directory(), LatestValues()
     fresh = FleetFreshness(directory, latest)
     assert fresh.look(NOW).live == 0
-    flusher, calm = directory.register("flusher"), directory.register("calm")
+    flusher, calm = directory.register("flusher", 0), directory.register("calm", 0)
     numbers = [
         directory.series_no(flusher, "t", ""),
         directory.series_no(calm, "t", ""),

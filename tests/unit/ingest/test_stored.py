@@ -9,7 +9,7 @@ from godwit.server.ingest.stored import EVERY_NS, StoredNotices
 
 def make():
     directory = Directory()
-    entry = directory.register("a")
+    entry = directory.register("a", 0)
     told = []
     notices = StoredNotices(directory, topics_for("native"))
 

@@ -68,7 +68,7 @@ class ApiTokens:
             if connection.execute(count).scalar_one() >= OF_OWNER_MAX:
                 raise RejectedError(f"{who.account} has {OF_OWNER_MAX} tokens; revoke some", code="in-use")
             connection.execute(api_tokens.insert(), row)
-            token = _token_of(_row(connection, str(row["token_id"])))
+            token = token_of(_row(connection, str(row["token_id"])))
             record(
                 connection, who.name, "token.create", token.token_id, after=_shown(token), tenant=tenant_of(wanted),
                 address=who.address,
@@ -81,24 +81,24 @@ class ApiTokens:
         if not all_owners:
             statement = statement.where(api_tokens.c.owner == who.account)
         with self._read() as connection:
-            found = [_token_of(row) for row in connection.execute(statement)]
+            found = [token_of(row) for row in connection.execute(statement)]
         return [each for each in found if _may_see(who, each)]
 
     def revoke(self, who: Principal, token_id: str) -> ApiToken:
         """Revoke a token; it opens nothing any more, at once. Raises RejectedError (`not-found`)."""
         with self._write() as connection:
             row = _row(connection, token_id)
-            if row is None or not _may_see(who, _token_of(row)):
+            if row is None or not _may_see(who, token_of(row)):
                 raise RejectedError(f"no token {token_id[:32]!r}", code="not-found")
             if not row.revoked:
                 where = api_tokens.c.token_id == token_id
                 connection.execute(api_tokens.update().where(where), {"revoked": time_ns()})
-                before = _token_of(row)
+                before = token_of(row)
                 record(
                     connection, who.name, "token.revoke", token_id, before=_shown(before),
                     tenant=tenant_of(before.grants), address=who.address,
                 )  # fmt: skip
-            after = _token_of(_row(connection, token_id))
+            after = token_of(_row(connection, token_id))
         self._forget()
         return after
 
@@ -146,7 +146,8 @@ def _row(connection: sa.Connection, token_id: str) -> Any:
     return connection.execute(sa.select(api_tokens).where(api_tokens.c.token_id == token_id)).one_or_none()
 
 
-def _token_of(row: Any) -> ApiToken:
+def token_of(row: Any) -> ApiToken:
+    """Return the token of a row of `api_tokens`."""
     return ApiToken(
         token_id=row.token_id, owner=row.owner, name=row.name, grants=row.grants, scopes=tuple(row.scopes),
         created=row.created, expires=row.expires, revoked=row.revoked, last_used=row.last_used,

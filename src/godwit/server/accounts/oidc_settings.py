@@ -24,10 +24,20 @@ class OidcSettings(msgspec.Struct, frozen=True):
     """By value of the claim: the grants."""
     admit: Mapping[str, str] = {}
     """Grants of whom nobody knows; empty: he is refused."""
+    session_s_max: int = 14_400
+    """How long a session lasts before the provider is asked anew."""
 
 
 def oidc_settings(
-    issuer: str, client_id: str, client_secret: str, *, name: str, claim: str, grants: str, admit: str
+    issuer: str,
+    client_id: str,
+    client_secret: str,
+    *,
+    name: str,
+    claim: str,
+    grants: str,
+    admit: str,
+    session_s_max: int = 14_400,
 ) -> OidcSettings | None:
     """Return what the settings say; None without an issuer. Raises RejectedError (`invalid-setting`)."""
     if not issuer:
@@ -42,7 +52,7 @@ def oidc_settings(
             raise RejectedError("OIDC_GRANTS is such as staff=acme:operator,root=*:admin", code="invalid-setting")
         by_value.setdefault(value.strip(), {}).update(_grant(grant, "OIDC_GRANTS"))
     admitted = _grant(admit, "OIDC_ADMIT") if admit else {}
-    return OidcSettings(issuer, client_id, client_secret, name, claim, by_value, admitted)
+    return OidcSettings(issuer, client_id, client_secret, name, claim, by_value, admitted, session_s_max)
 
 
 def _grant(text: str, variable: str) -> dict[str, str]:

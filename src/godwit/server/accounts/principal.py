@@ -104,8 +104,10 @@ def principal_of(
 
 
 def _role(grants: Mapping[str, str], tenant: str) -> str | None:
-    found = [grants[name] for name in (tenant, EVERYWHERE) if name in grants]
-    return max(found, key=_RANK.__getitem__, default=None)
+    own, wide = grants.get(tenant), grants.get(EVERYWHERE)
+    if own is None or wide is None:
+        return own or wide
+    return max(own, wide, key=_RANK.__getitem__)
 
 
 def lesser(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,6 @@ from godwit.server.accounts.refusals import Refusals
 from godwit.server.accounts.sessions import SECOND, SEEN_EVERY_S, Sessions
 from godwit.server.accounts.sign_in import SignInDoor
 from godwit.server.accounts.users import Users
-from godwit.server.storage.account_tables import users as users_table
 from godwit.server.storage.database import Database
 
 if TYPE_CHECKING:
@@ -178,26 +177,25 @@ class Accounts:
         if row.user == ADMINISTRATOR:
             who, must_change = THE_ADMINISTRATOR, False
         else:
-            user = self._user_row(row.user)
-            found = principal_of(row.user, user.grants) if user is not None and not user.is_disabled else None
+            found = principal_of(row.user, row.grants or {})
             if found is None:
                 return None
-            who, must_change = found, bool(user.must_change)
+            who, must_change = found, bool(row.must_change)
         return Known(
             who, session=row.family, agent=row.agent, must_change=must_change, until=self.sessions.ends(row),
-            secret_since=max(row.created, self.sessions.secret_since(row.family)),
+            secret_since=max(row.created, row.secret_since),
         )  # fmt: skip
-
-    def _user_row(self, name: str) -> Any:
-        with self._database.read() as connection:
-            return connection.execute(users_table.select().where(users_table.c.name == name)).one_or_none()
 
     def _write_uses(self) -> None:
         if self._used and monotonic() - self._uses_written > USES_EVERY_S:
-            self.close()
+            self._write_used()
 
     def close(self) -> None:
-        """Write down which tokens were used."""
+        """Write down what was only counted so far."""
+        self._write_used()
+        self.refusals.tell_more(at_once=True)
+
+    def _write_used(self) -> None:
         self._uses_written = monotonic()
         used, self._used = self._used, {}
         if used:

@@ -15,7 +15,7 @@ from godwit.server.accounts.agents import family as family_of
 from godwit.server.accounts.digests import digest_of, new_secret
 from godwit.server.accounts.model import Session
 from godwit.server.accounts.principal import Principal
-from godwit.server.storage.account_tables import sessions
+from godwit.server.storage.account_tables import sessions, users
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
 
@@ -28,6 +28,20 @@ OVERLAP_S: Final = 60
 """A replaced secret is good for as long: requests were under way, or the answer with the new one was lost."""
 OF_USER_MAX: Final = 100
 SEEN_EVERY_S: Final = 60
+_former = sessions.alias()
+_WITH_USER: Final = sa.select(
+    sessions,
+    sa.select(sa.func.coalesce(sa.func.max(_former.c.replaced), 0))
+    .where(_former.c.family == sessions.c.family)
+    .scalar_subquery()
+    .label("secret_since"),
+    users.c.grants,
+    users.c.must_change,
+).select_from(sessions.outerjoin(users, sa.and_(users.c.name == sessions.c.user, sa.not_(users.c.is_disabled))))
+"""A session; when its secret was last replaced, 0: never; what its user may, None where he may not come in."""
+# made once: to build it costs more than to run it
+_BY_SECRET: Final = _WITH_USER.where(sessions.c.digest == sa.bindparam("digest"))
+_BY_ID: Final = _WITH_USER.where(sessions.c.family == sa.bindparam("family"), sessions.c.replaced == 0)
 
 
 class Sessions:
@@ -37,9 +51,10 @@ class Sessions:
         self._write, self._read = database.write, database.read
         self._idle, self._longest = idle_s * SECOND, longest_s * SECOND
 
-    def begin(self, user: str, *, address: str = "", agent: str = "") -> str:
-        """Begin a session; returns its secret."""
+    def begin(self, user: str, *, address: str = "", agent: str = "", longest_s: int | None = None) -> str:
+        """Begin a session; returns its secret. `longest_s`: it ends sooner than others, however busy it is."""
         secret, now = new_secret(), time_ns()
+        longest = self._longest if longest_s is None else min(self._longest, longest_s * SECOND)
         c = sessions.c
         with self._write() as connection:
             connection.execute(sessions.delete().where(self._is_over(now)))
@@ -48,38 +63,34 @@ class Sessions:
             if surplus:
                 connection.execute(sessions.delete().where(c.family.in_(surplus)))
             row = {
-                "digest": digest_of(secret), "user": user, "created": now, "seen": now, "expires": now + self._longest,
+                "digest": digest_of(secret), "user": user, "created": now, "seen": now, "expires": now + longest,
                 "address": address[:64], "agent": family_of(agent), "family": secrets.token_hex(8), "replaced": 0,
             }  # fmt: skip
             connection.execute(sessions.insert(), row)
         return secret
 
     def find(self, secret: str, *, agent: str | None, now: int) -> Any:
-        """Return the row of a session that is not over; None otherwise. Raises RejectedError (`session-stolen`)."""
-        c = sessions.c
+        """Return a session that is not over, see `_WITH_USER`; None otherwise.
+
+        Raises RejectedError (`session-stolen`).
+        """
         with self._read() as connection:
-            row = connection.execute(sa.select(sessions).where(c.digest == digest_of(secret))).one_or_none()
-        if row is None or row.expires <= now or row.seen + self._idle <= now:
+            row = connection.execute(_BY_SECRET, {"digest": digest_of(secret)}).one_or_none()
+        if row is None or self.ends(row) <= now:
             return None
         if is_stolen(row, agent, now):
             raise RejectedError("this session was used by somebody else too; sign in again", code="session-stolen")
         return row
 
     def by_id(self, session_id: str, now: int) -> Any:
-        """Return the row of a session that is not over; None otherwise."""
-        where = sa.and_(sessions.c.family == session_id, sessions.c.replaced == 0, sa.not_(self._is_over(now)))
+        """Return a session that is not over, see `_WITH_USER`; None otherwise."""
         with self._read() as connection:
-            return connection.execute(sa.select(sessions).where(where)).one_or_none()
+            row = connection.execute(_BY_ID, {"family": session_id}).one_or_none()
+        return None if row is None or self.ends(row) <= now else row
 
     def ends(self, row: Any) -> int:
         """Return when a session ends if nothing more is heard of it, ns UTC."""
         return int(min(row.expires, row.seen + self._idle))
-
-    def secret_since(self, family: str) -> int:
-        """Return when a session's secret was last replaced; 0: never."""
-        last = sa.select(sa.func.max(sessions.c.replaced)).where(sessions.c.family == family)
-        with self._read() as connection:
-            return int(connection.execute(last).scalar() or 0)
 
     def touch(self, family: str, now: int) -> None:
         """Note that somebody is there."""
@@ -124,6 +135,14 @@ class Sessions:
             if not connection.execute(sessions.delete().where(where)).rowcount:
                 raise RejectedError(f"no session {session_id[:32]!r}", code="not-found")
             record(connection, who.name, "session.end", user, before={"session": session_id}, address=who.address)
+
+    def end_all(self, user: str) -> int:
+        """End all sessions of a user; returns how many sign-ins these were."""
+        with self._write() as connection:
+            of_user = sessions.c.user == user
+            ended = connection.execute(sa.select(sa.func.count(sessions.c.family.distinct())).where(of_user)).scalar()
+            connection.execute(sessions.delete().where(of_user))
+        return int(ended or 0)
 
     def end_by_secret(self, secret: str) -> str | None:
         """End the session with this secret; returns whose it was."""

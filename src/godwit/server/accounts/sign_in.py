@@ -47,13 +47,22 @@ class SignInDoor:
         self.was_right(name, address)
         return self.begin(user.name, address=address, agent=agent)
 
-    def begin(self, user: str, *, address: str, agent: str = "", how: str = "password") -> str:
+    def begin(
+        self, user: str, *, address: str, agent: str = "", how: str = "password", longest_s: int | None = None
+    ) -> str:
         """Begin the session of who has shown who he is."""
-        secret = self._sessions.begin(user, address=address, agent=agent)
+        secret = self._sessions.begin(user, address=address, agent=agent, longest_s=longest_s)
         with self._write() as connection:
             connection.execute(users_table.update().where(users_table.c.name == user), {"last_sign_in": time_ns()})
             record(connection, user, "sign-in", user, after={"by": how}, address=address)
         return secret
+
+    def end_all(self, user: str, *, address: str, how: str) -> None:
+        """End all sessions of a user, since his provider says so."""
+        ended = self._sessions.end_all(user)
+        self._forget()
+        with self._write() as connection:
+            record(connection, how, "session.end", user, before={"sessions": ended}, address=address)
 
     def count_guess(self, name: str, address: str) -> None:
         """Count a guess at a password. Raises RejectedError (`too-many-attempts`) where it has to wait."""

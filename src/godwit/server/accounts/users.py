@@ -76,6 +76,8 @@ class Users:
         """
         name, checked = parse_user_name(name), check_grants(grants)
         _require_within(who, checked)
+        if issuer is not None:  # people of the provider are the installation's: whether one is here is not told others
+            who.require_installation()
         kept = None if password is None else self._passwords.hash(check_password(password, name))
         row = {
             "name": name, "display": display, "email": email, "password": kept, "grants": checked,
@@ -85,6 +87,8 @@ class Users:
         with self._write() as connection:
             if _row(connection, name) is not None:
                 raise RejectedError(f"the name {name!r} is taken", code="exists")
+            if issuer is not None and _has_subject(connection, issuer, str(subject)):
+                raise RejectedError("somebody is bound to this subject at this issuer", code="exists")
             connection.execute(users.insert(), row)
             user = user_of(_row(connection, name))
             _record(connection, who, "user.create", name, after=user)
@@ -103,6 +107,8 @@ class Users:
             before = user_of(_managed(connection, who, name))
             if changes.get("is_disabled") and before.name == who.account:
                 raise RejectedError("nobody disables himself; another administrator can", code="in-use")
+            if changes.get("grants", before.grants) != before.grants and before.name == who.account:
+                raise RejectedError("nobody changes what he himself may; another administrator can", code="in-use")
             if changes:
                 connection.execute(users.update().where(users.c.name == before.name), dict(changes))
             after = user_of(_row(connection, before.name))
@@ -111,6 +117,18 @@ class Users:
             _record(connection, who, "user.change", before.name, before=before, after=after)
         self._forget()
         return after
+
+    def strip(self, who: Principal, name: str) -> None:
+        """Take all rights from a user: his sessions end, his tokens open nothing. For a provider that says so.
+
+        He is not disabled: with rights that the provider gives him again he comes in again.
+        """
+        with self._write() as connection:
+            before = user_of(_managed(connection, who, name))
+            connection.execute(users.update().where(users.c.name == before.name), {"grants": {}})
+            connection.execute(sessions.delete().where(sessions.c.user == before.name))
+            _record(connection, who, "user.change", before.name, before=before, after=user_of(_row(connection, name)))
+        self._forget()
 
     def set_password(self, who: Principal, name: str, password: str, *, must_change: bool = True) -> None:
         """Give a user a new password; his sessions end. Raises RejectedError (`not-found`, `weak-password`)."""
@@ -226,8 +244,17 @@ def _row(connection: sa.Connection, name: str) -> Any:
     return connection.execute(sa.select(users).where(users.c.name == name)).one_or_none()
 
 
+def _has_subject(connection: sa.Connection, issuer: str, subject: str) -> bool:
+    where = sa.and_(users.c.issuer == issuer, users.c.subject == subject)
+    return connection.execute(sa.select(users.c.name).where(where)).first() is not None
+
+
 def _manages(who: Principal, grants: Mapping[str, str]) -> bool:
-    return covers(grants_of(who.limited_to("admin")), grants) if who.is_at_least("admin") else False
+    if not who.is_at_least("admin"):
+        return False
+    administered = grants_of(who.limited_to("admin"))
+    # who has no rights any more (`strip`) is nobody's of the tenants: he may have been of another
+    return covers(administered, grants or {EVERYWHERE: "viewer"})
 
 
 def _managed(connection: sa.Connection, who: Principal, name: str) -> Any:

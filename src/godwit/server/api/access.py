@@ -2,6 +2,9 @@
 
 A route needs the role of the dependency by which it asks who it is: `Who` (viewer), `Operator`, `Admin`. `StrictRoute`
 checks it before it reads anything else of a request.
+
+What routes depend on is `async` although it awaits nothing: a plain function FastAPI runs in a thread, and the way
+there and back costs more than all that is checked here.
 """
 
 from asyncio import to_thread
@@ -85,21 +88,21 @@ _NOUNS_WITHIN: Final = frozenset({"telemetry", "certificates", "keys"})
 """Nouns that have scopes of their own within a device's address."""
 
 
-def require_principal(
+async def require_principal(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Return who asks, who may look."""
     return _as_admitted(request, "viewer")
 
 
-def require_operator(
+async def require_operator(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Return who asks, who may change devices: where he may not, he sees nothing."""
     return _as_admitted(request, "operator")
 
 
-def require_admin(
+async def require_admin(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Return who asks, who may change who may what: where he may not, he sees nothing."""
@@ -131,11 +134,13 @@ def _roles_within(dependant: Any) -> Iterator[str]:
         yield from _roles_within(each)
 
 
-def refuse_unknown_queries(request: Request) -> None:
+async def refuse_unknown_queries(request: Request) -> None:
     """Refuse query parameters that the route does not have: a filter with a typo must not find everything.
 
     Those said twice are refused too, unless they are lists, and NUL, which PostgreSQL cannot keep.
     """
+    if not request.scope["query_string"]:
+        return
     params = request.scope["route"].dependant.query_params
     known = {each.alias for each in params}
     unknown = [name for name in request.query_params if name not in known]
@@ -150,13 +155,13 @@ def refuse_unknown_queries(request: Request) -> None:
             raise RejectedError(f"{name} is said twice", code="duplicate-parameter")
 
 
-def the_platform(request: Request) -> Platform:
+async def the_platform(request: Request) -> Platform:
     """Return the rooms."""
     platform: Platform = request.app.state.platform
     return platform
 
 
-def device_id_of(device_id: str) -> DeviceId:
+async def device_id_of(device_id: str) -> DeviceId:
     """Return the path's device id. An impossible one is answered like one that is not there."""
     try:
         return parse_device_id(device_id)

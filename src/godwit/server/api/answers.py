@@ -35,3 +35,17 @@ def device_document(device: Device, presence: Presence | None) -> dict[str, Any]
             "status": presence.status,
         }
     return document
+
+
+def with_mark(response: Response, mark: str) -> Response:
+    """Return an answer with the `ETag` of what it shows."""
+    response.headers["etag"] = f'"{mark}"'
+    return response
+
+
+def marks_of(if_match: str | None) -> frozenset[str] | None:
+    """Return the marks that an `If-Match` names; None: any will do (RFC 9110, 13.1.1). Weak ones never match."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    named = (each.strip() for each in if_match.split(","))
+    return frozenset(each[1:-1] for each in named if len(each) > 1 and each[0] == each[-1] == '"')

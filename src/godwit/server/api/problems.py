@@ -48,6 +48,8 @@ _STATUS: Final = {
     "authority-not-trusted": 401,
     "certificate-purpose": 401,
     "authority-expired": 401,
+    "authority-not-its-device": 403,
+    "wrong-tenant": 403,
     "credentials-needed": 401,
     "credentials-wrong": 401,
     "wrong-device": 401,
@@ -60,6 +62,7 @@ _STATUS: Final = {
     "jwt-lifetime": 401,
     "device-suspended": 403,
     "device-retired": 403,
+    "precondition-failed": 412,
     "payload-too-large": 413,
     "unknown-content-encoding": 415,
     "not-acceptable": 406,
@@ -73,7 +76,8 @@ _CODES: Final = {
 }  # fmt: skip
 _TITLES: Final = {
     400: "Bad request", 401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-    406: "Not acceptable", 409: "Conflict", 413: "Too large", 415: "Unknown content type", 422: "Refused",
+    406: "Not acceptable", 409: "Conflict", 412: "Changed meanwhile", 413: "Too large",
+    415: "Unknown content type", 422: "Refused",
     429: "Too many attempts", 500: "A bug in the server", 501: "Not supported", 503: "Not available now",
 }  # fmt: skip
 

@@ -12,6 +12,8 @@ _UNITS_NS: Final = {
     "w": 604_800_000_000_000,
 }  # fmt: skip
 _DURATION: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d|w)")
+DURATION_NS_MAX: Final = 100 * 366 * 86_400_000_000_000
+"""A century: from now on it is still an int64 of ns."""
 DAY_NS: Final = _UNITS_NS["d"]
 END_OF_TIME: Final = 2**62
 
@@ -23,7 +25,10 @@ def duration_ns(text: str, name: str) -> int:
         raise RejectedError(
             f"{name}={text[:40]!r}: a number and ms, s, m, h, d or w, such as 5m", code="invalid-duration"
         )
-    return int(found.group(1)) * _UNITS_NS[found.group(2)]
+    long = int(found.group(1)) * _UNITS_NS[found.group(2)]
+    if long > DURATION_NS_MAX:
+        raise RejectedError(f"{name}={text!r}: at most a century", code="invalid-duration")
+    return long
 
 
 def time_of(text: str, name: str) -> int:

@@ -13,9 +13,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
 from godwit.contract.duplicate_keys import check_depth
-from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.errors import MalformedError
 from godwit.contract.limits import PAYLOAD_BYTES_MAX
 from godwit.server.api.access import OPEN, admit, role_of
+from godwit.server.api.bodies import read_body
 
 _INTEGER_MAX: Final = 2**63
 
@@ -43,24 +44,12 @@ class StrictRoute(APIRoute):
             await admit(request, needed)
             if has_body:
                 # What was read is kept by the request: FastAPI parses the same bytes.
-                request._body = await read_body(request)  # noqa: SLF001 - Starlette has no other way to bound a body
+                request._body = await read_body(request, PAYLOAD_BYTES_MAX)  # noqa: SLF001 - Starlette has no other way to bound a body
                 if request._body:  # noqa: SLF001
                     check_json(request._body)  # noqa: SLF001
             return await handle(request)
 
         return checked
-
-
-async def read_body(request: Request) -> bytes:
-    """Return the body. Raises RejectedError (`payload-too-large`) as soon as it is too large."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > PAYLOAD_BYTES_MAX:
-            raise RejectedError(f"a body has at most {PAYLOAD_BYTES_MAX} bytes", code="payload-too-large")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def check_json(payload: bytes) -> None:

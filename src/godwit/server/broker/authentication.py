@@ -1,14 +1,13 @@
 """Who a connection is: by certificate, token, signed claim or password. Decided at every CONNECT, resumed TLS or not.
 
 OpenSSL has verified that the client has its certificate's key, and that somebody whom we trust issued it. Everything
-else is looked up here, in the roster: the certificate by its fingerprint, its dates, its authority and what that may
-name, the device and its life. What would have to wait for the database is handed back as a question, to be asked in a
+else is looked up here, in the roster: the certificate by its fingerprint, its dates, its authority and whose that is,
+the device and its life. What would have to wait for the database is handed back as a question, to be asked in a
 thread.
 """
 
 import hmac
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from time import time_ns
 from typing import Final
@@ -21,6 +20,8 @@ from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.mqtt import reasons
 from godwit.mqtt.packets import Connect
+from godwit.server.accounts.api_tokens import PREFIX as API_PREFIX
+from godwit.server.accounts.first_token import PREFIX as FIRST_PREFIX
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Known
 from godwit.server.accounts.throttle import place_of
@@ -41,7 +42,9 @@ from godwit.server.broker.rights import (
     Question,
     Rights,
 )
+from godwit.server.identity.claims import PREFIX as CLAIM_PREFIX
 from godwit.server.identity.device_keys import check_jwt
+from godwit.server.identity.device_tokens import PREFIX as DEVICE_PREFIX
 from godwit.server.identity.grace import RENEWAL_USER, is_in_grace, renewable_until
 from godwit.server.identity.model import (
     Authority,
@@ -62,7 +65,9 @@ NO_AUTHORITY: Final = Denial("authority-unknown", "nobody who is trusted here is
 OURS: Final = (AuthorityKind.ROOT, AuthorityKind.ISSUING)
 GUESSES_PER_S: Final = 0.2
 GUESSES_AT_ONCE: Final = 20
-"""Wrong passwords of one address, before none of its passwords is looked at."""
+"""Wrong passwords of one address, before none of its passwords is looked at. Tokens are looked at all the same."""
+SECRETS: Final = (CLAIM_PREFIX, DEVICE_PREFIX, API_PREFIX, FIRST_PREFIX)
+"""How secrets of our own making begin."""
 
 
 class Switches(msgspec.Struct, frozen=True):
@@ -175,17 +180,12 @@ class FleetAuthenticator:
         own = self._by_device_token(connect, password) or self._by_jwt(connect, password)
         if own is not None:
             return own
-        if self._failures.is_open(place_of(address), self._now_ns()):
-            if self._pair.is_pair(connect):
-                return Grant(identity=connect.username)
-            if password and self._desk is not None:
-                return self._ask_desk(connect, password, address)
-        else:
-            return Denial(
-                "too-many-failures", "too many wrong passwords from this address: wait a minute",
-                reasons.CONNECTION_RATE_EXCEEDED,
-            )  # fmt: skip
-        return self._wrong(address)
+        if password.startswith(SECRETS):
+            # 256 random bits cannot be guessed, and looking a hash up is cheap: others' wrong ones slow no good one
+            return self._wrong(address, "token") if self._desk is None else self._ask_desk(connect, password, address)
+        if self._failures.is_open(_bucket("password", address), self._now_ns()) and self._pair.is_pair(connect):
+            return Grant(identity=connect.username)
+        return self._wrong(address, "password")
 
     def _by_device_token(self, connect: Connect, password: str) -> Decision | None:
         """Judge a device token; None: it is none that counts, or these are switched off."""
@@ -210,9 +210,14 @@ class FleetAuthenticator:
         key = signed.key
         return self._as_device(connect, Credential(Door.JWT, key.key_id, key.tenant, key.device_id, signed.ends))
 
-    def _wrong(self, address: str) -> Denial:
-        self._failures.take(place_of(address), self._now_ns())
-        return Denial("credentials-wrong", "user name, password or token is wrong", is_guess=True)
+    def _wrong(self, address: str, kind: str) -> Denial:
+        """Refuse a guess. Each kind is counted by itself: a script with an old token slows nobody's password."""
+        if self._failures.take(_bucket(kind, address), self._now_ns()):
+            return Denial("credentials-wrong", "user name, password or token is wrong", is_guess=True)
+        return Denial(
+            "too-many-failures", f"too many wrong {kind}s from this address: wait a minute",
+            reasons.CONNECTION_RATE_EXCEEDED,
+        )  # fmt: skip
 
     def _ask_desk(self, connect: Connect, password: str, address: str) -> Question:
         desk = self._desk
@@ -222,7 +227,7 @@ class FleetAuthenticator:
             credential = desk.credential_of_claim(password)
             if credential is not None:
                 return enrolling(connect, credential)
-            return self._as_application(connect, password, address) or self._wrong(address)
+            return self._as_application(connect, password, address) or self._wrong(address, "token")
 
         return ask
 
@@ -282,18 +287,39 @@ class FleetAuthenticator:
 
     def judge_again(self, credential: Credential, certificate: bytes | None, client_id: str) -> Denial | None:
         """See `Judge`."""
-        connect = Connect(client_id)
+        connect = Connect(credential.device_id or client_id)  # its client id may be one that it was assigned
         if credential.door is Door.ENDED:
             connect.username = RENEWAL_USER
         if credential.door in SHOWN and certificate is not None:
             return _denial(self._by_certificate(connect, certificate, ""))
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """See `Judge`."""
+        del client_id
+        if credential.door is Door.CERTIFICATE:
+            known = self._roster.certificate(bytes.fromhex(credential.name))
+            authority = self._roster.authorities.get(known.authority) if known is not None else None
+            if known is None or authority is None or authority.row.state is AuthorityState.RETIRED:
+                return NO_AUTHORITY
+            if known.state is CertificateState.REVOKED:
+                return Denial("certificate-revoked", "the certificate is revoked")
+        return self._taken_away(credential) or self._denied_device(credential)
+
+    def _denied_device(self, credential: Credential) -> Denial | None:
+        if credential.device_id is None:
+            return None
+        return _denial(self._as_device(Connect(credential.device_id), credential))
+
+    def _taken_away(self, credential: Credential) -> Denial | None:
+        """Say whether a token is revoked, or the key of a signed one retired."""
         if credential.door is Door.TOKEN and not self._roster.has_token(credential.name):
             return Denial("token-revoked", "the token is revoked")
         if credential.door is Door.JWT and credential.device_id is not None:
             keys = self._roster.keys(credential.device_id)
             if all(each.key_id != credential.name for each in keys):
                 return Denial("key-retired", "the key that signed its token is retired")
-        return _denial(self._as_device(connect, credential)) if credential.device_id is not None else None
+        return None
 
     def judge_stranger(self, client_id: str) -> Denial | None:
         """See `Judge`."""
@@ -400,9 +426,9 @@ class FleetAuthenticator:
             return Denial(f"device-{known.lifecycle}", f"the device is {known.lifecycle}")
         if known.tenant != credential.tenant:
             return Denial("wrong-tenant", "the credential is of another tenant than the device")
-        if authority is not None and (
-            authority.tenant not in (None, known.tenant) or not may_name(authority, device_id)
-        ):
+        if authority is not None and authority.tenant not in (None, known.tenant):
+            # which ids it may name was asked when the certificate came into the registry: terms that were narrowed
+            # since lock out nobody, the audit names who is outside of them
             return Denial("authority-not-its-device", f"its authority may not name {device_id!r}")
         if connect.client_id not in ("", device_id):
             return Denial(
@@ -421,14 +447,12 @@ def terms_of(who: Principal) -> ApplicationTerms:
     return ApplicationTerms(who.tenants if may_hear else (), who.limited_to("operator").tenants if may_speak else ())
 
 
+def _bucket(kind: str, address: str) -> str:
+    return f"{kind} {place_of(address)}"
+
+
 def _denial(decision: Decision | Question) -> Denial | None:
     return decision if isinstance(decision, Denial) else None
-
-
-def may_name(authority: Authority, device_id: str) -> bool:
-    """Whether an authority's terms let it name a device."""
-    patterns = authority.terms.ids
-    return not patterns or any(fnmatchcase(device_id, each) for each in patterns)
 
 
 def enrolling(connect: Connect, credential: Credential) -> Decision:

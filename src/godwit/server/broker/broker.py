@@ -22,7 +22,7 @@ from godwit.server.broker.enrolling import Enrolling, Requested
 from godwit.server.broker.fan_out import FanOut
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.guard import Guard, Judge
-from godwit.server.broker.journal import Journal
+from godwit.server.broker.journal import Journal, LeftWill
 from godwit.server.broker.limits import Quotas
 from godwit.server.broker.packet_trace import PacketTrace
 from godwit.server.broker.postings import Barrier, Posting
@@ -91,6 +91,10 @@ class Broker:
         """Who answers requests for an identity."""
         self.on_forbidden: Callable[[Client, str, str], None] = lambda _client, _topic, _code: None
         """Told of a message that a client has no right to: its topic, and the code."""
+        self.on_turned_away: Callable[[str, str, str], None] = lambda _code, _detail, _address: None
+        """Told of a certificate that the handshake did not accept: code, sentence, address."""
+        self.on_withheld: Callable[[LeftWill, str], None] = lambda _left, _code: None
+        """Told of a will that is not published, since its client has lost the right to it; and the code."""
         self.trace = trace or Trace()
         self.packet_trace = PacketTrace(self.trace, topics)
         self._authenticator = authenticator
@@ -125,6 +129,10 @@ class Broker:
         self.connections += 1
         self.counters.sockets += 1
         return Client(self, socket, self.limits, listener, certificate, address)
+
+    def turn_away(self, code: str, detail: str, address: str) -> None:
+        """Note that somebody's certificate was not accepted in the handshake."""
+        self.on_turned_away(code, detail, address)
 
     def receive(self, client: Client, data: bytes, now: int) -> None:
         """Bytes came from a client."""
@@ -200,6 +208,7 @@ class Broker:
             return
         client.is_over = True
         self.connections -= 1
+        credential, still = client.credential, self.guard.asked.get(client)
         self.gate.parted(client)
         self.guard.parted(client)
         core = client.core
@@ -219,16 +228,36 @@ class Broker:
             self.presence.disconnected(device_id, text, now)
         if core.will is not None and (closed is None or closed.keeps_will):
             delay_s = min(core.will.delay_interval, session.expiry_s)
+            left = LeftWill(core.will, client.peer, credential, session.terms)
             if delay_s:
-                self.wills.put(client_id, now + delay_s * NS, core.will, client.peer)
+                self.wills.put(client_id, now + delay_s * NS, left, still)
             else:
-                self.post_will(core.will, client.peer, now)
+                self.post_will(left, now)
         self.kept.leave(session, now)
 
-    def post_will(self, will: p.Will, peer: Peer, now: int) -> None:
-        """Publish a will, in the name of a client that is gone."""
+    def post_will(self, left: LeftWill, now: int) -> None:
+        """Publish a will, in the name of a client that is gone: if it might say it now, too."""
+        will, peer = left.will, left.peer
+        code = self._withholds(left)
+        if code:
+            self.counters.forbidden += 1
+            self.on_withheld(left, code)
+            return
         publish = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties)
         self.post(publish, now, peer=peer)
+
+    def _withholds(self, left: LeftWill) -> str:
+        """Return the code for which a will is not published, or nothing. That a credential has ended is no reason."""
+        topic, peer = left.will.topic, left.peer
+        if left.credential is not None:
+            denial = self.guard.judge_absent(left.credential, peer.client_id)
+            if denial is not None:
+                return denial.code
+        rights = self._authenticator.rights_of(peer.identity or "", left.terms, peer.client_id)
+        route = self.routes.route(topic)
+        code = rights.refusal(topic, route.place) if rights is not None else ""
+        is_kept = code == codes.DEVICE_CLAIMED and route.is_up  # its owner finds it in quarantine: ingest sees to that
+        return "" if is_kept else code
 
     def note_speaker(self, client: Client, device_id: str, now: int) -> None:
         """Note that a client spoke for a device: the device is there."""
@@ -244,12 +273,12 @@ class Broker:
 
     def tick(self, now: int) -> None:
         """Once a second or so: delayed wills, sessions that end, changes that no group has taken."""
-        for will, peer in self.wills.due(now):
-            self.post_will(will, peer, now)
+        for left in self.wills.due(now):
+            self.post_will(left, now)
         for client_id in self.kept.end_due(now):
-            will_left = self.wills.take(client_id)
-            if will_left is not None:
-                self.post_will(*will_left, now)
+            its = self.wills.take(client_id)
+            if its is not None:
+                self.post_will(its, now)
         self._drop_expired(now)
         self.guard.tick(now)
         self.reception.tick(now)

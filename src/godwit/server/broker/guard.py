@@ -38,6 +38,13 @@ class Judge(Protocol):
         """Return why a client that came in would not come in now, or None."""
         ...
 
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """Return why a client that is gone would not be heard any more: its credential or device was taken away.
+
+        That the credential has ended meanwhile is no reason.
+        """
+        ...
+
     def judge_stranger(self, client_id: str) -> Denial | None:
         """Return why a client of the loopback listener would not come in now, or None."""
         ...
@@ -139,10 +146,15 @@ class Guard:
         if denial is not None:
             self._end(client, reasons.ADMINISTRATIVE_ACTION, denial.text)
 
+    def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
+        """Return why a client that is gone would not be heard any more."""
+        return self._judge.judge_absent(credential, client_id) if self._judge is not None else None
+
     def deny(self, denials: Iterable[tuple[Client, Denial]]) -> None:
-        """End sessions that were asked about."""
+        """End sessions that were asked about; what they had left to be said is not said."""
         for client, denial in denials:
             if not client.is_over:
+                client.core.will = None
                 self._end(client, reasons.ADMINISTRATIVE_ACTION, denial.text)
 
     def _end(self, client: Client, reason_code: int, text: str) -> None:

@@ -51,6 +51,16 @@ class ConnectionRow(msgspec.Struct, frozen=True, rename="camel"):
     """By which credential it came in; empty: by none that is somebody's own."""
     credential: str = ""
     """Fingerprint, token id or claim id."""
+    tenant: str = ""
+    """Whose it counts as."""
+
+
+class TenantLoad(msgspec.Struct):
+    """What a tenant's clients and documents use."""
+
+    connections: int = 0
+    messages_per_s: float = 0.0
+    retained_bytes: int = 0
 
 
 class SessionRow(msgspec.Struct, frozen=True, rename="camel"):
@@ -141,6 +151,17 @@ class Inspection:
         rows: Sequence[SubscriptionRow] = self._look("subscriptions", self._look_at_subscriptions)
         found = [each for each in rows if _holds(search, each.topic_filter, each.client_id)]
         return _page(found, sort, offset, limit, descending=descending)
+
+    def use(self) -> dict[str, TenantLoad]:
+        """Return what the clients and documents of each tenant use. Blocks for a look."""
+        rows: Sequence[ConnectionRow] = self._look("connections", self._look_at_connections)
+        retained = self._broker.gate.retained.of_tenants()
+        found = {tenant: TenantLoad(retained_bytes=size) for tenant, size in retained.items() if size}
+        for each in rows:
+            load = found.setdefault(each.tenant, TenantLoad())
+            load.connections += 1
+            load.messages_per_s += each.messages_per_s
+        return found
 
     def conflicts(self) -> dict[str, int]:
         """Return client ids that were taken from one connection by another from elsewhere in the last hour."""
@@ -235,6 +256,7 @@ def _connection_row(client: Client, session: Session, rate: float) -> Connection
         address=client.address,
         door=str(credential.door) if credential is not None else "",
         credential=credential.name if credential is not None else "",
+        tenant=client.tenant,
     )
 
 

@@ -18,6 +18,7 @@ from godwit.contract.errors import UnavailableError
 from godwit.mqtt.packets import Publish, PublishProperties, Subscription, Will
 from godwit.mqtt.server_message import Delivery, Message
 from godwit.mqtt.server_session import Held, Session
+from godwit.server.identity.model import Credential
 from godwit.server.ingest.arrival import Peer
 
 UNKNOWN_OWNER: Final = "*"
@@ -81,9 +82,19 @@ class Body(msgspec.Struct, array_like=True):
     properties: PublishProperties
 
 
+class LeftWill(msgspec.Struct, array_like=True, frozen=True):
+    """What a client that is gone has left to be said, and by what right; older files have the first two alone."""
+
+    will: Will
+    peer: Peer
+    credential: Credential | None = None
+    terms: str = ""
+    """What is kept of its rights."""
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Body).decode
-_decode_will = msgspec.msgpack.Decoder(tuple[Will, Peer]).decode
+_decode_will = msgspec.msgpack.Decoder(LeftWill).decode
 
 
 class Loaded(msgspec.Struct):
@@ -321,21 +332,21 @@ class Journal:
         else:
             self._changes.append((_DROP_RETAINED, (message.topic,)))
 
-    def put_will(self, client_id: str, due: int, will: Will, peer: Peer) -> None:
+    def put_will(self, client_id: str, due: int, left: LeftWill) -> None:
         """Keep the will of a client that is gone, until it is due (ns UTC)."""
-        self._changes.append((_PUT_WILL, (client_id, due, _encode((will, peer)))))
+        self._changes.append((_PUT_WILL, (client_id, due, _encode(left))))
 
     def drop_will(self, client_id: str) -> None:
         """Strike out a client's will: it is being sent, or the client is back."""
         self._changes.append((_DROP_WILL, (client_id,)))
 
-    def load_wills(self) -> list[tuple[str, int, Will, Peer]]:
+    def load_wills(self) -> list[tuple[str, int, LeftWill]]:
         """Read the wills that waited when the server ended. Raises UnavailableError."""
         try:
             rows = self._connect().execute("SELECT * FROM will").fetchall()
         except sqlite3.Error as error:
             raise UnavailableError(f"{self._path} cannot be read: {error}") from error
-        return [(client_id, due, *_decode_will(body)) for client_id, due, body in rows]
+        return [(client_id, due, _decode_will(body)) for client_id, due, body in rows]
 
     def drop_retained(self, topics: Iterable[str]) -> None:
         """Strike out retained documents that expired."""

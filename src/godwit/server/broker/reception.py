@@ -17,9 +17,9 @@ from godwit.server.broker.client import Client
 from godwit.server.broker.conflicts import Conflicts
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.guard import Guard
-from godwit.server.broker.journal import UNKNOWN_OWNER
+from godwit.server.broker.journal import UNKNOWN_OWNER, LeftWill
 from godwit.server.broker.redirect import Redirect
-from godwit.server.broker.refusals import Denial, Refusal
+from godwit.server.broker.refusals import NOT_AUTHORISED, Denial, Refusal
 from godwit.server.broker.rights import INSIDE, Authenticator, Decision, Grant, Question, is_reserved
 from godwit.server.broker.routes import Routes
 from godwit.server.broker.sessions import Sessions
@@ -52,12 +52,13 @@ class Rooms(Protocol):
     redirect: Redirect | None
     connections: int
     pending_bytes: int
+    on_forbidden: Callable[[Client, str, str], None]
 
     def disconnect(self, client: Client, now: int, reason: str = ...) -> None:
         """Part from a connection."""
         ...
 
-    def post_will(self, will: p.Will, peer: Peer, now: int) -> None:
+    def post_will(self, left: LeftWill, now: int) -> None:
         """Publish a will."""
         ...
 
@@ -159,7 +160,9 @@ class Reception:
         client_id = packet.client_id
         if not client_id:
             client_id = assigned = f"auto-{secrets.token_hex(8)}"
-        peer = Peer(client_id, client.listener, grant.identity, grant.may_register, is_unproven=grant.is_unproven)
+        client.peer = Peer(
+            client_id, client.listener, grant.identity, grant.may_register, is_unproven=grant.is_unproven
+        )
         refused = self._refusal(client, packet, grant.tenant, now)
         if refused is not None:
             core.refuse(refused.reason_code, refused.text, server_reference=refused.server_reference)
@@ -169,7 +172,6 @@ class Reception:
             self.conflicts.note(client_id, now)
             self._deny(client, packet, stolen)
             return
-        client.peer = peer
         before = rooms.clients.get(client_id)
         if before is not None:
             if before.address != client.address or before.certificate != client.certificate:
@@ -179,7 +181,7 @@ class Reception:
         session, is_resumed = rooms.kept.open(client_id, packet, grant)
         will = rooms.wills.take(client_id)
         if will is not None and not is_resumed:
-            rooms.post_will(*will, now)  # the session ended before the delay did (3.1.2-8)
+            rooms.post_will(will, now)  # the session ended before the delay did (3.1.2-8)
         rooms.clients[client_id], client.since = client, now
         rooms.counters.connects += 1
         rooms.gate.accepted(client, grant.tenant, now)
@@ -231,6 +233,7 @@ class Reception:
         if redirect is not None:
             return Refusal(redirect.reason_code, redirect.text, redirect.server_reference)
         if packet.will is not None and self._forbids(client, packet.will.topic):
+            rooms.on_forbidden(client, packet.will.topic, NOT_AUTHORISED)
             return Refusal(reasons.NOT_AUTHORIZED, "not authorised to publish the will")
         is_return = packet.client_id in rooms.clients
         return rooms.gate.busy(rooms.group.stalled, rooms.pending_bytes, PENDING_BYTES_MAX) or rooms.gate.refusal(

@@ -41,6 +41,7 @@ REASONS: Final = {
     codes.PLACE_MISMATCH: reasons.NOT_AUTHORIZED,
     codes.INVALID_DEVICE_ID: reasons.TOPIC_NAME_INVALID,
     codes.SERIES_LIMIT: reasons.QUOTA_EXCEEDED,
+    codes.QUOTA_DEVICES: reasons.QUOTA_EXCEEDED,
     codes.RATE_LIMITED: reasons.QUOTA_EXCEEDED,
     codes.RETAINED_LIMIT: reasons.QUOTA_EXCEEDED,
 }

@@ -43,6 +43,10 @@ class RetainedRoom:
         self.bytes = 0
         """Of all documents."""
 
+    def of_tenants(self) -> dict[str, int]:
+        """Return the bytes of the documents, by tenant."""
+        return dict(self._tenants)
+
     def exceeded(self, message: Message, owner: str, tenant: str) -> str:
         """Return an empty string, or the sentence of the limit that `message` would exceed."""
         if not message.payload:

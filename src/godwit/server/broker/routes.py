@@ -145,6 +145,13 @@ class Routes:
             route.has_durable = any(target.is_durable for target in route.targets)
         return route
 
+    def may_receive(self, session: Session, topic: str) -> bool:
+        """Whether a session may be told what has waited for it, by its rights as they are now."""
+        if session.rights is None:
+            return True
+        known = self._routes.get(topic)
+        return _may_receive(session, topic, known.place if known is not None else Route(topic, self._topics).place)
+
     def refresh(self) -> None:
         """Have routes worked out anew: what a session is has changed."""
         self._version += 1

@@ -11,6 +11,7 @@ from godwit.mqtt.server_session import Held, Session
 from godwit.server.broker.client import Client
 from godwit.server.broker.gate import Gate
 from godwit.server.broker.journal import Journal
+from godwit.server.broker.refusals import NOT_AUTHORISED
 from godwit.server.broker.retained import Retained
 from godwit.server.broker.rights import Rights
 from godwit.server.broker.routes import SHARE_PREFIX, Routes, bare_filter, heard_filters
@@ -24,6 +25,7 @@ class Rooms(Protocol):
     retained: Retained
     journal: Journal
     gate: Gate
+    on_forbidden: Callable[[Client, str, str], None]
 
     def after_commit(self, done: Callable[[], None], now: int) -> None:
         """Call `done` when everything that happened until now is durable."""
@@ -65,6 +67,7 @@ class Subscriptions:
         if rights is not None and not all(
             rights.may_subscribe(bare_filter(each)) for each in heard_filters(session, topic_filter)
         ):
+            self._rooms.on_forbidden(client, topic_filter, NOT_AUTHORISED)
             return (reasons.NOT_AUTHORIZED if client.core.version == 5 else failed), False
         is_known = topic_filter in session.subscriptions
         if not is_known and not self._rooms.gate.may_subscribe(len(session.subscriptions), self._rooms.routes.count):

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from godwit.server.checks.model import DAY, Affected, Check, Facts, Severity, Token
+from godwit.server.accounts.model import ApiToken
+from godwit.server.checks.model import DAY, Affected, Check, Facts, Severity
 from godwit.server.identity.model import ClaimKind, ClaimState
 
 STALE: Final = 90 * DAY
@@ -13,7 +14,7 @@ EVERYWHERE: Final = "*"
 _WRITES: Final = ("operator", "admin")
 
 
-def _good(facts: Facts) -> Iterator[Token]:
+def _good(facts: Facts) -> Iterator[ApiToken]:
     for each in facts.tokens:
         if not each.revoked and (not each.expires or each.expires > facts.now):
             yield each
@@ -23,7 +24,7 @@ def _is_stale(created: int, last_used: int, now: int) -> bool:
     return now - max(created, last_used) > STALE
 
 
-def _token(each: Token, detail: str) -> Affected:
+def _token(each: ApiToken, detail: str) -> Affected:
     return Affected("token", each.token_id, f"{each.name}, of {each.owner}: {detail}")
 
 

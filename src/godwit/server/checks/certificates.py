@@ -9,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from godwit.server.checks.model import DAY, Affected, Check, Facts, KeyFacts, Severity
+from godwit.server.identity.admission import matches
 from godwit.server.identity.grace import is_in_grace, renewable_until
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, Certificate, CertificateState
 from godwit.server.registry.model import Lifecycle
@@ -227,6 +228,14 @@ def _any_id(facts: Facts) -> Iterator[Affected]:
             yield Affected("authority", each.name, f"for {each.tenant}")
 
 
+def _outside_terms(facts: Facts) -> Iterator[Affected]:
+    foreign = {each.fingerprint: each for each in _foreign(facts) if each.terms.ids}
+    for each in counting(facts):
+        authority = foreign.get(each.authority)
+        if authority is not None and not matches(each.device_id, authority.terms.ids):
+            yield Affected("device", each.device_id, f"by {authority.name}: {', '.join(authority.terms.ids)[:64]}")
+
+
 CHECKS: Final = (
     Check(
         "certificate-revoked-connected", Severity.CRITICAL, "A client is connected with a revoked certificate",
@@ -312,6 +321,13 @@ CHECKS: Final = (
         "Without patterns of ids its certificates take any free id of the tenant, and fill the registry.",
         "Say in its terms which ids it may name, such as `pump-*`.",
         _any_id, ("IOT_POLICY_OVERLY_PERMISSIVE_CHECK",),
+    ),
+    Check(
+        "authority-outside-terms", Severity.MEDIUM, "A certificate is outside of its authority's terms",
+        "The terms were narrowed after the device came in. It may still connect: who was there is not shut out.",
+        "Revoke the certificate if the device is not to be there, enroll it anew, or widen the terms "
+        "(`godwit factory change`).",
+        _outside_terms, ("IOT_POLICY_OVERLY_PERMISSIVE_CHECK",),
     ),
     Check(
         "certificate-long-lived", Severity.LOW, "A certificate is good for more than a year",

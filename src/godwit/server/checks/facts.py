@@ -11,9 +11,12 @@ import msgspec
 import sqlalchemy as sa
 from cryptography import x509
 
+from godwit.server.accounts.api_tokens import token_of
+from godwit.server.accounts.model import ApiToken
 from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.refusals import MORE
 from godwit.server.checks.certificates import key_facts
-from godwit.server.checks.model import DAY, ClockFact, Connected, Facts, KeyFacts, Token, User
+from godwit.server.checks.model import DAY, ClockFact, Connected, Facts, KeyFacts, User
 from godwit.server.identity import rows
 from godwit.server.identity.model import CertificateState, DeviceKey, DeviceToken
 from godwit.server.identity.vault import SYSTEMD_CREDENTIAL
@@ -114,14 +117,8 @@ def _users(connection: sa.Connection) -> list[User]:
     ]  # fmt: skip
 
 
-def _tokens(connection: sa.Connection, who: Principal) -> list[Token]:
-    found = [
-        Token(
-            row.token_id, row.name, row.owner, row.grants, tuple(row.scopes), row.created, row.expires, row.revoked,
-            row.last_used,
-        )
-        for row in connection.execute(sa.select(a.api_tokens))
-    ]  # fmt: skip
+def _tokens(connection: sa.Connection, who: Principal) -> list[ApiToken]:
+    found = [token_of(row) for row in connection.execute(sa.select(a.api_tokens))]
     if who.tenants is None:
         return found
     return [each for each in found if set(each.grants) <= set(who.tenants)]
@@ -129,12 +126,13 @@ def _tokens(connection: sa.Connection, who: Principal) -> list[Token]:
 
 def _refused(connection: sa.Connection, who: Principal, now: int) -> dict[str, int]:
     c = t.audit.c
-    statement = (
-        sa.select(c.what, sa.func.count())
-        .where(c.at > now - DAY, sa.or_(*(c.what.like(each) for each in REFUSALS)), visible(who, c.tenant))
-        .group_by(c.what)
-    )
-    return {what: int(count) for what, count in connection.execute(statement)}
+    is_refusal = (c.at > now - DAY, sa.or_(*(c.what.like(each) for each in REFUSALS)), visible(who, c.tenant))
+    statement = sa.select(c.what, sa.func.count()).where(*is_refusal).group_by(c.what)
+    found = {what: int(count) for what, count in connection.execute(statement)}
+    counting = sa.select(c.what, c.after).where(*is_refusal, c.who == "?", c.about.like(f"%{MORE}"))
+    for what, after in connection.execute(counting):  # one line tells of many
+        found[what] += int(after.get("more", 1)) - 1
+    return found
 
 
 def _clocks(reports: Sequence[ClockReport]) -> list[ClockFact]:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from godwit.server.accounts.model import ApiToken
 from godwit.server.identity.model import Authority, Certificate, Claim, DeviceKey, DeviceToken
 from godwit.server.registry.model import Device
 from godwit.server.settings import Settings
@@ -89,20 +90,6 @@ class User(NamedTuple):
     last_sign_in: int
 
 
-class Token(NamedTuple):
-    """An API token."""
-
-    token_id: str
-    name: str
-    owner: str
-    grants: dict[str, str]
-    scopes: tuple[str, ...]
-    created: int
-    expires: int
-    revoked: int
-    last_used: int
-
-
 class Connected(NamedTuple):
     """A client that is connected now. `credential`: fingerprint or id of what it came in with."""
 
@@ -139,7 +126,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     device_tokens: list[DeviceToken] = []
     device_keys: list[DeviceKey] = []
     users: list[User] = []
-    tokens: list[Token] = []
+    tokens: list[ApiToken] = []
     connected: list[Connected] = []
     conflicts: dict[str, int] = {}
     """Client id -> how often in the last hour two connections fought for it."""

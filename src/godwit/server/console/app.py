@@ -1,7 +1,5 @@
 """Puts the console on the front application: pages, static files, the guard, and the sign-in road."""
 
-import hashlib
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -9,7 +7,7 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from godwit.server.accounts.room import Accounts
-from godwit.server.console import parts, theme
+from godwit.server.console import parts
 from godwit.server.console.pages import (
     access,
     account,
@@ -24,24 +22,14 @@ from godwit.server.console.pages import (
     overview,
     quarantine,
     security,
+    tenants,
 )
+from godwit.server.console.plain import STATIC, head_html
 from godwit.server.console.session import Guard
 from godwit.server.console.sign_in import SignIn
 from godwit.server.platform import Platform
 
-_STATIC: Final = Path(__file__).parent / "static"
-
 _FAVICON: Final = parts.LOGO.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" color="#0f8a83" ')
-
-
-def head_html() -> str:
-    """Return what stands in the head of every page. Addresses change with the content, so that caches are right."""
-    mark = hashlib.sha256(b"".join(each.read_bytes() for each in sorted(_STATIC.iterdir()))).hexdigest()[:12]
-    return (
-        f"<script>{theme.BEFORE_PAINT}</script><style>{theme.css()}</style>"
-        f'<link rel="stylesheet" href="/console/{mark}/console.css">'
-        f'<script defer src="/console/{mark}/console.js"></script>'
-    )
 
 
 def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
@@ -55,14 +43,15 @@ def mount(app: FastAPI, platform: Platform, accounts: Accounts) -> None:
     nicegui_app.add_route("/sign-in", sign_in.submit, methods=["POST"])
     nicegui_app.add_route("/sign-in/oidc", sign_in.go_to_provider, methods=["GET"])
     nicegui_app.add_route("/sign-in/oidc/callback", sign_in.come_back, methods=["GET"])
+    nicegui_app.add_route("/sign-in/oidc/logout", sign_in.signed_out, methods=["POST"])
     nicegui_app.add_route("/password", sign_in.show_password, methods=["GET"])
     nicegui_app.add_route("/password", sign_in.submit_password, methods=["POST"])
     nicegui_app.add_route("/sign-out", sign_in.leave, methods=["POST"])
-    nicegui_app.add_static_files(f"/console/{mark}", _STATIC)
+    nicegui_app.add_static_files(f"/console/{mark}", STATIC)
     ui.add_head_html(head, shared=True)
     for page in (
         overview, devices, device, enrollment, certificates, device_grant, quarantine, clocks, broker, security,
-        access, audit_log, account,
+        access, tenants, audit_log, account,
     ):  # fmt: skip
         page.register(platform)
     guard: Any = Guard

@@ -1,22 +1,21 @@
 """Pieces of the Certificates page, and of a device's certificates. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Final
 
+import msgspec
+
 from godwit.contract.times import format_time
-from godwit.server.console import parts
-from godwit.server.identity.certificates import DAY, SOON_DAYS
+from godwit.server.console import parts, words
+from godwit.server.identity.certificates import DAY, SOON_DAYS, CertificatePage, Ends
 from godwit.server.identity.model import (
     Authority,
     AuthorityState,
-    Campaign,
-    CampaignState,
     Certificate,
     CertificateState,
     DeviceKey,
     DeviceToken,
-    Step,
 )
 
 TILES: Final = (
@@ -34,8 +33,6 @@ NO_GRACE: Final[Mapping[str, int]] = {}
 _REVOKE: Final = "Revoke this certificate for good? An open connection with it ends at once."
 _ENDS: Final = "Revoke this token for good? An open connection with it ends at once."
 _RETIRE: Final = "Retire this key? What it signed counts no more."
-_START: Final = "Begin? Devices are told, a few a second, and the old authority goes when all have followed."
-_FORCE: Final = "Finish now? Devices that have not renewed are shut out, and have to be enrolled again."
 
 
 def tiles(counts: dict[str, int]) -> dict[str, str]:
@@ -52,13 +49,13 @@ def _value(number: int, note: str) -> str:
     return f'<span class="value">{number:,}</span><span class="note">{parts.text(note)}</span>'
 
 
-def authorities(rows: Sequence[Authority]) -> str:
-    """Return the authorities as a tree, each below its issuer."""
+def authorities(rows: Sequence[Authority], may_change: Callable[[Authority], bool] = lambda _: False) -> str:
+    """Return the authorities as a tree, each below its issuer. `may_change`: whose terms."""
     known = {each.fingerprint for each in rows}
     lines: list[str] = []
 
     def add(each: Authority, depth: int) -> None:
-        lines.append(_authority(each, depth))
+        lines.append(_authority(each, depth, may_change=may_change(each)))
         for below in rows:
             if below.issuer == each.fingerprint != below.fingerprint:
                 add(below, depth + 1)
@@ -66,19 +63,28 @@ def authorities(rows: Sequence[Authority]) -> str:
     for each in rows:
         if each.issuer in (None, each.fingerprint) or each.issuer not in known:
             add(each, 0)
-    return _table(("Authority", "State", "Key", "Until", "SHA-256"), "".join(lines))
+    return _table(("Authority", "State", "Key", "Until", ""), "".join(lines))
 
 
-def _authority(each: Authority, depth: int) -> str:
+def _authority(each: Authority, depth: int, *, may_change: bool) -> str:
     whose = parts.text(each.tenant) if each.tenant else "this installation"
     key = "here" if each.has_key else "elsewhere"
     return (
         f'<tr><td style="padding-left:{16 + 22 * depth}px"><span class="who"><span><b>{parts.text(each.name)}</b>'
-        f"<small>{each.kind} · {whose}</small></span></span></td>"
-        f"<td>{parts.badge(each.state, _AUTHORITY_TONES[each.state])}</td><td>{key}</td>"
+        f"<small>{each.kind} · {whose}{_may(each)}</small>"
+        f'<small title="{each.fingerprint}">SHA-256 {each.fingerprint[:24]}…</small></span></span></td>'
+        f'<td>{parts.badge(each.state, _AUTHORITY_TONES[each.state])}</td><td class="hide">{key}</td>'
         f'<td class="num" style="white-space:nowrap">{_end(each.not_after)}</td>'
-        f'<td class="hide mono" title="{each.fingerprint}">{each.fingerprint[:16]}…</td></tr>'
+        f'<td class="right">{parts.button("Terms…", "terms", each.fingerprint) if may_change else ""}</td></tr>'
     )
+
+
+def _may(each: Authority) -> str:
+    """Return what a foreign authority may do, in short."""
+    if each.tenant is None:
+        return ""
+    ids = ", ".join(each.terms.ids)[:48] or "any id"
+    return f" · {parts.text(ids)}{' · just in time' if each.terms.just_in_time else ''}"
 
 
 def _end(not_after: int, graced_until: int = 0) -> str:
@@ -128,93 +134,86 @@ def _certificate(each: Certificate, graced_until: int, *, may_change: bool, with
         f"<td><span{why}>{parts.badge(each.state, _TONES[each.state])}</span></td>"
         f'<td class="hide">{parts.text(each.source)}</td><td class="hide">{parts.age(each.first_seen)}</td>'
         f'<td class="num" style="white-space:nowrap">{_end(each.not_after, graced_until)}</td>'
-        f'<td class="right">{act}</td></tr>'
+        f'<td class="right{" off-phone" if with_device else ""}">{act}</td></tr>'
     )
 
 
-def campaign(found: Campaign | None, *, may_change: bool) -> str:
-    """Return the rollover under way, or the last one."""
-    start = ""
-    if may_change and (found is None or found.state in (CampaignState.FINISHED, CampaignState.CANCELLED)):
-        kinds = (("Roll over the intermediate", "intermediate"), ("Roll over the root", "root"))
-        buttons = "".join(parts.button(words, "start", kind, sure=_START) for words, kind in kinds)
-        start = f'<div class="bar" style="margin-top:12px">{buttons}</div>'
-    if found is None:
-        words = "Nothing was rolled over yet. An issuing authority lasts five years, the root twenty."
-        return f'<p class="faint">{words}</p>{start}'
-    total, renewed = sum(found.devices.values()), found.devices[Step.RENEWED]
-    steps = " · ".join(f"{count:,} {step}" for step, count in found.devices.items() if count) or "no devices"
-    tones = {CampaignState.RUNNING: "accent", CampaignState.PAUSED: "warn", CampaignState.FINISHED: "good"}
-    share = renewed / total if total else float(found.state is CampaignState.FINISHED)
-    return (
-        f'<div class="bar" style="justify-content:space-between"><span><b>{found.kind} {found.campaign_id}</b> '
-        f"{parts.badge(found.state, tones.get(found.state, ''))}</span><span>{renewed:,} of {total:,} renewed</span>"
-        f'</div>{parts.meter_plain(share)}<p class="faint" style="margin-top:8px">{parts.text(steps)}</p>'
-        + (_courses(found) if may_change else "")
-        + start
-    )
+def ends(found: Ends) -> str:
+    """Return when certificates end, as bars: those that end soon stand out."""
+    if not any(found.counts):
+        return parts.empty("No certificates yet", "When they end is drawn here, so that a wall of them is seen early.")
+    top = max(found.counts)
+    soon = -(-SOON_DAYS // found.days)
 
-
-def _courses(found: Campaign) -> str:
-    """Return the buttons that change the course of a rollover under way."""
-    if found.state not in (CampaignState.RUNNING, CampaignState.PAUSED):
-        return ""
-    first = ("Pause", "paused") if found.state is CampaignState.RUNNING else ("Resume", "running")
-    buttons = "".join(
-        parts.button(words, "campaign", f"{found.campaign_id} {to}", classes=classes, sure=sure)
-        for words, to, classes, sure in (
-            (*first, "", ""), ("Cancel", "cancelled", "", ""), ("Finish by force", "forced", "danger", _FORCE),
+    def bar(at: int, count: int) -> str:
+        first, last = at * found.days, (at + 1) * found.days
+        tone = "none" if not count else "off" if at < soon else ""
+        label = words.short(count) if count and (count == top or len(found.counts) <= 14) else ""
+        return (
+            f'<span title="{count:,} end in {first} to {last} days"><b>{label}</b>'
+            f'<i class="{tone}" style="height:{max(1.5, 84 * count / top):.1f}%"></i></span>'
         )
-    )  # fmt: skip
-    return f'<div class="bar" style="margin-top:12px">{buttons}</div>'
 
-
-def batch(progress: tuple[int, int] | None) -> str:
-    """Return how far a batch is."""
-    if progress is None:
-        return ""
-    done, total = progress
-    words = f"{done:,} of {total:,} devices enrolled" + ("" if done < total else "; the archive is on its way")
-    return f"<p>{parts.text(words)}</p>{parts.meter_plain(done / total if total else 1)}"
-
-
-BATCH_FORM: Final = (
-    '<form class="fields" method="post" action="/certificates/batch" enctype="multipart/form-data">'
-    '<label class="all">CSV with the columns device_id, and if you like name, type, tenant, groups, tags'
-    '<input class="field" type="file" name="file" accept=".csv,text/csv" required></label>'
-    '<div class="bar"><button class="btn primary">Enroll and download</button></div></form>'
-    '<p class="faint" style="margin-top:12px">The keys are made here, are in the archive only, and are kept nowhere. '
-    "With <code>godwit device enroll --batch</code> they never leave your machine.</p>"
-)
-
-
-def device_card(
-    rows: Sequence[Certificate],
-    device_id: str,
-    lifecycle: str,
-    *,
-    may_change: bool,
-    grace: Mapping[str, int] = NO_GRACE,
-) -> str:
-    """Return a device's certificates, with what can be done: enroll it, suspend it."""
-    table = certificates(rows, may_change=may_change, with_device=False, grace=grace)
-    if not may_change:
-        return table
-    is_out = lifecycle in ("suspended", "retired")
-    bundle = (
-        ""
-        if is_out
-        else f'<form method="post" action="/certificates/bundle/{parts.text(device_id)}"><button class="btn">'
-        f"{parts.icon('download')}Enroll, and download its files</button></form>"
+    days = len(found.counts) * found.days
+    marks = [each for each in (0, 30, 90, 180, 365) if each < days * 0.86] + [days]
+    scale = "".join(
+        f'<span style="left:{min(96.0, max(3.0, 100 * each / days)):.1f}%">'
+        f"{'today' if not each else f'{each} d'}</span>"
+        for each in marks
     )
-    turn = {
-        "active": parts.button(
-            "Suspend", "lifecycle", "suspended", classes="danger",
-            sure="Suspend this device? Its connection ends, and it may not come back until it is resumed.",
-        ),
-        "suspended": parts.button("Resume", "lifecycle", "active"),
-    }.get(lifecycle, "")  # fmt: skip
-    return f'{table}<div class="bar" style="padding:12px 16px">{bundle}{turn}</div>'
+    bars = "".join(bar(at, count) for at, count in enumerate(found.counts))
+    said = f"{sum(found.counts):,} certificates by when they end; {sum(found.counts[:soon]):,} within {SOON_DAYS} days"
+    key = (
+        '<p class="faint small bar"><span class="key"><i style="background:var(--warn)"></i>within '
+        f'{SOON_DAYS} days</span><span class="key"><i style="background:var(--chart-1)"></i>later</span>'
+        f"<span>one bar: {words.plural(found.days, 'day')}</span></p>"
+    )
+    return f'<div class="bins low" role="img" aria-label="{said}">{bars}</div><div class="scale">{scale}</div>{key}'
+
+
+def pager(page: CertificatePage, shown: int, *, has_before: bool) -> str:
+    """Return what leads to the other certificates. `shown`: how many come before these."""
+    if page.total <= len(page.items):
+        return ""
+    before = parts.button(f"{parts.icon('left')}Before", "page", "back", disabled=not has_before)
+    after = parts.button(f"Next{parts.icon('right')}", "page", "on", disabled=page.cursor is None)
+    return (
+        f'<div class="foot"><span class="num">{shown + 1:,} to {shown + len(page.items):,} '
+        f"of {page.total:,}, those first "
+        f'that end first</span><span class="bar">{before}{after}</span></div>'
+    )
+
+
+def terms_form(each: Authority, mark: str) -> str:
+    """Return the dialogue that changes what an authority of a factory or customer may do."""
+    terms, landing = each.terms, each.terms.landing
+    tags = ", ".join(f"{key}:{value}" for key, value in landing.tags.items())
+    configuration = msgspec.json.encode(landing.configuration).decode() if landing.configuration else ""
+    hidden = {"fingerprint": each.fingerprint, "mark": mark, "type": landing.device_type or ""}
+    fields = (
+        "".join(f'<input type="hidden" name="{name}" value="{parts.text(value)}">' for name, value in hidden.items())
+        + parts.field("Name", "name", each.name)
+        + parts.choice(
+            "Unknown devices", "jit", (("no", "have to enroll"), ("yes", "are taken in just in time")),
+            "yes" if terms.just_in_time else "no",
+        )
+        + '<label class="all">Ids it may name<input class="field mono" name="ids" '
+        'autocomplete="off" spellcheck="false" '
+        f'maxlength="2000" value="{parts.text(", ".join(terms.ids))}">'
+        f'<small>patterns such as pump-*, by commas; empty: '
+        f"any device of {parts.text(each.tenant)}</small></label>"
+        + parts.field("Lands in groups", "groups", ", ".join(landing.groups), hint="by commas", needed=False)
+        + parts.field("Gets tags", "tags", tags, hint="such as hall:2, row:4", needed=False)
+        + '<label class="all">First configuration<input class="field mono" name="configuration" maxlength="2000" '
+        f'autocomplete="off" spellcheck="false" value="{parts.text(configuration)}">'
+        f'<small>a JSON object</small></label>'
+    )  # fmt: skip
+    return (
+        '<p class="soft">New terms count for what is enrolled from now on. Devices that came in by wider ones '
+        "may still "
+        'connect; the <a class="link" href="/security">Security page</a> names them.</p>'
+        + parts.form("change-terms", fields, "Keep the terms")
+    )
 
 
 def credentials(tokens: Sequence[DeviceToken], keys: Sequence[DeviceKey], *, may_change: bool) -> str:

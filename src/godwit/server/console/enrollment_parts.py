@@ -3,8 +3,8 @@
 from time import time_ns
 from typing import Final
 
-from godwit.contract.times import format_time
 from godwit.server.console import parts, words
+from godwit.server.console.labels import Label, expires, good_for, qr
 from godwit.server.identity.model import Claim, ClaimKind, ClaimState, DeviceGrant, EnrollmentRule, Landing
 from godwit.server.identity.outcomes import Outcome
 from godwit.server.registry.model import Device, Presence
@@ -18,6 +18,11 @@ _STATES: Final = {
     ClaimState.SPENT: "the new certificate has connected",
     ClaimState.REVOKED: "opens nothing any more",
 }
+LIVES: Final = (
+    ("86400", "1 day"), ("604800", "7 days"), ("2592000", "30 days"), ("31536000", "1 year"), ("0", "no end")
+)  # fmt: skip
+LABELS_MAX: Final = 500
+"""So many claims in one go."""
 REASONS: Final = {
     "claim-unknown": "no such claim, or not for this device",
     "claim-needed": "came without a claim",
@@ -101,7 +106,6 @@ def _claim(claim: Claim, *, may_change: bool) -> str:
         if has_expired
         else f'<span title="{_STATES[claim.state]}">{parts.badge(claim.state, _TONES[claim.state])}</span>'
     )
-    good_for = claim.device_id or ", ".join(claim.ids) or "any free id"
     uses = f"{claim.uses} of {claim.uses_max}" if claim.uses_max is not None else f"{claim.uses}, no limit"
     kind = {ClaimKind.ONE_TIME: "one-time", ClaimKind.FLEET: "fleet", ClaimKind.GRANT: "device grant"}[claim.kind]
     is_over = claim.state in (ClaimState.SPENT, ClaimState.REVOKED) or has_expired
@@ -114,14 +118,10 @@ def _claim(claim: Claim, *, may_change: bool) -> str:
     return (
         f'<tr><td><span class="who"><span><b>{parts.text(claim.name or kind)}</b>'
         f"<small>{claim.claim_id} · {kind} · {parts.text(claim.tenant)}</small></span></span></td><td>{state}</td>"
-        f'<td class="wide">{parts.text(good_for)}</td><td class="num">{uses}</td>'
-        f'<td class="hide">{lands(claim.landing)}</td><td class="num">{_expires(claim)}</td>'
+        f'<td class="wide">{parts.text(good_for(claim))}</td><td class="num">{uses}</td>'
+        f'<td class="hide">{lands(claim.landing)}</td><td class="num">{expires(claim)[:10]}</td>'
         f'<td class="right">{act}</td></tr>'
     )
-
-
-def _expires(claim: Claim) -> str:
-    return format_time(claim.expires)[:10] if claim.expires else "never"
 
 
 def rules(rows: list[EnrollmentRule], *, may_change: bool) -> str:
@@ -221,10 +221,9 @@ def sheet(title: str, body: str) -> str:
 def claim_form(tenants: list[str], tenant: str) -> str:
     """Return the dialogue that makes a claim."""
     kinds = (("one-time", "One device, once"), ("fleet", "A fleet: many devices"))
-    lives = (("86400", "1 day"), ("604800", "7 days"), ("2592000", "30 days"), ("31536000", "1 year"), ("0", "no end"))
     fields = (
         parts.choice("For", "kind", kinds, "one-time")
-        + parts.choice("Expires after", "lifetime", lives, "604800")
+        + parts.choice("Expires after", "lifetime", LIVES, "604800")
         + parts.field("Device id", "device", hint="one-time only; empty: any free id", needed=False)
         + parts.field("Id patterns", "ids", hint="such as pump-* or press-??; by commas", needed=False)
         + parts.field("At most so many devices", "uses", hint="of a fleet claim", kind="number", needed=False)
@@ -257,23 +256,48 @@ def _landing_fields(tenants: list[str], tenant: str) -> str:
     )
 
 
-def shown_once(claim: Claim, token: str) -> str:
+def shown_once(label: Label) -> str:
     """Return the dialogue that shows a claim's token, this once."""
-    good_for = claim.device_id or ", ".join(claim.ids) or "any free id"
-    device = claim.device_id or "press-7"
+    claim, link = label.claim, label.link
     facts = parts.facts(
         [
-            ("Good for", parts.text(good_for)),
+            ("Good for", parts.text(good_for(claim))),
             ("Tenant", parts.text(claim.tenant)),
-            ("Expires", _expires(claim)),
+            ("Expires", expires(claim)),
+            ("Server", f'<span class="mono">{parts.text(link.host)}:{link.mqtts_port}</span>'),
+            ("Root SHA-256", f'<span class="mono" title="{link.ca}">{link.ca[:16]}…</span>'),
         ]
     )
+    printed = (
+        '<form method="post" action="/enrollment/labels" target="_blank"><input type="hidden" name="token" '
+        f'value="{parts.text(link.claim)}"><button class="btn">Print a label</button></form>'
+    )
+    join = f"godwit device join {claim.device_id or 'press-7'} --link '{link.text()}'"
     return sheet(
         claim.name or "The claim's token",
-        '<p class="soft">Copy it now: it is shown this once, and nobody can find it out again.</p>'
-        f"{parts.command(token)}{facts}"
-        f'<p class="soft">A device enrolls with it over MQTT or HTTPS, such as</p>'
-        f"{parts.command(f'godwit device join {device} --claim-file claim.txt')}",
+        '<p class="soft">Copy, scan or print it now: it is shown this once, and nobody can find it out again.</p>'
+        f'{parts.command(link.claim)}<div class="code-and-facts">{qr(link)}<div>{facts}{printed}</div></div>'
+        '<details class="plain"><summary>What the code holds, and how a device uses it</summary>'
+        f"<div>{parts.command(join)}</div></details>",
+    )
+
+
+def claims_form(tenants: list[str], tenant: str) -> str:
+    """Return the dialogue that makes a claim for each of many devices, and labels of them."""
+    fields = (
+        '<label class="all">Device ids, one to a line<textarea class="field mono" name="ids" rows="8" required '
+        'maxlength="33000" spellcheck="false" placeholder="press-7&#10;press-8"></textarea>'
+        f"<small>at most {LABELS_MAX}; each gets a one-time claim of its own</small></label>"
+        + parts.choice("Expires after", "lifetime", LIVES, "604800")
+        + parts.field("Name", "name", hint="what they are for", needed=False)
+        + _landing_fields(tenants, tenant)
+    )
+    return sheet(
+        "Claims for many devices",
+        '<form class="fields" method="post" action="/enrollment/labels" target="_blank">'
+        f'{fields}<div class="bar"><button class="btn primary">Make claims and labels</button></div></form>'
+        '<p class="faint">The labels open in another tab, to be printed: QR code, id, claim, end, server, and whom to '
+        "trust. They are shown this once.</p>",
     )
 
 

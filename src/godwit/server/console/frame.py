@@ -13,7 +13,7 @@ from godwit.contract.errors import GodwitError, RejectedError
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import parts
 from godwit.server.console.screen import Screen
-from godwit.server.console.session import known_of
+from godwit.server.console.session import chosen_tenant, known_of, narrowed, tenant_cookie, whole_of
 from godwit.server.platform import Platform
 
 P = ParamSpec("P")
@@ -45,14 +45,15 @@ class Frame:
     def __init__(self, platform: Platform, request: Request, page: str, title: str) -> None:
         self.platform = platform
         self._known = known_of(request)
-        self.who = self._known.principal
+        self._cookie, self._chosen = tenant_cookie(request), chosen_tenant(request)
+        self.who, self._whole = self._known.principal, whole_of(request)
         self._generation, self._checked = platform.accounts.generation, monotonic()
         self.query = request.query_params
         self._acts: dict[str, tuple[Act, str]] = {}
         client = ui.context.client
         client.title = f"{title} · godwit"
         self.screen = Screen(client)
-        markup(self._navigation(page))
+        markup(navigation(self.who, page, self._switch()))
         ui.on("act", self._on_act)
         self.screen.call("clock", time_ns() // 1_000_000)
         self._main = ui.element("div").classes("main").props('role="main" id="main"')
@@ -72,6 +73,11 @@ class Frame:
     def session(self) -> str:
         """The session that shows the page."""
         return self._known.session
+
+    def acting_anywhere(self, role: str) -> Principal:
+        """Return who asks, as far as he has `role` in any tenant, whichever of them is looked at."""
+        self._whole.require(role)
+        return self._whole.limited_to(role)
 
     def may(self, role: str) -> bool:
         """Whether to show what `role` may do: it is refused to the others."""
@@ -124,9 +130,9 @@ class Frame:
             return True
         self._generation, self._checked = generation, now
         known = await in_thread(accounts.session, self._known.session, is_active=is_active)
-        if known is not None and (known.principal.role, known.principal.tenants, known.principal.roles) == (
-            self.who.role, self.who.tenants, self.who.roles
-        ):  # fmt: skip
+        who = None if known is None else narrowed(known.principal, self._chosen)
+        mine = self.who
+        if who is not None and (who.role, who.tenants, who.roles) == (mine.role, mine.tenants, mine.roles):
             return True
         self._acts.clear()
         ui.run_javascript("location.assign('/sign-in')")
@@ -141,22 +147,15 @@ class Frame:
         self.screen.put("banner-trouble", self._trouble())
         self.screen.flush()
 
-    def _navigation(self, page: str) -> str:
-        links = "".join(
-            f'<a href="{href}"{" aria-current=page" if name == page else ""}>{parts.icon(name)}<span>{words}</span></a>'
-            for href, name, words in _PAGES
-            if name not in _OF_ADMINISTRATORS or self.may("admin")
-        )
-        own = "page" if page == "account" else "false"
-        return (
-            '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
-            f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
-            f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(self.who.name)}">'
-            f'{parts.icon("account")}<span class="cut">{parts.text(self.who.name)}</span></a>'
-            f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"
-            f'<form method="post" action="/sign-out"><button>{parts.icon("leave")}<span>Sign out</span></button></form>'
-            "</div></nav>"
-        )
+    def _switch(self) -> str:
+        """Return the choice of a tenant, for who has several."""
+        whole = self._whole.tenants
+        names = self.platform.registry.tenancy.names() if whole is None else list(whole)
+        if len(names) < 2:
+            return ""
+        choices = [("", "All tenants"), *((each, each) for each in names)]
+        chosen = self._chosen if self.who.tenants != whole else ""
+        return parts.tenant_switch(choices, chosen, self._cookie)
 
     def _banners(self) -> str:
         return self.screen.sent("banner-trouble", self._trouble()) + self._local()
@@ -184,7 +183,30 @@ class Frame:
         return "".join(
             f'<div class="banner bad" role="alert">{parts.icon("warn")}<span>{parts.text(each)}</span></div>'
             for each in self.platform.trouble()
+        ) + "".join(
+            f'<div class="banner" role="status">{parts.icon("warn")}<span>{parts.text(each)}</span></div>'
+            for each in self.platform.warnings(self.who)
         )
+
+
+def navigation(who: Principal, page: str, switch: str = "") -> str:
+    """Return the strip of pages that somebody may see, with the one that is open. `switch`: of tenants."""
+    is_admin = who.is_at_least("admin")
+    links = "".join(
+        f'<a href="{href}"{" aria-current=page" if name == page else ""}>{parts.icon(name)}<span>{words}</span></a>'
+        for href, name, words in _PAGES
+        if name not in _OF_ADMINISTRATORS or is_admin
+    )
+    own = "page" if page == "account" else "false"
+    return (
+        f'<a class="skip" href="#main">Skip to content</a>{switch}<nav class="side" aria-label="Pages">'
+        f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
+        f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(who.name)}">'
+        f'{parts.icon("account")}<span class="cut">{parts.text(who.name)}</span></a>'
+        f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"
+        f'<form method="post" action="/sign-out"><button>{parts.icon("leave")}<span>Sign out</span></button></form>'
+        "</div></nav>"
+    )
 
 
 async def in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -19,6 +19,7 @@ _ICONS: Final = {
     '<path d="M5 5a10 10 0 0 0 0 14M19 5a10 10 0 0 1 0 14"/>',
     "clocks": '<circle cx="12" cy="12" r="8.5"/><path d="M12 7v5l3.2 2"/>',
     "security": '<rect x="5" y="11" width="14" height="9.5" rx="2"/><path d="M8 11V8a4 4 0 0 1 8 0v3M12 15v2"/>',
+    "tenants": '<path d="M4 20V9l6-4v15M10 20V11l10 3v6M2.5 20h19"/><path d="M7 11v.01M7 15v.01M15 16.5v.01"/>',
     "access": '<circle cx="8" cy="15" r="4.5"/><path d="m11.2 11.8 8.3-8.3M16 7l3 3M13.5 9.5l2 2"/>',
     "account": '<circle cx="12" cy="8" r="4"/><path d="M4.5 20.5c1-4 4-6 7.5-6s6.5 2 7.5 6"/>',
     "enrollment": '<rect x="4" y="9" width="10" height="11" rx="2"/><path d="M7 9V6.5a2 2 0 0 1 4 0V9M18 4v8M14 8h8"/>',
@@ -171,6 +172,18 @@ def select(act: str, choices: Iterable[tuple[str, str]], chosen: str, label: str
         for value, words in choices
     )
     return f'<select class="field" data-act="{act}" aria-label="{text(label)}">{options}</select>'
+
+
+def tenant_switch(choices: Iterable[tuple[str, str]], chosen: str, cookie: str) -> str:
+    """Return the drop-down of tenants: the browser keeps the choice in a cookie, and loads the page anew."""
+    options = "".join(
+        f'<option value="{text(value)}"{" selected" if value == chosen else ""}>{text(words)}</option>'
+        for value, words in choices
+    )
+    return (
+        f'<div class="switch{" on" if chosen else ""}">{icon("tenants")}<select class="field" aria-label="Tenant" '
+        f'data-tenant-switch="{text(cookie)}">{options}</select></div>'
+    )
 
 
 def search(act: str, value: str, label: str) -> str:

@@ -118,6 +118,10 @@ REASONS: Final[dict[str, Reason]] = {
     codes.UNIT_MISMATCH: Reason(
         "A reading came in another unit than the device type declares.", "Correct the type's unit and replay."
     ),
+    codes.QUOTA_DEVICES: Reason(
+        "The tenant has as many devices as it may have, and this one is not among them.",
+        "Raise the tenant's limit, or erase devices that are gone. Replay once the device is registered.",
+    ),
     codes.SERIES_LIMIT: Reason(
         "The device has reached the number of different readings one device may have.",
         "Look for names that are made up anew each time, such as ones with a number in them.",

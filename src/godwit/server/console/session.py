@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from time import time_ns
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.datastructures import MutableHeaders
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from godwit.contract.errors import RejectedError
+from godwit.contract.ids import TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Accounts, Known
 from godwit.server.accounts.sessions import REPLACE_S, SECOND
@@ -44,6 +46,8 @@ HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+_PAGE_CHARACTERS_MAX: Final = 512
+_WANTED_S: Final = 600
 _HSTS: Final = "max-age=31536000"
 
 
@@ -129,9 +133,20 @@ class Guard:
         known = await self._known(scope, headers)
         first = "/sign-in" if known is None else "/password" if known.must_change else ""
         if first and path not in _BEFORE_ANYTHING_ELSE[: 0 if known is None else None]:
-            return Response(f"Go to {first} first.\n", 401) if is_socket else RedirectResponse(first, 303)
+            return Response(f"Go to {first} first.\n", 401) if is_socket else self._sent_to(first, scope, headers)
         scope[_KNOWN] = known
         return None
+
+    def _sent_to(self, first: str, scope: Scope, headers: Mapping[str, str]) -> Response:
+        """Send somebody to sign in, or to choose a password, and remember which page he came for."""
+        answer = RedirectResponse(first, 303)
+        path, query = (scope.get(each, b"").decode("latin-1") for each in ("raw_path", "query_string"))
+        page = f"{path}?{query}" if query else path
+        is_page = scope.get("method") == "GET" and headers.get("sec-fetch-dest", "document") == "document"
+        if is_page and own_page(page) == page != "/":
+            name = cookie_name(wanted_cookie(self._cookie), scope["scheme"])
+            answer.headers["set-cookie"] = f"{cookie_header(name, quote(page, safe=''))}; Max-Age={_WANTED_S}"
+        return answer
 
     async def _known(self, scope: Scope, headers: Mapping[str, str]) -> Known | None:
         secret = cookie_of(headers.get("cookie", ""), cookie_name(self._cookie, scope["scheme"]))
@@ -153,10 +168,46 @@ def principal_of(request: Request) -> Principal:
 
 
 def known_of(request: Request) -> Known:
-    """Return all that is known of who asks."""
+    """Return all that is known of who asks; `principal` is only what he is in the tenant that he has chosen to see."""
     known: Known = request.scope[_KNOWN]
     address = request.client.host if request.client else ""
-    return msgspec.structs.replace(known, principal=msgspec.structs.replace(known.principal, address=address))
+    who = msgspec.structs.replace(known.principal, address=address)
+    return msgspec.structs.replace(known, principal=narrowed(who, chosen_tenant(request)))
+
+
+def whole_of(request: Request) -> Principal:
+    """Return who asks with all his tenants, whatever he has chosen to see."""
+    known: Known = request.scope[_KNOWN]
+    return known.principal
+
+
+def chosen_tenant(request: Request) -> str:
+    """Return the one tenant that every page is to show; "" for all that the person may see."""
+    return unquote(request.cookies.get(tenant_cookie(request), ""))[:64]
+
+
+def tenant_cookie(request: Request) -> str:
+    """Return the name of the cookie that says it: a wish, and no right. Cookies know no port."""
+    return f"godwit-tenant-{request.url.port or request.url.scheme}"
+
+
+def narrowed(who: Principal, tenant: str) -> Principal:
+    """Return `who` as he is in one of his tenants. He never gets more by it; of another's name nothing comes."""
+    role = who.role_in(tenant) if tenant else None
+    if role is None or who.tenants == (tenant,):
+        return who
+    return msgspec.structs.replace(who, tenants=(TenantId(tenant),), role=role, roles=())
+
+
+def wanted_cookie(name: str) -> str:
+    """Return the name of the cookie that holds which page somebody wanted before he signed in."""
+    return name.replace("session", "wanted")
+
+
+def own_page(path: str) -> str:
+    """Return a page of this host, or the first one: nobody is sent to where a made-up cookie points."""
+    is_own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isascii() and path.isprintable()
+    return path if is_own and len(path) <= _PAGE_CHARACTERS_MAX else "/"
 
 
 def cookie_name(name: str, scheme: str) -> str:

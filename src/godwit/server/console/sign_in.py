@@ -2,19 +2,28 @@
 
 from asyncio import to_thread
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from godwit.contract.errors import GodwitError, RejectedError
+from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
 from godwit.server.accounts.passwords import CHARACTERS_MIN
 from godwit.server.accounts.room import Accounts
 from godwit.server.accounts.sign_in import TooManyAttemptsError
 from godwit.server.console import parts
-from godwit.server.console.session import cookie_header, cookie_name, known_of
+from godwit.server.console.session import (
+    cookie_header,
+    cookie_name,
+    known_of,
+    own_page,
+    tenant_cookie,
+    wanted_cookie,
+)
 
 _FORM_BYTES_MAX: Final = 4_096
+LOGOUT_BYTES_MAX: Final = 65_536
+_NOT_KEPT: Final = {"cache-control": "no-store"}
 _USED: Final = "This sign-in link has been used or is no longer valid. Sign in another way."
 
 
@@ -61,10 +70,12 @@ class SignIn:
         secret = await to_thread(self._accounts.redeem, token, address=address, agent=agent) if token else None
         return await self.form(refusal, 403) if secret is None else self.enter(request, secret)
 
-    def enter(self, request: Request, secret: str, to: str = "/") -> Response:
-        """Return the answer that signs a browser in."""
-        answer = RedirectResponse(to, 303)
+    def enter(self, request: Request, secret: str) -> Response:
+        """Return the answer that signs a browser in, and sends it to the page that it came for."""
+        wanted = cookie_name(wanted_cookie(self._cookie), request.url.scheme)
+        answer = RedirectResponse(own_page(unquote(request.cookies.get(wanted, "/"))), 303)
         answer.headers["set-cookie"] = cookie_header(cookie_name(self._cookie, request.url.scheme), secret)
+        answer.headers.append("set-cookie", f"{cookie_header(wanted, '')}; Max-Age=0")
         return answer
 
     async def leave(self, request: Request) -> Response:
@@ -73,6 +84,7 @@ class SignIn:
         await to_thread(self._accounts.sign_out, request.cookies.get(name, ""))
         answer = RedirectResponse("/sign-in", 303)
         answer.headers["set-cookie"] = f"{cookie_header(name, '')}; Max-Age=0"
+        answer.headers.append("set-cookie", f"{tenant_cookie(request)}=; Path=/; Max-Age=0")
         return answer
 
     # --- in at the OIDC provider ----------------------------------------------------------------------------------
@@ -108,6 +120,21 @@ class SignIn:
         answer.headers.append("set-cookie", f"{cookie_header(name, '')}; Max-Age=0")
         return answer
 
+    async def signed_out(self, request: Request) -> Response:
+        """POST /sign-in/oidc/logout: the provider says who has signed out there (back-channel logout)."""
+        oidc, fields = self._accounts.oidc, await _fields(request, LOGOUT_BYTES_MAX)
+        token = (fields or {}).get("logout_token", "")
+        if oidc is None or not token:
+            return JSONResponse({"error": "invalid_request"}, 400, headers=_NOT_KEPT)
+        try:
+            await to_thread(oidc.log_out, token, address=_from(request)[0])
+        except RejectedError as error:
+            told = {"error": "invalid_request", "error_description": str(error)}
+            return JSONResponse(told, 400, headers=_NOT_KEPT)
+        except UnavailableError as error:
+            return JSONResponse({"error": "temporarily_unavailable", "error_description": str(error)}, 503)
+        return Response(status_code=200, headers=_NOT_KEPT)
+
     # --- a new password -------------------------------------------------------------------------------------------
 
     async def show_password(self, request: Request) -> Response:
@@ -129,7 +156,7 @@ class SignIn:
             return self._password_form(f"{str(error)[:1].upper()}{str(error)[1:]}.", known.must_change, 403)
         name = cookie_name(self._cookie, request.url.scheme)
         secret = await to_thread(self._accounts.replace_secret, request.cookies.get(name, ""), at_once=True)
-        return self.enter(request, secret, "/")
+        return self.enter(request, secret)
 
     def _password_form(self, trouble: str, must_change: bool, status: int = 200) -> Response:  # noqa: FBT001
         why = (
@@ -174,7 +201,7 @@ class SignIn:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · godwit</title>'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">{self._head}</head><body>'
             f'<main class="gate"><div class="card"><div class="brand">{parts.LOGO}<span>godwit</span></div>'
-            f"{body}</div></main></body></html>"
+            f"<h1>{title}</h1>{body}</div></main></body></html>"
         )
         return HTMLResponse(page, status, headers={"cache-control": "no-store"})
 
@@ -210,11 +237,11 @@ def _from(request: Request) -> tuple[str, str]:
     return request.client.host if request.client else "", request.headers.get("user-agent", "")
 
 
-async def _fields(request: Request) -> dict[str, str] | None:
+async def _fields(request: Request, bytes_max: int = _FORM_BYTES_MAX) -> dict[str, str] | None:
     """Return the form's fields; None for more than a form of ours has."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > _FORM_BYTES_MAX:
+        if len(body) > bytes_max:
             return None
     return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

@@ -19,6 +19,18 @@ def count(number: float) -> str:
     return f"{round(number):,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """Return a number of things: 1 key, 3 keys."""
+    return f"{count(number)} {noun}{'s' * (number != 1)}"
+
+
+def short(number: int) -> str:
+    """Return an integer in little room: 950, 1.2k, 34k."""
+    if number < 1_000:
+        return str(number)
+    return f"{number / 1_000:.1f}k" if number < 9_950 else f"{number / 1_000:.0f}k"
+
+
 def rate(per_s: float) -> str:
     """Return a rate with as many decimals as matter."""
     if per_s >= 100:

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_request, encode
+from godwit.server.api.bodies import read_body
 from godwit.server.api.problems import problem
-from godwit.server.device_port.bodies import read_body
 from godwit.server.device_port.credentials import Said, said
 from godwit.server.device_port.rooms import Rooms, address_of, credential_of, rooms_of
 from godwit.server.identity.claims import PREFIX
@@ -66,7 +66,7 @@ def status_of(code: str) -> int:
         return 400
     if code == "rate-limited":
         return 429
-    return 503 if code in ("unavailable", "registry-unavailable") else 403
+    return 503 if code in ("unavailable", "registry-unavailable", "no-authority") else 403
 
 
 def _content_type(request: Request) -> str | None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from godwit.contract.enrollment import EnrollmentRequest
 from godwit.contract.errors import GodwitError, MalformedError, RejectedError, UnavailableError
-from godwit.server.device_port.bodies import read_body
+from godwit.server.api.bodies import read_body
 from godwit.server.device_port.credentials import said
 from godwit.server.device_port.enrollment import applicant, ask, status_of
 from godwit.server.device_port.rooms import Rooms, address_of, rooms_of

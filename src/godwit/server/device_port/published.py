@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from godwit.contract.errors import MalformedError
+from godwit.server.api.bodies import read_body
 from godwit.server.api.routes.pki import CRL, OCSP
-from godwit.server.device_port.bodies import read_body
 from godwit.server.device_port.rooms import rooms_of
 from godwit.server.identity.ocsp import REQUEST_BYTES_MAX
 

@@ -11,8 +11,8 @@ from godwit.contract.compression import is_compressed
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import parse_device_id
 from godwit.contract.topics import Channel
+from godwit.server.api.bodies import read_body
 from godwit.server.api.problems import problem
-from godwit.server.device_port.bodies import read_body
 from godwit.server.device_port.rooms import address_of, credential_of, rooms_of
 
 CHANNELS: Final = {"telemetry": Channel.TELEMETRY, "events": Channel.EVENTS, "status": Channel.STATUS}

@@ -68,7 +68,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 Decision = Admitted | Refused
 
-_OVER: Final = {
+OVER: Final = {
     Door.CERTIFICATE: "certificate-revoked", Door.ENDED: "certificate-expired", Door.TOKEN: "token-revoked",
     Door.JWT: "key-retired",
 }  # fmt: skip
@@ -114,7 +114,7 @@ def _own(device_id: DeviceId, by: Credential, facts: Facts) -> Refused | None:
     if by.device_id != device_id:
         return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
     if facts.is_credential_over:  # taken away while its connection was open: what was on its way counts no more
-        return Refused(_OVER[by.door], f"the {by.door} of this connection counts no more")
+        return Refused(OVER[by.door], f"the {by.door} of this connection counts no more")
     return None
 
 

@@ -1,6 +1,6 @@
 """Bundles of devices that an operator enrolled, as this installation gives them out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from godwit.contract.times import format_time
 from godwit.server.identity import bundles
@@ -23,16 +23,20 @@ def config_of(settings: Settings, identity: Identity, certificate: Certificate) 
     )
 
 
-def packed(
-    settings: Settings, identity: Identity, done: Iterable[Enrolled], beside: Mapping[str, bytes] | None = None
-) -> bytes:
-    """Return bundles as a zip; `beside` them stand other files."""
+def files_of(settings: Settings, identity: Identity, done: Enrolled) -> dict[str, bytes]:
+    """Return the files of a device that has its certificate."""
+    assert done.certificate is not None
+    config = config_of(settings, identity, done.certificate)
     anchors = identity.authorities.anchors()
-    made = {
-        str(each.certificate.device_id): bundles.files_of(
-            each.certificate.certificate, each.chain, anchors, config_of(settings, identity, each.certificate), each.key
-        )
-        for each in done
-        if each.certificate is not None
-    }
-    return bundles.archive(made, beside or {})
+    return bundles.files_of(done.certificate.certificate, done.chain, anchors, config, done.key)
+
+
+def packed(settings: Settings, identity: Identity, done: Iterable[Enrolled]) -> bytes:
+    """Return the bundles of those who have their certificates as a zip."""
+    return bundles.archive(
+        {
+            str(each.device.device_id): files_of(settings, identity, each)
+            for each in done
+            if each.certificate is not None
+        }
+    )

@@ -48,6 +48,8 @@ _NS: Final = 1_000_000_000
 _AT_ONCE: Final = 1_000
 _OPEN: Final = (CampaignState.RUNNING, CampaignState.PAUSED)
 _COUNTING: Final = (CertificateState.PENDING, CertificateState.ACTIVE)
+_OVER: Final = (Step.RENEWED, Step.GONE)
+"""Whom the end of the old authority does not shut out."""
 
 
 class Campaigns:
@@ -88,16 +90,10 @@ class Campaigns:
                     "terms": {"rate": rate},
                 },
             ).scalar_one()  # fmt: skip
-            named = self._devices_of(connection, [each.fingerprint for each in self._issuers_under(old)])
-            rows = [
-                {"campaign_id": campaign_id, "device_id": each, "state": str(Step.WAITING), "detail": "", "changed": 0}
-                for each in named
-            ]
-            if rows:
-                connection.execute(t.campaign_devices.insert(), rows)
+            named = _take_up(connection, campaign_id, _standing_on(self._prints_under(old), now))
             record(
                 connection, who.name, "rollover.start", str(campaign_id), address=who.address,
-                after={"kind": str(kind), "old": old.fingerprint, "new": new.fingerprint, "devices": len(rows)},
+                after={"kind": str(kind), "old": old.fingerprint, "new": new.fingerprint, "devices": named},
             )  # fmt: skip
         if kind is CampaignKind.INTERMEDIATE:
             self._authorities.set_state(new.fingerprint, AuthorityState.ACTIVE, who.name)
@@ -124,7 +120,7 @@ class Campaigns:
         before = self.get(campaign_id)
         if before.state not in _OPEN:
             raise RejectedError(f"this rollover is {before.state}", code="campaign-over")
-        left = sum(count for step, count in before.devices.items() if step != Step.RENEWED)
+        left = _left(before)
         if state is CampaignState.FINISHED and left and not force:
             raise RejectedError(
                 f"{left} devices have not renewed yet: they would be shut out; wait, or force it", code="devices-left"
@@ -181,20 +177,8 @@ class Campaigns:
                 found.append(each)
         return found
 
-    def _devices_of(self, connection: sa.Connection, issuers: Sequence[str]) -> list[str]:
-        c = t.certificates.c
-        statement = (
-            sa.select(c.device_id)
-            .join(devices, devices.c.device_id == c.device_id)
-            .where(
-                c.authority.in_(issuers),
-                c.state.in_([str(each) for each in _COUNTING]),
-                c.not_after > time_ns(),
-                devices.c.lifecycle != str(Lifecycle.RETIRED),
-            )
-            .distinct()
-        )
-        return [str(each) for each in connection.execute(statement).scalars()]
+    def _prints_under(self, authority: Authority) -> list[str]:
+        return [each.fingerprint for each in self._issuers_under(authority)]
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -254,26 +238,37 @@ class Campaigns:
         self._see(campaign, now)
         if campaign.state is CampaignState.RUNNING:
             self._tell_next(campaign, now)
-            left = self.get(campaign.campaign_id).devices
-            if all(count == 0 for step, count in left.items() if step != Step.RENEWED):
+            if _left(self.get(campaign.campaign_id)) == 0:
                 self._set_state(campaign.campaign_id, campaign.state, CampaignState.FINISHED, "godwit")
                 self._retire(campaign, "godwit")
 
     def _see(self, campaign: Campaign, now: int) -> None:
-        """Note who has renewed, who trusts the new root, and who is there no more."""
+        """Note who has renewed, who trusts the new root, who is new, and who has nothing left to lose."""
         d, c = t.campaign_devices.c, t.certificates.c
-        mine = d.campaign_id == campaign.campaign_id
-        issuers = [each.fingerprint for each in self._issuers_under(self._authorities.get(campaign.new))]
+        mine, over = d.campaign_id == campaign.campaign_id, [str(each) for each in _OVER]
+        standing = _standing_on(self._prints_under(self._authorities.get(campaign.old)), now)
         renewed = sa.select(c.device_id).where(
-            c.authority.in_(issuers), c.state == str(CertificateState.ACTIVE), c.not_after > now
+            c.authority.in_(self._prints_under(self._authorities.get(campaign.new))),
+            c.state == str(CertificateState.ACTIVE),
+            c.not_after > now,
         )
-        gone = sa.select(devices.c.device_id).where(devices.c.lifecycle != str(Lifecycle.RETIRED))
+        steps = t.campaign_devices.update()
         with self._database.write() as connection:
-            connection.execute(t.campaign_devices.delete().where(mine, d.device_id.not_in(gone)))
+            _take_up(connection, campaign.campaign_id, standing)
             connection.execute(
-                t.campaign_devices.update()
-                .where(mine, d.state != str(Step.RENEWED), d.device_id.in_(renewed))
-                .values(state=str(Step.RENEWED), detail="", changed=now)
+                steps.where(mine, d.state != str(Step.RENEWED), d.device_id.in_(renewed)).values(
+                    state=str(Step.RENEWED), detail="", changed=now
+                )
+            )
+            connection.execute(
+                steps.where(mine, d.state.not_in(over), d.device_id.not_in(standing)).values(
+                    state=str(Step.GONE), detail="", changed=now
+                )
+            )
+            connection.execute(  # enrolled again under the old one
+                steps.where(mine, d.state.in_(over), d.device_id.in_(standing), d.device_id.not_in(renewed)).values(
+                    state=str(Step.WAITING), detail="", changed=0
+                )
             )
             if campaign.kind is CampaignKind.ROOT:
                 self._see_trust(connection, campaign)
@@ -307,7 +302,7 @@ class Campaigns:
             .join(devices, devices.c.device_id == d.device_id)
             .where(
                 d.campaign_id == campaign.campaign_id,
-                d.state != str(Step.RENEWED),
+                d.state.not_in([str(each) for each in _OVER]),
                 d.changed < now - AGAIN_S * _NS,
                 devices.c.online,
             )
@@ -335,6 +330,41 @@ class Campaigns:
             encode_new_authorities(NewAuthorities(self._authorities.anchors(), campaign.new)),
             encode_renewal_wanted(RenewalWanted("rollover", issuers[-1].fingerprint if issuers else campaign.new)),
         )
+
+
+def _left(campaign: Campaign) -> int:
+    """Return how many devices the end of the old authority would shut out."""
+    return sum(count for step, count in campaign.devices.items() if step not in _OVER)
+
+
+def _standing_on(issuers: Sequence[str], now: int) -> "sa.Select[tuple[str]]":
+    """Select the devices that a certificate of these issuers lets in."""
+    c = t.certificates.c
+    return (
+        sa.select(c.device_id)
+        .join(devices, devices.c.device_id == c.device_id)
+        .where(
+            c.authority.in_(issuers),
+            c.state.in_([str(each) for each in _COUNTING]),
+            c.not_after > now,
+            devices.c.lifecycle != str(Lifecycle.RETIRED),
+        )
+        .distinct()
+    )
+
+
+def _take_up(connection: sa.Connection, campaign_id: int, standing: "sa.Select[tuple[str]]") -> int:
+    """Have those who are not in the campaign yet wait in it; returns how many."""
+    c, d = t.certificates.c, t.campaign_devices.c
+    known = sa.select(d.device_id).where(d.campaign_id == campaign_id)
+    named = connection.execute(standing.where(c.device_id.not_in(known))).scalars().all()
+    rows = [
+        {"campaign_id": campaign_id, "device_id": each, "state": str(Step.WAITING), "detail": "", "changed": 0}
+        for each in named
+    ]
+    if rows:
+        connection.execute(t.campaign_devices.insert(), rows)
+    return len(rows)
 
 
 def _after_telling(step: Step, detail: str) -> tuple[Step, str]:

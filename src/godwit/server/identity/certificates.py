@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import time_ns
 from typing import Final
 
@@ -32,6 +32,13 @@ class CertificatePage(msgspec.Struct, frozen=True):
     items: list[Certificate]
     cursor: str | None
     total: int
+
+
+class Ends(msgspec.Struct, frozen=True):
+    """How many certificates end in each span of `days` days from now on."""
+
+    days: int
+    counts: list[int]
 
 
 class Certificates:
@@ -119,6 +126,31 @@ class Certificates:
         if row is None:
             raise not_found("certificate", fingerprint[:64])
         return rows.certificate_of(row)
+
+    def counting(self, who: Principal, device_ids: Sequence[str]) -> list[Certificate]:
+        """Return the certificates of devices that count now. At most some hundred ids."""
+        c = t.certificates.c
+        statement = sa.select(t.certificates).where(
+            visible(who, c.tenant), c.device_id.in_(device_ids), c.not_after > time_ns(),
+            c.state.in_(map(str, _COUNTING)),
+        )  # fmt: skip
+        with self._database.read() as connection:
+            return [rows.certificate_of(each) for each in connection.execute(statement)]
+
+    def ends(self, who: Principal, *, bins: int = 26) -> Ends:
+        """Return how many of the certificates that count end when, in spans of equal length, whole days each."""
+        c = t.certificates.c
+        now = time_ns()
+        counts = sa.and_(visible(who, c.tenant), c.not_after > now, c.state.in_(map(str, (_COUNTING[0], _COUNTING[1]))))
+        with self._database.read() as connection:
+            last = connection.execute(sa.select(sa.func.max(c.not_after)).where(counts)).scalar_one()
+            if last is None:
+                return Ends(1, [])
+            days = max(1, -(-(int(last) - now) // (bins * DAY)))
+            span = (c.not_after - now) // sa.literal(days * DAY, sa.BigInteger)
+            found = connection.execute(sa.select(span, sa.func.count()).where(counts).group_by(span)).all()
+        numbers = {int(at): int(count) for at, count in found}
+        return Ends(days, [numbers.get(at, 0) for at in range(max(numbers) + 1)])
 
     def counts(self, who: Principal) -> dict[str, int]:
         """Return how many there are: by state, `ended`, and `ending` within SOON_DAYS of those that count."""

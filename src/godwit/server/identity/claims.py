@@ -6,6 +6,7 @@ request that comes with it, and is spent when the new certificate first connects
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from time import time_ns
 from typing import Final
 
@@ -63,6 +64,25 @@ class Claims:
 
         Raises RejectedError (`not-found`, `invalid-device-id`, `invalid-claim`, `landing-too-large`).
         """
+        return self.create_all(who, [wanted])[0]
+
+    def create_all(self, who: Principal, wanted: Sequence[NewClaim]) -> list[tuple[Claim, str]]:
+        """Return new claims and their tokens: all of them, or none where one is refused."""
+        made = [self._new(who, each) for each in wanted]
+        with self._database.write() as connection:
+            for tenant in {claim.tenant for claim, _ in made}:
+                if connection.execute(sa.select(tenants.c.name).where(tenants.c.name == tenant)).first() is None:
+                    raise not_found("tenant", tenant)
+            for claim, token in made:
+                connection.execute(t.claims.insert(), rows.row_of_claim(claim, digest_of(token)))
+                record(
+                    connection, who.name, "claim.create", claim.claim_id, after=claim, tenant=claim.tenant,
+                    address=who.address,
+                )  # fmt: skip
+        return made
+
+    @staticmethod
+    def _new(who: Principal, wanted: NewClaim) -> tuple[Claim, str]:
         tenant = require_tenant(who, wanted.tenant)
         _check(wanted)
         now = time_ns()
@@ -83,13 +103,6 @@ class Claims:
             ids=wanted.ids,
             landing=wanted.landing,
         )
-        with self._database.write() as connection:
-            if connection.execute(sa.select(tenants.c.name).where(tenants.c.name == tenant)).first() is None:
-                raise not_found("tenant", tenant)
-            connection.execute(t.claims.insert(), rows.row_of_claim(claim, digest_of(token)))
-            record(
-                connection, who.name, "claim.create", claim.claim_id, after=claim, tenant=tenant, address=who.address
-            )
         return claim, token
 
     def all(self, who: Principal, *, limit: int = 1_000) -> list[Claim]:
@@ -99,6 +112,21 @@ class Claims:
         )
         with self._database.read() as connection:
             return [rows.claim_of(each) for each in connection.execute(statement)]
+
+    def of_device(self, who: Principal, device_id: DeviceId, *, limit: int = 20) -> list[Claim]:
+        """Return the claims for this very id that `who` may see, the newest first."""
+        c = t.claims.c
+        statement = sa.select(t.claims).where(visible(who, c.tenant), c.device_id == device_id)
+        with self._database.read() as connection:
+            found = connection.execute(statement.order_by(c.created.desc()).limit(limit))
+            return [rows.claim_of(each) for each in found]
+
+    def shown(self, who: Principal, token: str) -> Claim:
+        """Return what a token stands for. Raises RejectedError (`not-found`): also for somebody else's."""
+        claim = self.of_token(token)
+        if claim is None or (who.tenants is not None and claim.tenant not in who.tenants):
+            raise not_found("claim", "of this token")
+        return claim
 
     def get(self, who: Principal, claim_id: str) -> Claim:
         """Return a claim. Raises RejectedError (`not-found`)."""

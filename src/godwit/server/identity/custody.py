@@ -82,6 +82,13 @@ class Custody:
             self._revoke_all(who, device, "superseded")
         return made
 
+    def shut_out(self, who: Principal, device_id: DeviceId, reason: str = "unspecified") -> Device:
+        """End all that a device comes in by, and the claims for its id. It stays what and whose it is."""
+        device = self._registry.device(who, device_id)
+        who.require("operator", device.tenant)
+        self._revoke_all(who, device, reason)
+        return device
+
     def release(self, who: Principal, device_id: DeviceId) -> Device:
         """Give a device up: it is unclaimed, and its tenant may claim it again."""
         before = self._registry.device(who, device_id)
@@ -111,10 +118,14 @@ class Custody:
             self._enrollment.on_configured(device_id, {})
 
     def _revoke_all(self, who: Principal, device: Device, reason: str) -> None:
-        """End all credentials of a device, and the claims for its id."""
+        """End all credentials of a device, and the claims for its id; it renews none of them meanwhile."""
+        with self._database.alone():
+            self._end_all(who, device, reason)
+
+    def _end_all(self, who: Principal, device: Device, reason: str) -> None:
         for each in self._issuance.of_device(device.device_id):
             if each.state is not CertificateState.REVOKED:
-                self._revocation.revoke(each.fingerprint, reason, who.name)
+                self._revocation.revoke(each.fingerprint, reason, who.name, address=who.address)
         now = time_ns()
         tokens, keys, claims = t.device_tokens, t.device_keys, t.claims
         of_tokens = sa.and_(tokens.c.device_id == device.device_id, tokens.c.revoked == 0)

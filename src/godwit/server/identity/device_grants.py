@@ -105,13 +105,16 @@ class DeviceGrants:
 
     def token(self, device_code: str, client_id: str, address: str) -> str:
         """Return the access token, once. Raises GrantRefusal."""
-        if not self._polls.take(place_of(address), time_ns()):
-            raise GrantRefusal("slow_down", _TOLD["slow_down"])
         g = t.device_grants.c
         where = sa.and_(g.device_digest == _digest(device_code), g.device_id == client_id)
+        with self._database.read() as connection:
+            is_known = connection.execute(sa.select(g.grant_id).where(where)).first() is not None
+        if not is_known:  # only these are counted: who has a code does not wait for others at his address
+            told = "invalid_grant" if self._polls.take(place_of(address), time_ns()) else "slow_down"
+            raise GrantRefusal(told, _TOLD[told])
         with self._database.write() as connection:
             row = connection.execute(sa.select(t.device_grants).where(where)).one_or_none()
-            if row is None:
+            if row is None:  # has ended since
                 raise GrantRefusal("invalid_grant", _TOLD["invalid_grant"])
             grant, error = poll(rows.grant_of(row), time_ns())
             connection.execute(

@@ -19,11 +19,13 @@ from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.server.accounts.principal import Principal
+from godwit.server.accounts.refusals import Refusals
 from godwit.server.accounts.throttle import place_of
 from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
+from godwit.server.identity.grounds import is_over
 from godwit.server.identity.issuance import Issuance, device_uri
 from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
@@ -58,6 +60,7 @@ _SOURCES: Final = {
 }  # fmt: skip
 _ROADS: Final = (Source.EST, Source.SCEP)
 """Roads with a name of their own; of the others the credential says more."""
+_TOO_MANY: Final = "too many refused attempts from this address"
 _VOUCHING: Final = (AuthorityKind.CUSTOMER, AuthorityKind.FACTORY)
 
 
@@ -101,6 +104,8 @@ class Enrollment:
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
+        self.limited = Refusals(database)
+        """Writes down who asks too much: at once, then once a minute how often."""
 
     # --- who asks -------------------------------------------------------------------------------------------------
 
@@ -109,7 +114,8 @@ class Enrollment:
         claim = self.claims.of_token(token)
         if claim is None or claim.state not in (ClaimState.OPEN, ClaimState.BOUND) or 0 < claim.expires <= time_ns():
             return None
-        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires)
+        is_shared = claim.kind is ClaimKind.FLEET
+        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires, is_shared=is_shared)
 
     def _credential(self, token: str) -> Credential:
         """Return what the token in a request stands for, also where it opens nothing: its refusal says why."""
@@ -125,13 +131,15 @@ class Enrollment:
         authority is `just_in_time`, an unknown device is taken in. Raises RejectedError or MalformedError, audited.
         """
         now = time_ns()
-        if address and not self._failures.is_open(place_of(address), now):
-            raise RejectedError("too many refused attempts from this address", code="rate-limited")
         try:
             return self._take_in(der, address, now)
         except (RejectedError, MalformedError) as error:
-            self._failures.take(place_of(address), now)
-            self._refused(_Asker(None, Source.JUST_IN_TIME, "unknown", address), "certificate", error.code, str(error))
+            # whether a certificate is good is looked at all the same: others behind its address may show bad ones
+            asker = _Asker(None, Source.JUST_IN_TIME, "unknown", address)
+            if not self._failures.take(f"certificate {place_of(address)}", now) and address:
+                self._limit(asker, "certificate", _TOO_MANY)
+                raise RejectedError(_TOO_MANY, code="rate-limited") from error
+            self._refused(asker, "certificate", error.code, str(error))
             raise
 
     def _take_in(self, der: bytes, address: str, now: int) -> Credential:
@@ -169,14 +177,17 @@ class Enrollment:
         decision = decide(certificate.device_id, certificate.key_fingerprint, by, facts, time_ns())
         if isinstance(decision, Refused):
             raise RejectedError(decision.message, code=decision.code)
+        self.check_serial(certificate)
         if decision.is_landing:
             new = Device(certificate.device_id, certificate.tenant)
             self._land(new, Source.JUST_IN_TIME, authority.terms.landing, f"authority {authority.name}")
         self.keep(certificate, f"authority {authority.name}", address)
 
     def keep(self, certificate: Certificate, who: str, address: str) -> None:
-        """Keep a certificate that another authority issued."""
+        """Keep what another authority issued; again is no error. Raises RejectedError (`serial-shared`)."""
         with self._database.write() as connection:
+            if _is_kept(connection, certificate):
+                return
             connection.execute(t.certificates.insert(), rows.row_of_certificate(certificate))
             record(
                 connection, who, "certificate.register", certificate.device_id, tenant=certificate.tenant,
@@ -185,6 +196,11 @@ class Enrollment:
                        "authority": certificate.authority},
             )  # fmt: skip
         self._news.tell(certificate)
+
+    def check_serial(self, certificate: Certificate) -> None:
+        """See that another's certificate can be kept. Raises RejectedError (`serial-shared`)."""
+        with self._database.read() as connection:
+            _is_kept(connection, certificate)
 
     def vouching(self) -> list[Authority]:
         """Return the authorities that vouch for devices: of customers and factories."""
@@ -197,18 +213,21 @@ class Enrollment:
     ) -> EnrollmentGrant:
         """Return the grant, or a refusal with its code; audited either way. Never raises for what a client may do."""
         now = time_ns()
-        renews = by is not None and by.door in RENEWING  # others behind its address may have been refused
-        if address and not renews and not self._failures.is_open(place_of(address), now):
-            return _refusal(asked, "rate-limited", "too many refused attempts from this address: wait a minute")
+        renews = by is not None and by.door in RENEWING
         if by is None and asked.claim is not None:
             by = self._credential(asked.claim)
+        # Who shows nothing that we know counts with all others at his address; who shows something, for himself. To
+        # find that out was cheap, and the guesses of others behind the same address are not his.
+        failing = f"{by.name if by is not None else ''} {place_of(address)}"
+        if address and not renews and not self._failures.is_open(failing, now):
+            return self._slowed(asked, _Asker(by, source, "unknown", address), _TOO_MANY)
         if by is not None and source not in _ROADS:
             source = _SOURCES.get(by.door, source)
-        asker = _Asker(by, source, _name(by, asked), address)
+        asker = _Asker(by, source, _name(by), address)
         # who renews counts for himself, whatever ids he says, and whoever says his
         counted = f"* {by.device_id}" if renews and by is not None else f"{asker.tenant} {asked.device_id[:64]}"
-        if not self._per_device.take(counted, now):  # not written down: that would be the flood
-            return _refusal(asked, "rate-limited", "too many requests for this device: wait a minute")
+        if not self._per_device.take(counted, now):
+            return self._slowed(asked, asker, "too many requests for this device")
         try:
             device_id = parse_device_id(asked.device_id)
             request = read_request(asked.request)
@@ -226,7 +245,7 @@ class Enrollment:
             code, message, detail = error.code, str(error), ""
         except UnavailableError as error:
             return _refusal(asked, error.code, "the platform cannot enroll just now: ask again")
-        self._failures.take(place_of(address), now)
+        self._failures.take(failing, now)
         self._refused(asker, asked.device_id, code, detail)
         return _refusal(asked, code, message)
 
@@ -261,20 +280,8 @@ class Enrollment:
         )
 
     def _is_over(self, by: Credential) -> bool:
-        """Whether a device's credential was taken away: its open session ends at once, but not before this instant."""
-        certificates, tokens, keys = t.certificates.c, t.device_tokens.c, t.device_keys.c
-        ended = {
-            Door.CERTIFICATE: sa.and_(
-                certificates.fingerprint == by.name, certificates.state == str(CertificateState.REVOKED)
-            ),
-            Door.ENDED: sa.and_(
-                certificates.fingerprint == by.name, certificates.state != str(CertificateState.ACTIVE)
-            ),
-            Door.TOKEN: sa.and_(tokens.token_id == by.name, tokens.revoked > 0),
-            Door.JWT: sa.and_(keys.key_id == by.name, keys.device_id == by.device_id, keys.retired > 0),
-        }[by.door]
         with self._database.read() as connection:
-            return connection.execute(sa.select(sa.literal(1)).where(ended).limit(1)).first() is not None
+            return is_over(connection, by)
 
     def device(self, device_id: DeviceId) -> Device | None:
         """Return a device of whatever tenant."""
@@ -298,14 +305,14 @@ class Enrollment:
         if decision.is_landing:
             own = claim.landing if claim is not None else self.landing_of(by.authority)
             self._land(Device(device_id, by.tenant), asker.source, own, asker.name)
-        keys = None
-        if self.keep_keys is not None:
-            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         certificate = decision.again
         if certificate is None:
             certificate = self._issuance.issue(
-                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts
+                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts, by=by
             ).certificate
+        keys = None  # after the certificate: who gets none any more leaves none
+        if self.keep_keys is not None:
+            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         with self._database.write() as connection:
             record(
                 connection, asker.name, "enrollment.grant", device_id, tenant=by.tenant, address=asker.address,
@@ -360,12 +367,22 @@ class Enrollment:
             ).scalar_one_or_none()
         return found
 
+    def _slowed(self, asked: EnrollmentRequest, asker: _Asker, why: str) -> EnrollmentGrant:
+        known = asker.by.device_id if asker.by is not None else None  # he may say another name each time
+        self._limit(asker, known or asked.device_id, why)
+        return _refusal(asked, "rate-limited", f"{why}: wait a minute")
+
+    def _limit(self, asker: _Asker, about: str, why: str) -> None:
+        self.limited.note(
+            asker.name, "enrollment.refuse", _readable(about), code="rate-limited", address=asker.address,
+            tenant=asker.tenant, detail=why,
+        )  # fmt: skip
+
     def _refused(self, asker: _Asker, about: str, code: str, detail: str) -> None:
-        readable = about if about.isascii() and about.isprintable() else repr(about[:64])
         with self._database.write() as connection:
             record(
-                connection, asker.name, "enrollment.refuse", readable, tenant=asker.tenant, address=asker.address,
-                after={"code": code, "detail": detail[:512], "source": str(asker.source)},
+                connection, asker.name, "enrollment.refuse", _readable(about), tenant=asker.tenant,
+                address=asker.address, after={"code": code, "detail": detail[:512], "source": str(asker.source)},
             )  # fmt: skip
 
     # --- what follows ---------------------------------------------------------------------------------------------
@@ -384,12 +401,29 @@ class Enrollment:
         """
         claim = self.claims.spend(certificate)
         is_replaced = claim is not None and claim.device_id == certificate.device_id
-        replacing = self.claims.keys_for(certificate.device_id)
-        for each in self._issuance.of_device(certificate.device_id):
-            if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
-                continue
-            if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
-                self._revocation.revoke(each.fingerprint, "superseded", "godwit")
+        with self._database.alone():  # the old hardware renews nothing between the look and the last revocation
+            replacing = self.claims.keys_for(certificate.device_id)
+            for each in self._issuance.of_device(certificate.device_id):
+                if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
+                    continue
+                if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
+                    self._revocation.revoke(each.fingerprint, "superseded", "godwit")
+
+
+def _readable(about: str) -> str:
+    return about if about.isascii() and about.isprintable() else repr(about[:64])
+
+
+def _is_kept(connection: sa.Connection, certificate: Certificate) -> bool:
+    c = t.certificates.c
+    same = sa.and_(c.authority == certificate.authority, c.serial == certificate.serial)
+    known = connection.execute(sa.select(c.fingerprint).where(same)).scalar_one_or_none()
+    if known not in (None, certificate.fingerprint):
+        raise RejectedError(
+            "its authority has given this serial number to another certificate: lists could not tell them apart",
+            code="serial-shared",
+        )
+    return known is not None
 
 
 def _door_of(claim: Claim) -> Door:
@@ -408,11 +442,11 @@ def _is_lost(each: Certificate, used: Certificate) -> bool:
     return is_first or each.created < used.created
 
 
-def _name(by: Credential | None, asked: EnrollmentRequest) -> str:
+def _name(by: Credential | None) -> str:
     """Return who asks, for the audit log. Tokens do not stand there."""
     if by is None or not by.name:
         return "unknown"
-    return asked.device_id if by.door in RENEWING else f"{by.door} {by.name}"
+    return str(by.device_id) if by.door in RENEWING else f"{by.door} {by.name}"
 
 
 def _refusal(asked: EnrollmentRequest, code: str, message: str) -> EnrollmentGrant:

@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from godwit.contract.errors import MalformedError
+from godwit.contract.errors import MalformedError, RejectedError
+from godwit.server.identity.profiles import Signer, hash_for
 from godwit.server.identity.requests import REQUEST_BYTES_MAX, read_request
 
 BODY_BYTES_MAX: Final = 2 * REQUEST_BYTES_MAX
@@ -46,6 +49,20 @@ def read_est_request(body: bytes) -> x509.CertificateSigningRequest:
 def certificates_only(pems: Iterable[str]) -> bytes:
     """Return certificates as PKCS#7 without content or signature (RFC 5272, 4.1), in DER."""
     return pkcs7.serialize_certificates([x509.load_pem_x509_certificate(each.encode()) for each in pems], Encoding.DER)
+
+
+def certificates_signed(pems: Iterable[str], signer: Signer) -> bytes:
+    """Return certificates signed by an authority (RFC 8894, 4.7.1): whoever trusts it trusts them. In DER.
+
+    Raises RejectedError (`not-supported`).
+    """
+    if not isinstance(signer.key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise RejectedError("an authority with a key of Ed25519 does not sign this", code="not-supported")
+    builder = pkcs7.PKCS7SignatureBuilder().set_data(certificates_only(pems))
+    for each in signer.chain:
+        builder = builder.add_certificate(x509.load_pem_x509_certificate(each.encode()))
+    builder = builder.add_signer(signer.certificate, signer.key, hash_for(signer.key) or hashes.SHA256())
+    return builder.sign(Encoding.DER, [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoCapabilities])
 
 
 def transfer(der: bytes) -> bytes:

@@ -272,6 +272,8 @@ class Step(StrEnum):
     RENEWED = "renewed"
     FAILED = "failed"
     """It was told in vain; it may still come round."""
+    GONE = "gone"
+    """It has no certificate left that could be lost: all have ended or were revoked. It is enrolled anew."""
 
 
 class Campaign(msgspec.Struct, frozen=True, rename="camel"):
@@ -319,6 +321,8 @@ class Credential(msgspec.Struct, frozen=True):
     authority: str = ""
     """Of a factory certificate: who issued it, and the only id that it may enroll."""
     common_name: str = ""
+    is_shared: bool = False
+    """Many devices have it (a fleet claim): under one client id it is not one and the same that comes back."""
 
 
 Change = Authority | Certificate | Claim | DeviceToken | DeviceKey | PlatformKey

@@ -3,7 +3,7 @@
 A revoked one counts no more, at once. The CRL and the answers of OCSP are made from the same rows, for others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Final
 
@@ -81,6 +81,34 @@ class Revocation:
             return msgspec.structs.replace(before, state=CertificateState.REVOKED, revoked=time_ns(), reason=reason)
 
         return self._change(fingerprint, revoked, "certificate.revoke", who, address)
+
+    def revoke_unused(self, fingerprints: Sequence[str], reason: str, who: str, address: str = "") -> None:
+        """Revoke those of these certificates that were never connected with, many at once."""
+        c = t.certificates.c
+        for at in range(0, len(fingerprints), _AT_ONCE):
+            is_one = sa.and_(
+                c.fingerprint.in_(fingerprints[at : at + _AT_ONCE]), c.state == str(CertificateState.PENDING)
+            )
+            now = time_ns()
+            with self._database.write() as connection:
+                before = [
+                    rows.certificate_of(each) for each in connection.execute(sa.select(t.certificates).where(is_one))
+                ]
+                connection.execute(
+                    t.certificates.update()
+                    .where(is_one)
+                    .values(state=str(CertificateState.REVOKED), revoked=now, reason=reason)
+                )
+                for each in before:
+                    record(
+                        connection, who, "certificate.revoke", each.device_id, tenant=each.tenant, address=address,
+                        before={"fingerprint": each.fingerprint, "state": str(each.state)},
+                        after={"fingerprint": each.fingerprint, "state": "revoked", "reason": reason},
+                    )  # fmt: skip
+            for each in before:
+                self._news.tell(
+                    msgspec.structs.replace(each, state=CertificateState.REVOKED, revoked=now, reason=reason)
+                )
 
     def _change(
         self, fingerprint: str, change: Callable[[Certificate], Certificate], what: str, who: str, address: str

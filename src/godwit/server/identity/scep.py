@@ -21,14 +21,9 @@ from cryptography.x509.oid import AttributeOID
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.server.identity.est import certificates_only
+from godwit.server.identity.registrar import MESSAGE_BYTES_MAX, Registrar
 from godwit.server.identity.requests import check_key
 
-MESSAGE_BYTES_MAX: Final = 65_536
-CAPABILITIES: Final = ("AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard")
-"""RFC 8894, 3.5.2. SHA-384 is not among its words, but true, and without it strongSwan 5.9.8 finds no AES (its issue
-1607)."""
-MESSAGE: Final = "application/x-pki-message"
-AUTHORITIES: Final = "application/x-x509-ca-ra-cert"
 _TEXT_CHARACTERS_MAX: Final = 255
 
 _ALL_THAT_PARSING_RAISES: Final = (
@@ -107,13 +102,6 @@ class Opened(msgspec.Struct, frozen=True):
     key_bytes: int
 
 
-class Registrar(msgspec.Struct, frozen=True):
-    """Who reads requests and signs answers: an RSA key, with its certificate by an authority of ours."""
-
-    certificate: x509.Certificate
-    key: rsa.RSAPrivateKey
-
-
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +156,9 @@ def _signer_certificate(signed: Any, signer: Any) -> x509.Certificate:
             named.chosen["serial_number"].native,
             named.chosen["issuer"].dump(),
         ):
-            return x509.load_der_x509_certificate(found.dump())
+            certificate = x509.load_der_x509_certificate(found.dump())
+            _ = certificate.subject, certificate.issuer, certificate.extensions  # which are read late
+            return certificate
     raise _malformed("the certificate of the signer is missing")
 
 

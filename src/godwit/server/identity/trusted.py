@@ -5,8 +5,10 @@ a restart one begins again.
 """
 
 import datetime as dt
+import hashlib
 import secrets
 import threading
+from collections.abc import Collection
 from time import time_ns
 from typing import Final
 
@@ -19,7 +21,7 @@ from godwit.contract.ids import TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
 from godwit.server.identity.authorities import describe, nanoseconds
-from godwit.server.identity.model import Authority, AuthorityKind, AuthorityTerms
+from godwit.server.identity.model import Authority, AuthorityKind, AuthorityTerms, Landing
 from godwit.server.identity.news import News
 from godwit.server.identity.requests import common_name
 from godwit.server.identity.rules import check_landing, check_patterns
@@ -42,6 +44,21 @@ class Awaited(msgspec.Struct, frozen=True):
     authority: Authority
     code: str
     expires: int
+
+
+class TermsChange(msgspec.Struct, frozen=True):
+    """What of an authority is to be another: None: it stays."""
+
+    name: str | None = None
+    ids: tuple[str, ...] | None = None
+    just_in_time: bool | None = None
+    landing: Landing | None = None
+
+
+def mark_of(authority: Authority) -> str:
+    """Return the mark of what can be changed: it is another when anything of that is (RFC 9110, 8.8.3)."""
+    said = msgspec.json.encode((authority.name, str(authority.state), authority.terms))
+    return hashlib.sha256(said).hexdigest()[:16]
 
 
 class TrustedAuthorities:
@@ -124,6 +141,39 @@ class TrustedAuthorities:
         self._news.tell(authority)
         return authority
 
+    def change(
+        self, who: Principal, fingerprint: str, wanted: TermsChange, *, marks: Collection[str] | None = None
+    ) -> Authority:
+        """Change the name or the terms of an authority that is trusted. `marks`: only while it has one of these.
+
+        Narrower terms count for what is enrolled next; who came by the wider ones stays, and the audit names him.
+        Raises RejectedError (`not-found`, `authority-ours`, `precondition-failed`, `invalid-pattern` ...).
+        """
+        is_its = t.authorities.c.fingerprint == fingerprint
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(t.authorities).where(is_its)).one_or_none()
+            before = None if row is None else rows.authority_of(row)
+            if before is None or not _may_see(who, before):
+                raise not_found("authority", fingerprint[:64])
+            if before.tenant is None:
+                raise RejectedError("our own authorities have no terms", code="authority-ours")
+            who.require("admin", before.tenant)
+            if marks is not None and mark_of(before) not in marks:
+                raise RejectedError(
+                    "somebody has changed this authority meanwhile: look at it again", code="precondition-failed"
+                )
+            after = _changed(before, wanted)
+            if after == before:
+                return before
+            values = {"name": after.name, "terms": msgspec.to_builtins(after.terms)}
+            connection.execute(t.authorities.update().where(is_its).values(values))
+            record(
+                connection, who.name, "authority.change", fingerprint, tenant=before.tenant, address=who.address,
+                before={"name": before.name, "terms": before.terms}, after={"name": after.name, "terms": after.terms},
+            )  # fmt: skip
+        self._news.tell(after)
+        return after
+
     def _refuse_known(self, authority: Authority) -> None:
         """Refuse an authority that is trusted already, also under another certificate: it belongs to one tenant."""
         a = t.authorities.c
@@ -131,6 +181,26 @@ class TrustedAuthorities:
         with self._database.read() as connection:
             if connection.execute(sa.select(a.fingerprint).where(same)).first() is not None:
                 raise RejectedError("this authority is registered already", code="exists")
+
+
+def _may_see(who: Principal, authority: Authority) -> bool:
+    return authority.tenant is None or who.tenants is None or authority.tenant in who.tenants
+
+
+def _changed(before: Authority, wanted: TermsChange) -> Authority:
+    """Return what an authority becomes. Raises RejectedError (`invalid-pattern`, `invalid-name`, `invalid-tag` ...)."""
+    old = before.terms
+    terms = AuthorityTerms(
+        old.ids if wanted.ids is None else wanted.ids,
+        old.just_in_time if wanted.just_in_time is None else wanted.just_in_time,
+        old.landing if wanted.landing is None else wanted.landing,
+    )
+    check_patterns(*terms.ids)
+    check_landing(terms.landing)
+    name = before.name if wanted.name is None else wanted.name.strip()[:128]
+    if not name:
+        raise RejectedError("an authority has a name", code="invalid-name")
+    return msgspec.structs.replace(before, name=name, terms=terms)
 
 
 def _check_authority(certificate: x509.Certificate) -> None:

@@ -4,10 +4,13 @@ The registry is the truth; this is its image, changed by the registry's own even
 tracks are the telemetry store's, given here and made durable with the group that first uses them.
 """
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 
+from godwit.contract import codes
 from godwit.contract.cose import Opened
-from godwit.contract.ids import DeviceId, TenantId
+from godwit.contract.errors import RejectedError
+from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId
 from godwit.contract.telemetry import Location, Metadata
 from godwit.server.ingest.clock_drift import DeviceClocks
 from godwit.server.ingest.door import RawMessage
@@ -24,6 +27,8 @@ from godwit.server.registry.model import (
 from godwit.server.telemetry.model import DeviceRow, Recovered, SeriesRow, TrackRow
 
 RAW_MESSAGES_MAX = 8
+FULL_NS = 3_600_000_000_000
+"""How long it is told that a device found no room."""
 SERIES_PER_DEVICE_MAX = 1_000
 FORK = "~"
 """Stands between an epoch and the number of a track derived from it."""
@@ -85,6 +90,12 @@ class Directory:
         self.new_tracks: list[TrackRow] = []
         self.unclaimed: list[DeviceId] = []
         """Registered by themselves since the last group; the registry has to hear of them."""
+        self.known: Counter[str] = Counter()
+        """How many registered devices each tenant has."""
+        self.devices_max_of: Callable[[str], int] = lambda _tenant: 0
+        """How many devices a tenant may have; 0: as many as come."""
+        self.turned_away: dict[str, int] = {}
+        """Tenant -> when (ns) a device that would have registered itself last found no room."""
         self.moved: set[str] = set()
         """Devices that told a position since housekeeping looked last."""
 
@@ -135,6 +146,7 @@ class Directory:
 
     def _learn_device(self, device: Device) -> None:
         entry = self.entries.setdefault(device.device_id, Entry(device.device_id))
+        self._count(entry, device.tenant)
         is_moved = entry.device_no >= 0 and (entry.tenant, entry.device_type) != (device.tenant, device.device_type)
         entry.tenant, entry.device_type, entry.lifecycle = device.tenant, device.device_type, device.lifecycle
         entry.place = device.location.name
@@ -156,12 +168,39 @@ class Directory:
         """Drop an erased device: its numbers are not given again, its name is free."""
         entry = self.entries.pop(device_id, None)
         if entry is not None:
+            if entry.is_known:
+                self.known[entry.tenant] -= 1
             entry.is_known = False
             entry.series, entry.tracks, entry.clocks = {}, {}, None
 
-    def register(self, device_id: DeviceId) -> Entry:
-        """Let an unknown device in as unclaimed; the registry follows with the group."""
+    def full(self, now: int) -> list[str]:
+        """Return the tenants that have no room, and where a device found none in the last hour."""
+        return [
+            tenant
+            for tenant, at in self.turned_away.items()
+            if now - at < FULL_NS and 0 < self.devices_max_of(tenant) <= self.known[tenant]
+        ]
+
+    def _count(self, entry: Entry, tenant: str) -> None:
+        if entry.is_known:
+            self.known[entry.tenant] -= 1
+        self.known[tenant] += 1
+
+    def register(self, device_id: DeviceId, now: int) -> Entry:
+        """Let an unknown device in as unclaimed; the registry follows with the group.
+
+        Raises RejectedError (`quota-devices`) where the tenant that it would land in has no room.
+        """
+        most = self.devices_max_of(DEFAULT_TENANT)
+        if most and self.known[DEFAULT_TENANT] >= most:
+            self.turned_away[DEFAULT_TENANT] = now
+            raise RejectedError(
+                f"tenant {DEFAULT_TENANT} has {self.known[DEFAULT_TENANT]} devices and may have {most}: no other "
+                "registers itself",
+                code=codes.QUOTA_DEVICES,
+            )
         entry = self.entries.setdefault(device_id, Entry(device_id))
+        self._count(entry, entry.tenant)
         entry.is_known = True
         entry.lifecycle = Lifecycle.UNCLAIMED
         self._apply_type(entry)

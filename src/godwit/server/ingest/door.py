@@ -119,6 +119,10 @@ class IngestStats(msgspec.Struct, frozen=True):
     """Empty, or the sentence that says why acknowledgements wait (disk full ...)."""
     stations_us: dict[str, float]
     """CPU microseconds per message and station of the pipeline."""
+    full: list[str] = []
+    """Tenants that may have no more devices, and where one found no room in the last hour."""
+    quarantine_bytes: dict[str, int] = {}
+    """How much is kept in quarantine, by tenant."""
 
 
 class Freshness(msgspec.Struct, frozen=True, rename="camel"):

@@ -153,7 +153,7 @@ class Pipeline:
         if entry is None or not entry.is_known:
             if not arrival.peer.may_register:
                 raise RejectedError(f"no device {topic.device_id!r} is registered", code=codes.UNKNOWN_DEVICE)
-            entry = self.directory.register(topic.device_id)
+            entry = self.directory.register(topic.device_id, arrival.received)
         if arrival.peer.is_unproven and entry.lifecycle is not Lifecycle.UNCLAIMED:
             raise RejectedError(
                 "the device has an owner: it speaks by TLS, with a credential of its own", code=codes.DEVICE_CLAIMED

@@ -37,6 +37,10 @@ class QuarantineRoom:
         for (tenant, device_id), size in sizes.items():
             self._add(tenant, device_id if device_id in known else STRANGERS, size)
 
+    def of_tenants(self) -> dict[str, int]:
+        """Return the bytes that are kept, by tenant."""
+        return dict(self._tenants)
+
     def take(self, tenant: str, holder: str, size: int) -> bool:
         """Make room for a payload; False where a bound is in the way."""
         tenant_max = self._tenant_max_of(tenant) or self._tenant_max

@@ -5,14 +5,14 @@ be opened goes to quarantine like anything that cannot be read, whole and with i
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract import codes
-from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, about_message, is_sealed, open_message, seal
+from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, Signer, about_message, is_sealed, open_message, seal
 from godwit.contract.cose_keys import AgreeKey, VerifyingKey, agree_public, verifying_key
 from godwit.contract.errors import GodwitError, MalformedError, RejectedError
 from godwit.contract.ids import TenantId
@@ -90,10 +90,10 @@ class _Ours:
 
     def __init__(self) -> None:
         self.agree: dict[str, tuple[PlatformKey, AgreeKey | None]] = {}
-        self.sign: dict[str, tuple[PlatformKey, AgreeKey | None]] = {}
+        self.sign: dict[str, tuple[PlatformKey, Signer | None]] = {}
         """Without a private half: those that have ended."""
 
-    def in_use(self, keys: "dict[str, tuple[PlatformKey, AgreeKey | None]]") -> PlatformKey | None:
+    def in_use(self, keys: Mapping[str, tuple[PlatformKey, object]]) -> PlatformKey | None:
         """Return the newest key that is not retired: there are two while one is made anew."""
         found = [key for key, _ in keys.values() if not key.retired]
         return max(found, key=lambda key: key.created, default=None)
@@ -111,15 +111,15 @@ class _Lookup:
         self.is_old = self.is_removed = False
         """It is encrypted to an old key of ours; signed by a key that an operator removed."""
 
-    def verifying(self, kid: bytes) -> VerifyingKey:
-        """Return the device's key that a message names."""
+    def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
+        """Return the device's key that a message names, with its id."""
         name = kid.hex()
         for key in self._device.sign.values():
             if key.key_id.startswith(name):
                 self.is_removed = bool(key.removed)
                 _check_overlap(key, self._policy, self._now)
                 self.signed_by = key
-                return self._device.verifying(key)
+                return key.key_id, self._device.verifying(key)
         raise RejectedError(f"the device has no key {name[:16]} to sign with", code=codes.KEY_UNKNOWN)
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
@@ -160,7 +160,10 @@ class Seals:
         """Follow a change of a key; one of ours comes with its private half."""
         if isinstance(key, PlatformKey):
             ours = self._ours.setdefault(key.tenant, _Ours())
-            (ours.sign if key.purpose is KeyPurpose.SIGN else ours.agree)[key.key_id] = (key, private)
+            if key.purpose is KeyPurpose.SIGN:
+                ours.sign[key.key_id] = (key, None if private is None else Signer(private))
+            else:
+                ours.agree[key.key_id] = (key, private)
             if private is None:
                 for device in self._devices.values():
                     device.agreed.pop(key.key_id, None)
@@ -316,12 +319,12 @@ class Seals:
         """
         ours = self._ours.get(tenant) or _Ours()
         key = ours.in_use(ours.sign)
-        private = None if key is None else ours.sign[key.key_id][1]
-        if private is None:
+        signer = None if key is None else ours.sign[key.key_id][1]
+        if signer is None:
             raise RejectedError(f"tenant {tenant!r} has no key to sign with", code=codes.KEY_UNKNOWN)
         about = about_message(DOWN, device_id, str(channel))
         return seal(
-            payload, about, sign_key=private, session=self._session(device_id), nonce=lambda: self._random(12),
+            payload, about, signer=signer, session=self._session(device_id), nonce=lambda: self._random(12),
             at=now // NS,
         )  # fmt: skip
 
@@ -347,9 +350,9 @@ class Seals:
             return
         said = encode_new_message_keys(NewMessageKeys(agree.public, sign.public, max(agree.created, sign.created)))
         about = about_message(DOWN, device_id, str(Channel.NOTICES))
-        for _, private in ours.sign.values():
-            if private is not None:
-                self.tell(device_id, seal(said, about, sign_key=private, nonce=lambda: b"", at=now // NS))
+        for _, signer in ours.sign.values():
+            if signer is not None:
+                self.tell(device_id, seal(said, about, signer=signer, nonce=lambda: b"", at=now // NS))
 
 
 def _check_overlap(key: DeviceKey | PlatformKey, policy: TenantPolicy, now: int, *, is_over: bool = False) -> None:

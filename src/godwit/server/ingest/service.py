@@ -477,9 +477,8 @@ class Ingest:
 
     def stats(self) -> IngestStats:
         """Return counters, rates and the state of the road."""
-        history = list(self._history)
+        history, group = list(self._history), self.group
         span = history[-1][0] - history[0][0] if len(history) > 1 else 0.0
-        group = self.group
         stations = {name: spent / count / 1_000 for name, (spent, count) in self.pipeline.timed.items()}
         if group is not None and group.committed_messages:
             stations["commit"] = group.commit_cpu_ns / group.committed_messages / 1_000
@@ -496,4 +495,6 @@ class Ingest:
             pending_bytes=group.pending_bytes if group else 0,
             stalled=group.stalled if group else "",
             stations_us=stations,
+            full=self.directory.full(self._clock.now_ns()),
+            quarantine_bytes=self.pipeline.room.of_tenants(),
         )

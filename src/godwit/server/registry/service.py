@@ -415,12 +415,9 @@ class Registry:
 
     def put_tenant(self, who: Principal, tenant: TenantId) -> None:
         """Add a tenant. Raises RejectedError (`invalid-name`, `forbidden`)."""
-        if who.tenants is not None:
-            raise RejectedError("only an administrator of all tenants adds one", code="forbidden")
+        who.require_installation()
         _check_name(tenant)
-        with self._write() as connection:
-            store.insert_or_keep(connection, t.tenants, [{"name": tenant, "created": time_ns()}])
-            record(connection, who.name, "tenant.put", tenant, tenant=tenant, address=who.address)
+        self.tenancy.put(who, tenant)
 
     def require_tenants(self, who: Principal, *names: TenantId) -> None:
         """Raise RejectedError (`not-found`) unless these tenants are there, for these eyes."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from godwit.contract.ids import DeviceId, TenantId, TypeName
 from godwit.server.registry.model import Device, DeviceType, Lifecycle, Location, Presence, TenantPolicy
@@ -82,8 +82,12 @@ ABSENT: Final = {
 
 def insert_or_keep(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows; those whose key exists stay as they are."""
-    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(kind.insert(table).on_conflict_do_nothing(), rows)
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 5 MB; it is loaded where PostgreSQL is in use
+
+        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+    else:
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
 
 
 def set_tags(connection: sa.Connection, device: Device) -> None:

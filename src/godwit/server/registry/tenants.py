@@ -5,6 +5,7 @@ A quota of 0 means: what the settings say for every tenant. Only an administrato
 
 import threading
 from collections.abc import Callable
+from time import time_ns
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, TenantId
 from godwit.server.registry.access import not_found, visible
 from godwit.server.registry.model import Principal, Tenant, TenantQuota
+from godwit.server.registry.store import insert_or_keep
 from godwit.server.storage import account_tables, identity_tables
 from godwit.server.storage import tables as t
 from godwit.server.storage.audit import record
@@ -50,23 +52,42 @@ class Tenants:
         """Call `listener` (from the writing thread, after the commit) with a tenant's new quota."""
         self._listeners.append(listener)
 
+    def names(self) -> list[str]:
+        """Return all tenants, by name; from memory."""
+        with self._lock:
+            return sorted(self._quotas)
+
+    def put(self, who: Principal, name: TenantId) -> None:
+        """Add a tenant; one that is there stays as it is. Raises RejectedError (`forbidden`)."""
+        who.require_installation()
+        with self._database.write() as connection:
+            insert_or_keep(connection, t.tenants, [{"name": name, "created": time_ns()}])
+            record(connection, who.name, "tenant.put", name, tenant=name, address=who.address)
+        with self._lock:
+            self._quotas.setdefault(name, NONE)
+
     def quota_of(self, tenant: str) -> TenantQuota:
         """Return what a tenant may use."""
         return self._quotas.get(tenant, NONE)
 
     def get(self, who: Principal, name: TenantId) -> Tenant:
         """Return a tenant with what it has. Raises RejectedError (`not-found`)."""
-        return self._find(who, t.tenants.c.name == name) or self._refuse(name)
+        found = self._find(who, t.tenants.c.name == name)
+        return found[0] if found else self._refuse(name)
+
+    def all(self, who: Principal) -> list[Tenant]:
+        """Return all tenants that `who` may see, with what they have, by name."""
+        return self._find(who)
 
     def _refuse(self, name: str) -> Tenant:
         raise not_found("tenant", name)
 
-    def _find(self, who: Principal, condition: "sa.ColumnElement[bool]") -> Tenant | None:
+    def _find(self, who: Principal, *conditions: "sa.ColumnElement[bool]") -> list[Tenant]:
         count = sa.select(sa.func.count()).where(t.devices.c.tenant == t.tenants.c.name).scalar_subquery()
-        statement = sa.select(t.tenants, count.label("devices")).where(condition, visible(who, t.tenants.c.name))
+        statement = sa.select(t.tenants, count.label("devices")).where(*conditions, visible(who, t.tenants.c.name))
         with self._database.read() as connection:
-            row = connection.execute(statement).one_or_none()
-        return Tenant(row.name, row.created, row.devices, _quota_of(row.quota)) if row is not None else None
+            rows = connection.execute(statement.order_by(t.tenants.c.name)).all()
+        return [Tenant(row.name, row.created, row.devices, _quota_of(row.quota)) for row in rows]
 
     def set_quota(self, who: Principal, name: TenantId, changes: dict[str, int]) -> Tenant:
         """Change some limits of a tenant (fields of TenantQuota). Raises RejectedError (`not-found`, `forbidden`)."""

@@ -204,7 +204,7 @@ campaign_devices = sa.Table(
     metadata,
     sa.Column("campaign_id", _NO, sa.ForeignKey("campaigns.campaign_id", ondelete="CASCADE"), primary_key=True),
     sa.Column("device_id", sa.String(64), primary_key=True),
-    sa.Column("state", sa.String(16), nullable=False),  # waiting, told, trusted, renewed, failed
+    sa.Column("state", sa.String(16), nullable=False),  # waiting, told, trusted, renewed, failed, gone
     sa.Column("detail", sa.String(256), nullable=False),
     sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Index("campaign_devices_by_state", "campaign_id", "state"),

@@ -5,6 +5,7 @@ owner closes the pipe.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -23,6 +24,9 @@ from godwit.server.workers.relay import Relay
 PIPE_BYTES_HIGH: Final = 65_536
 """What may wait before the pipe; beyond it nobody is read."""
 
+LOOK_AGAIN_S: Final = 1.0
+"""When files of the server's certificate that could not be read are read again."""
+
 
 class Pipe(asyncio.Protocol):
     """The worker's end of the pipe."""
@@ -35,6 +39,7 @@ class Pipe(asyncio.Protocol):
         self._relay: Relay | None = None
         self._server: Server | None = None
         self._is_held = False
+        self._terms: TlsTerms | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the owner to begin."""
@@ -63,8 +68,17 @@ class Pipe(asyncio.Protocol):
             )
 
     def _trust(self, terms: TlsTerms) -> None:
-        if self._server is not None:
+        self._terms = terms
+        self._shake_hands_by(terms)
+
+    def _shake_hands_by(self, terms: TlsTerms) -> None:
+        if self._server is None or terms is not self._terms:
+            return  # others came meanwhile
+        try:
             self._server.trust(_context(terms))
+        except OSError as error:  # half replaced by its owner at this moment
+            sys.stderr.write(f"the TLS listener of worker {os.getpid()} goes on as before: {error}\n")
+            self._loop.call_later(LOOK_AGAIN_S, self._shake_hands_by, terms)
 
     def _tell_soon(self) -> None:
         self._loop.call_soon(self._tell)

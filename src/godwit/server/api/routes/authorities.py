@@ -9,12 +9,13 @@ from pydantic import Field
 
 from godwit.server.accounts.principal import Principal
 from godwit.server.api.access import Admin, Rooms, Who
-from godwit.server.api.answers import answer, time_or_none
+from godwit.server.api.answers import answer, time_or_none, with_mark
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.identity.campaign import RATE_DEFAULT, RATE_MAX
 from godwit.server.identity.key_care import PASSPHRASE_MIN, PEM_BYTES_MAX
 from godwit.server.identity.model import Authority, Campaign, CampaignKind, CampaignState, Step
+from godwit.server.identity.trusted import mark_of
 from godwit.server.platform import Platform
 from godwit.server.registry.access import not_found
 
@@ -88,11 +89,11 @@ def list_authorities(who: Who, rooms: Rooms) -> Response:
 
 @router.get("/authorities/{fingerprint}", responses=documented(404), summary="Look at an authority")
 def get(fingerprint: Fingerprint, who: Who, rooms: Rooms) -> Response:
-    """Return an authority, with its certificate in PEM."""
+    """Return an authority, with its certificate in PEM; its `ETag` goes with a change as `If-Match`."""
     found = next((each for each in _visible(rooms, who) if each.fingerprint == fingerprint), None)
     if found is None:
         raise not_found("authority", fingerprint)
-    return answer(document(found, whole=True))
+    return with_mark(answer(document(found, whole=True)), mark_of(found))
 
 
 @router.post("/authorities/root/export", responses=documented(403), summary="Export the root's key")

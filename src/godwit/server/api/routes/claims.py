@@ -13,8 +13,10 @@ from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME, Tags
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.identity.claims import LIFETIME_DEFAULT_S, LIFETIME_MAX_S, NewClaim
+from godwit.server.identity.labels import link_of
 from godwit.server.identity.model import Claim, ClaimKind, EnrollmentRule, Landing, Source
 from godwit.server.identity.outcomes import outcomes
+from godwit.server.platform import Platform
 from godwit.server.registry.access import home
 
 router = APIRouter(prefix="/api/v1", tags=["enrollment"], route_class=StrictRoute)
@@ -76,6 +78,12 @@ def claim_document(claim: Claim) -> dict[str, Any]:
     return {**document, "expires": time_or_none(claim.expires), "created": time_or_none(claim.created)}
 
 
+def shown_once(rooms: Platform, claim: Claim, token: str) -> dict[str, Any]:
+    """Return a new claim with its token, and the link that a QR code of it holds."""
+    link = link_of(rooms.settings, rooms.identity, claim, token)
+    return {**claim_document(claim), "token": token, "link": link.text()}
+
+
 @router.get("/claims", responses=documented(), summary="List claims")
 def claims(who: Who, rooms: Rooms) -> Response:
     """Return the claims, the newest first."""
@@ -84,14 +92,14 @@ def claims(who: Who, rooms: Rooms) -> Response:
 
 @router.post("/claims", status_code=201, responses=documented(404, 409, 413), summary="Make a claim")
 def create_claim(body: ClaimBody, who: Operator, rooms: Rooms) -> Response:
-    """Make a claim. Its `token` is in this answer only."""
+    """Make a claim. Its `token`, and the `link` for a QR code, are in this answer only."""
     wanted = NewClaim(
         TenantId(body.tenant) if body.tenant is not None else None, body.name, ClaimKind(body.kind),
         DeviceId(body.deviceId) if body.deviceId is not None else None, tuple(body.ids), body.usesMax, body.lifetimeS,
         landing_from(body.landing),
     )  # fmt: skip
     claim, token = rooms.identity.enrollment.claims.create(who, wanted)
-    return no_store(answer({**claim_document(claim), "token": token}, 201))
+    return no_store(answer(shown_once(rooms, claim, token), 201))
 
 
 @router.post("/claims/{claim_id}/revoke", responses=documented(404), summary="Revoke a claim")

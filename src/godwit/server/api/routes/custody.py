@@ -7,20 +7,23 @@ from asyncio import to_thread
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Path, Response
-from pydantic import Field
+from fastapi import APIRouter, Header, Path, Response
+from pydantic import ConfigDict, Field
 
 from godwit.contract.ids import TenantId
 from godwit.server.api.access import Admin, Id, Operator, Rooms
-from godwit.server.api.answers import answer, device_document, time_or_none
+from godwit.server.api.answers import answer, device_document, marks_of, time_or_none, with_mark
 from godwit.server.api.problems import documented
-from godwit.server.api.routes.claims import LandingBody, Pattern, claim_document, landing_from, no_store
+from godwit.server.api.routes.authorities import document as authority_document
+from godwit.server.api.routes.certificates import Revocation
+from godwit.server.api.routes.claims import LandingBody, Pattern, landing_from, no_store, shown_once
 from godwit.server.api.routes.devices import NAME
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.api.vouched import PEM_MAX, VouchedDevice, document
 from godwit.server.api.vouched import register as register_vouched
 from godwit.server.identity.claims import LIFETIME_DEFAULT_S, LIFETIME_MAX_S
 from godwit.server.identity.model import AuthorityKind, AuthorityTerms
+from godwit.server.identity.trusted import TermsChange, mark_of
 
 router = APIRouter(tags=["enrollment"], route_class=StrictRoute)
 
@@ -64,6 +67,16 @@ class TrustedAuthority(Body):
     landing: LandingBody | None = None
 
 
+class AuthorityChange(Body):
+    """What of a trusted authority is to be another; what is not named stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": ["fan-*"], "justInTime": False}]})
+    name: str | None = Field(None, min_length=1, max_length=128)
+    ids: list[Pattern] | None = Field(None, max_length=64)
+    justInTime: bool | None = None  # noqa: N815
+    landing: LandingBody | None = None
+
+
 class Proof(Body):
     """The certificate that shows who has the authority's key."""
 
@@ -91,7 +104,13 @@ def replace(device_id: Id, body: Replacement, who: Operator, rooms: Rooms) -> Re
     claimed, token = rooms.identity.custody.replace(
         who, device_id, revoke_now=body.revokeNow, lifetime_s=body.lifetimeS
     )
-    return no_store(answer({**claim_document(claimed), "token": token}, 201))
+    return no_store(answer(shown_once(rooms, claimed, token), 201))
+
+
+@router.post("/api/v1/devices/{device_id}/revoke", responses=documented(404), summary="End a device's credentials")
+def shut_out(device_id: Id, body: Revocation, who: Operator, rooms: Rooms) -> Response:
+    """Revoke all certificates, tokens and keys of a device, and the claims for its id; open connections end at once."""
+    return answer(device_document(rooms.identity.custody.shut_out(who, device_id, body.reason), None))
 
 
 @router.post("/api/v1/devices/{device_id}/release", responses=documented(404), summary="Release a device")
@@ -152,6 +171,27 @@ def prove(
     document: dict[str, Any] = msgspec.to_builtins(authority)
     times = {name: time_or_none(document[name]) for name in ("notBefore", "notAfter", "created")}
     return answer({**document, **times}, 201)
+
+
+@router.patch(
+    "/api/v1/authorities/{fingerprint}", responses=documented(404, 412, 413), summary="Change an authority's terms"
+)
+def change_authority(
+    fingerprint: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    body: AuthorityChange,
+    who: Admin,
+    rooms: Rooms,
+    if_match: Annotated[str | None, Header(max_length=1024, description="the ETag that was seen")] = None,
+) -> Response:
+    """Change what a trusted authority may do. Narrower terms count for what is enrolled next: nobody is shut out."""
+    wanted = TermsChange(
+        body.name,
+        None if body.ids is None else tuple(body.ids),
+        body.justInTime,
+        None if body.landing is None else landing_from(body.landing),
+    )
+    changed = rooms.identity.trusted.change(who, fingerprint, wanted, marks=marks_of(if_match))
+    return with_mark(answer(authority_document(changed)), mark_of(changed))
 
 
 # --- certificates of others -------------------------------------------------------------------------------------------

@@ -5,21 +5,22 @@ The requests themselves prove that they may ask: by a claim token, or by their o
 
 from asyncio import to_thread
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from godwit.contract.enrollment import decode_request, encode
-from godwit.contract.errors import RejectedError
 from godwit.server.api.access import Rooms, address_of, token_of
 from godwit.server.api.answers import answer
+from godwit.server.api.bodies import read_body
 from godwit.server.api.problems import documented, problem
 from godwit.server.api.routes.claims import no_store
 from godwit.server.api.strict import StrictRoute, check_text
 from godwit.server.identity.device_grant import GRANT_TYPE, shown
 from godwit.server.identity.device_grants import TOKEN_S, GrantRefusal
 from godwit.server.identity.model import Source
+from godwit.server.settings import Settings
 
 router = APIRouter(tags=["enrollment of devices"], route_class=StrictRoute)
 
@@ -52,24 +53,13 @@ def _strings(*names: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def bounded(request: Request) -> bytes:
-    """Return the body. Raises RejectedError (`payload-too-large`) as soon as it is too large."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise RejectedError(f"a body has at most {BODY_BYTES_MAX} bytes here", code="payload-too-large")
-        parts.append(part)
-    return b"".join(parts)
-
-
 @router.post(
     "/enroll", responses=documented(403, 413, 429), summary="Enroll a device",
     openapi_extra=_body(_REQUEST, "application/json"),
 )  # fmt: skip
 async def enroll(request: Request, rooms: Rooms) -> Response:
     """Give a device its certificate for a claim token, in the body or as bearer; a refusal has its `code`."""
-    asked = decode_request(await bounded(request), request.headers.get("content-type"))
+    asked = decode_request(await read_body(request, BODY_BYTES_MAX), request.headers.get("content-type"))
     if asked.claim is None and (bearer := token_of(request)):
         asked = msgspec.structs.replace(asked, claim=bearer)
     grant = await to_thread(rooms.identity.enrollment.enroll, asked, None, Source.CLAIM, address=address_of(request))
@@ -86,7 +76,8 @@ async def enroll(request: Request, rooms: Rooms) -> Response:
 async def _form(request: Request) -> dict[str, str]:
     """Return the parameters of a form. Raises GrantRefusal: none may stand twice (RFC 6749, 3.2)."""
     try:
-        pairs = parse_qsl((await bounded(request)).decode("utf-8"), keep_blank_values=True, max_num_fields=32)
+        body = await read_body(request, BODY_BYTES_MAX)
+        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=32)
         for name, value in pairs:
             check_text(name, "a name")
             check_text(value, name[:64])
@@ -124,7 +115,7 @@ async def authorize(request: Request, rooms: Rooms) -> Response:
         started = await to_thread(rooms.identity.grants.start, form.get("client_id", ""), address_of(request))
     except GrantRefusal as error:
         return _refusal(error)
-    base = _base(request)
+    base = console_of(rooms.settings, str(request.base_url))
     code = shown(started.user_code)
     return no_store(
         answer(
@@ -173,6 +164,27 @@ def metadata(request: Request) -> Response:
             "scopes_supported": [SCOPE],
         }
     )
+
+
+def console_of(settings: Settings, asked: str) -> str:
+    """Return where an owner finds the console, whatever port his device has `asked` at (an address).
+
+    The devices' port has no pages, and asks browsers for certificates.
+    """
+    if settings.console_url:
+        return settings.console_url.rstrip("/")
+    parts = urlsplit(asked)
+    if (parts.port or {"https": 443}.get(parts.scheme, 80)) == settings.server_port:
+        return asked.rstrip("/")
+    if _is_loopback(settings.server_host):
+        scheme, host = "http", settings.server_host  # nobody reaches it but on that machine
+    else:
+        scheme, host = "https", settings.public_host.split(",")[0].strip() or parts.hostname or settings.server_host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _base(request: Request) -> str:

@@ -5,14 +5,16 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.limits import PAYLOAD_BYTES_MAX
 from godwit.contract.topics import Channel
 from godwit.server.api.access import Id, Operator, Rooms, Who
 from godwit.server.api.answers import answer, time_or_none
+from godwit.server.api.bodies import read_body
 from godwit.server.api.columns import chosen_format, respond
 from godwit.server.api.encodings import ARROW, CSV, JSON, PARQUET
 from godwit.server.api.problems import documented
 from godwit.server.api.spans import duration_ns, span
-from godwit.server.api.strict import StrictRoute, read_body
+from godwit.server.api.strict import StrictRoute
 from godwit.server.api.tables import Coded, Table, named, points_table
 from godwit.server.platform import Platform
 from godwit.server.telemetry.store import Aggregate, Buckets
@@ -168,7 +170,7 @@ async def submit(device_id: Id, request: Request, who: Operator, rooms: Rooms) -
     from asyncio import to_thread  # noqa: PLC0415
 
     await to_thread(rooms.registry.device, who, device_id)
-    payload = await read_body(request)
+    payload = await read_body(request, PAYLOAD_BYTES_MAX)
     content_type = request.headers.get("content-type")
     outcome = await rooms.ingest.submit(device_id, Channel.TELEMETRY, payload, content_type=content_type)
     if outcome.code:

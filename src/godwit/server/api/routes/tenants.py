@@ -12,6 +12,7 @@ from godwit.server.api.answers import answer, time_or_none
 from godwit.server.api.problems import documented
 from godwit.server.api.routes.devices import NAME
 from godwit.server.api.strict import Body, StrictRoute
+from godwit.server.platform import Platform
 from godwit.server.registry.model import Tenant, TenantQuota
 
 router = APIRouter(prefix="/api/v1", tags=["tenants"], route_class=StrictRoute)
@@ -38,9 +39,10 @@ class Quota(Body):
         return {fields[name]: value for name, value in told.items()}
 
 
-def _document(tenant: Tenant) -> dict[str, object]:
+def _document(rooms: Platform, tenant: Tenant) -> dict[str, object]:
     document: dict[str, object] = msgspec.to_builtins(tenant)
-    return document | {"created": time_or_none(tenant.created)}
+    use = msgspec.to_builtins(rooms.use_of([tenant])[tenant.name])
+    return document | {"created": time_or_none(tenant.created), "use": use}
 
 
 @router.get("/tenants", responses=documented(), summary="List tenants")
@@ -51,8 +53,8 @@ def tenants(who: Who, rooms: Rooms) -> Response:
 
 @router.get("/tenants/{name}", responses=documented(404), summary="Look at a tenant")
 def get(name: Name, who: Who, rooms: Rooms) -> Response:
-    """Return a tenant: how many devices it has, and what it may use."""
-    return answer(_document(rooms.registry.tenancy.get(who, TenantId(name))))
+    """Return a tenant: how many devices it has, what it may use, and what of it is used now."""
+    return answer(_document(rooms, rooms.registry.tenancy.get(who, TenantId(name))))
 
 
 @router.put("/tenants/{name}", status_code=204, responses=documented(403), summary="Add a tenant")
@@ -65,7 +67,7 @@ def put(name: Name, who: Admin, rooms: Rooms) -> Response:
 @router.patch("/tenants/{name}/quota", responses=documented(403, 404, 413), summary="Limit a tenant")
 def limit(name: Name, body: Quota, who: Admin, rooms: Rooms) -> Response:
     """Change some limits. They count at once: for who is connected, too."""
-    return answer(_document(rooms.registry.tenancy.set_quota(who, TenantId(name), body.changes())))
+    return answer(_document(rooms, rooms.registry.tenancy.set_quota(who, TenantId(name), body.changes())))
 
 
 @router.delete(

@@ -24,7 +24,10 @@ from godwit.server.console.token_parts import (
 from godwit.server.platform import Platform
 
 TICK_S = 3.0
-TABS = (("/access", "users", "Users"), ("/access?table=tokens", "tokens", "Tokens"), ("/audit", "audit", "Audit log"))
+TABS = (
+    ("/access", "users", "Users"), ("/access?table=tokens", "tokens", "Tokens"), ("/tenants", "tenants", "Tenants"),
+    ("/audit", "audit", "Audit log"),
+)  # fmt: skip
 
 
 def register(platform: Platform) -> None:
@@ -46,11 +49,13 @@ def not_for_you(frame: Frame) -> None:
         markup(parts.card("", nothing))
 
 
-def head(tab: str, aside: str = "") -> str:
+def head(tab: str, aside: str, frame: Frame) -> str:
     """Return the head of the pages about access, with the way between them."""
+    is_whole = frame.who.limited_to("admin").tenants is None
     links = "".join(
         f'<a href="{href}" aria-current="{"page" if name == tab else "false"}">{words}</a>'
         for href, name, words in TABS
+        if name != "tenants" or is_whole
     )
     return (
         '<div class="head"><div><h1>Access</h1><div class="sub">Who may use the platform, and what they did.</div>'
@@ -76,7 +81,7 @@ class _Page:
         rows = await in_thread(self._load)
         add = parts.button("Add a user" if self._table == "users" else "Make a token", "new", classes="primary")
         with frame.main():
-            markup(f'{head(self._table, add)}<section class="card">{screen.sent("rows", rows)}</section>')
+            markup(f'{head(self._table, add, frame)}<section class="card">{screen.sent("rows", rows)}</section>')
         for act, do in (
             ("new", self._new), ("add-user", self._add_user), ("edit", self._edit), ("change-user", self._change_user),
             ("new-password", self._new_password), ("disable", self._disable), ("enable", self._enable),
@@ -225,7 +230,7 @@ def render_users(users: list[User], who: Principal) -> str:
         )
     body = "".join(_user_row(each, is_own=each.name == who.account) for each in users)
     return (
-        '<div class="scroll"><table class="list cards"><thead><tr><th>User</th><th>May</th><th>Signs in</th>'
+        '<div class="scroll"><table class="list cards tight"><thead><tr><th>User</th><th>May</th><th>Signs in</th>'
         f'<th class="right">Last sign-in</th><th></th></tr></thead><tbody>{body}</tbody></table></div>'
     )
 

@@ -1,8 +1,7 @@
 """`/certificates`: the authorities, the devices' certificates, rollovers, and batches from a file."""
 
-import csv
-import io
 from asyncio import to_thread
+from collections.abc import AsyncIterator
 from time import time_ns
 from typing import Final
 
@@ -10,55 +9,54 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from godwit.contract.errors import GodwitError, RejectedError
-from godwit.contract.ids import DeviceId, TenantId, TypeName
+from godwit.contract.ids import DeviceId, TypeName
 from godwit.server.accounts.principal import Principal
-from godwit.server.console import certificate_parts, parts
+from godwit.server.console import batch_parts, certificate_parts, enrollment_parts, parts, rollover_parts
+from godwit.server.console.batches import Batch, Batches, Known, Stage, first_group, stream
+from godwit.server.console.forms import form_of, landing_of_form, listed
 from godwit.server.console.frame import Frame, in_thread, markup
+from godwit.server.console.plain import whole
 from godwit.server.console.session import principal_of
 from godwit.server.identity.archive import packed
-from godwit.server.identity.batch_lines import Line, Refused, read_lines
+from godwit.server.identity.batch_lines import Refused, read_lines
 from godwit.server.identity.certificates import DAY, SOON_DAYS
-from godwit.server.identity.model import CampaignKind, CampaignState, CertificateState
-from godwit.server.identity.operators import Enrolled, Wanted
+from godwit.server.identity.model import Authority, CampaignKind, CampaignState, CertificateState, Landing, Step
+from godwit.server.identity.operators import Wanted
+from godwit.server.identity.trusted import TermsChange, mark_of
 from godwit.server.platform import Platform
-from godwit.server.registry.access import home
-from godwit.server.registry.model import DEFAULT_TYPE, Device
+from godwit.server.registry.model import Device
 
-TICK_S: Final = 2.0
-ROWS: Final = 25
-GROUP: Final = 250
+TICK_S: Final = 1.0
+SLOW_TICKS: Final = 3
+"""All but the progress of a batch is looked at every three seconds."""
+ROWS: Final = 10
 FILE_BYTES_MAX: Final = 4_194_304
+_NO_STORE: Final = {"cache-control": "no-store"}
 _STATES: Final = (
     ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"),
     ("grace", "In grace"), ("revoked", "Revoked"),
 )  # fmt: skip
 
-_batches: dict[str, tuple[int, int]] = {}
-"""By person: how far a batch is."""
-
 
 def register(platform: Platform) -> None:
     """Put the page up, and the roads by which a batch comes, and files go."""
+    batches = Batches()
 
     @ui.page("/certificates", title="Certificates · godwit")
     async def page(request: Request) -> None:
-        await _Page(Frame(platform, request, "certificates", "Certificates")).show()
+        await _Page(Frame(platform, request, "certificates", "Certificates"), batches).show()
 
     @nicegui_app.post("/certificates/batch", include_in_schema=False)
     async def batch(request: Request) -> Response:
         who = principal_of(request)
         try:
             who.require("operator")
-            text = await _file_of(request)
-            content = await to_thread(_enroll_all, platform, who.limited_to("operator"), text)
+            return await _answer(platform, batches, who, request)
         except GodwitError as error:
-            return PlainTextResponse(f"{error}\n", 422)
-        finally:
-            _batches.pop(who.name, None)
-        return _archive(content, "bundles.zip")
+            return whole("Batch", batch_parts.wrong_file(str(error)), who=who, page="certificates", status=422)
 
     @nicegui_app.post("/certificates/bundle/{device_id}", include_in_schema=False)
     async def bundle(request: Request, device_id: str) -> Response:
@@ -68,71 +66,69 @@ def register(platform: Platform) -> None:
             enroll = platform.identity.operators.enroll
             done = await to_thread(enroll, who.limited_to("operator"), Wanted(Device(DeviceId(device_id))))
         except GodwitError as error:
-            return PlainTextResponse(f"{error}\n", 422)
-        return _archive(packed(platform.settings, platform.identity, [done]), "bundle.zip")
+            body = batch_parts.refused_bundle(device_id, str(error))
+            return whole("No certificate", body, who=who, page="devices", status=422)
+        headers = {"content-disposition": 'attachment; filename="bundle.zip"', **_NO_STORE}
+        return Response(packed(platform.settings, platform.identity, [done]), 200, headers, "application/zip")
 
 
-def _archive(content: bytes, name: str) -> Response:
-    headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-    return Response(content, 200, headers, media_type="application/zip")
-
-
-async def _file_of(request: Request) -> str:
-    """Return the text of the file that was sent. Raises RejectedError (`csv-malformed`, `payload-too-large`)."""
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > FILE_BYTES_MAX:
-        raise RejectedError(f"a batch has at most {FILE_BYTES_MAX >> 20} MiB", code="payload-too-large")
-    async with request.form(max_files=1, max_fields=1) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise RejectedError("a file is expected", code="csv-malformed")
-        try:
-            return (await file.read()).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RejectedError(f"the file is not UTF-8: {error}", code="csv-malformed") from None
-
-
-def _enroll_all(platform: Platform, who: Principal, text: str) -> bytes:
+async def _answer(platform: Platform, batches: Batches, who: Principal, request: Request) -> Response:
+    """Return the archive as it is made; or a page about the lines that are wrong, before anything is done."""
+    text, said = await _file_of(request)
     refused: list[Refused] = []
     lines = list(read_lines(text.splitlines(), {}, refused))
-    done: list[Enrolled] = []
-    for at in range(0, len(lines), GROUP):
-        _batches[who.name] = at, len(lines)
-        group = lines[at : at + GROUP]
-        results = platform.identity.operators.enroll_all(who, [_wanted(each, who) for each in group])
-        for line, each in zip(group, results, strict=True):
-            if each.refusal is None:
-                done.append(each)
-            else:
-                refused.append(Refused(line.number, line.device_id, each.refusal.code, str(each.refusal)))
-    _batches[who.name] = len(lines), len(lines)
-    return packed(platform.settings, platform.identity, done, {"refused.csv": _report(refused)} if refused else {})
+    known = Known(said["known"]) if said.get("known") in set(Known) else Known.LEAVE
+    if refused and not (said.get("go") and lines):
+        body = batch_parts.wrong_lines(refused, len(lines), text, known)
+        return whole("Batch", body, who=who, page="certificates", status=422)
+    if not lines:
+        raise RejectedError("the file names no device: below its header there is no line", code="csv-malformed")
+    acting = who.limited_to("operator")
+    batch = Batch(platform, acting, lines, refused, known)
+    batches.begin(who, batch)
+    first = await to_thread(first_group, batch)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in rest:
+            yield piece
+
+    rest = stream(batch)
+    headers = {"content-disposition": 'attachment; filename="bundles.zip"', **_NO_STORE}
+    return StreamingResponse(pieces(), 200, headers, "application/zip")
 
 
-def _wanted(line: Line, who: Principal) -> Wanted:
-    said = line.document
-    device = Device(
-        DeviceId(line.device_id), TenantId(said.get("tenant") or home(who)),
-        TypeName(said.get("deviceType") or DEFAULT_TYPE), said.get("name", "")[:256], tags=said.get("tags", {}),
-    )  # fmt: skip
-    return Wanted(device, None, tuple(said.get("groups", ())))
+async def _file_of(request: Request) -> tuple[str, dict[str, str]]:
+    """Return the text of the file that was sent, or of its field `text`; and the other fields.
 
-
-def _report(refused: list[Refused]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("line", "device_id", "code", "detail"))
-    writer.writerows(sorted(refused))
-    return text.getvalue().encode()
+    Raises RejectedError (`csv-malformed`, `payload-too-large`).
+    """
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > FILE_BYTES_MAX + 4_096:
+        raise RejectedError(f"a batch has at most {FILE_BYTES_MAX >> 20} MiB", code="payload-too-large")
+    async with request.form(max_files=1, max_fields=8, max_part_size=FILE_BYTES_MAX) as form:
+        said = {name: value for name, value in form.items() if isinstance(value, str)}
+        file = form.get("file")
+        if isinstance(file, UploadFile):
+            try:
+                return (await file.read()).decode("utf-8-sig"), said
+            except UnicodeDecodeError as error:
+                raise RejectedError(f"the file is not UTF-8: {error}", code="csv-malformed") from None
+        if "text" not in said:
+            raise RejectedError("a file is expected", code="csv-malformed")
+        return said.pop("text"), said
 
 
 class _Page:
-    def __init__(self, frame: Frame) -> None:
-        self._frame, self._identity = frame, frame.platform.identity
-        self._search, self._state = "", ""
+    def __init__(self, frame: Frame, batches: Batches) -> None:
+        self._frame, self._identity, self._batches = frame, frame.platform.identity, batches
+        self._search, self._state, self._step, self._after = "", "", "", ""
+        self._cursors: list[str] = []
+        self._next: str | None = None
+        self._ticks = 0
 
     async def show(self) -> None:
-        """Build the page."""
+        """Build the page: what has to be looked after first, what is looked up after it."""
         frame, screen = self._frame, self._frame.screen
         part = {name: screen.sent(name, html) for name, html in (await in_thread(self._draw)).items()}
         tiles = "".join(
@@ -143,63 +139,139 @@ class _Page:
             f'<div class="bar">{parts.search("search", "", "Device, fingerprint or serial")}'
             f"{parts.select('state', _STATES, self._state, 'Which certificates')}</div>"
         )
-        upload = part["batch"] + certificate_parts.BATCH_FORM if frame.may("operator") else ""
+        batch = f'<div class="health" id="batch">{part["batches"]}<div>{batch_parts.form()}</div></div>'
+        upload = parts.card("Enroll a batch", batch) if frame.may("operator") else ""
         with frame.main():
             markup(
                 '<div class="head"><div><h1>Certificates</h1><div class="sub"><span>Who vouches for whom, and until '
                 'when.</span></div></div><div class="bar"><a class="btn" href="/pki/ca.crt" download>'
                 f"{parts.icon('download')}ca.crt</a></div></div>"
                 f'<div class="stats">{tiles}</div>'
-                f"{parts.card('Authorities', part['authorities'], flush=True)}"
+                f"{parts.card('When they end', part['ends'])}{parts.card('Rollover', part['campaign'])}"
                 f"{parts.card('Devices', part['certificates'], aside=tools, flush=True)}"
-                f'<div class="grid"><div class="stack w6">{parts.card("Rollover", part["campaign"])}</div>'
-                f'<div class="stack w6">{parts.card("Enroll a batch", upload) if upload else ""}</div></div>'
+                f"{parts.card('Authorities', part['authorities'], flush=True)}{upload}"
             )
-        frame.on("search", self._on_search)
-        frame.on("state", self._on_state)
-        frame.on("revoke-certificate", self._revoke, "operator")
-        frame.on("start", self._start, "admin")
-        frame.on("campaign", self._change, "admin")
-        frame.tick(TICK_S, self._refresh)
+        for act, do, role in (
+            ("search", self._on_search, "viewer"), ("state", self._on_state, "viewer"),
+            ("page", self._on_page, "viewer"), ("step", self._on_step, "viewer"),
+            ("more-devices", self._on_more, "viewer"), ("forget-batch", self._on_forget, "operator"),
+            ("revoke-certificate", self._revoke, "operator"), ("start", self._start, "admin"),
+            ("campaign", self._change, "admin"), ("terms", self._on_terms, "admin"),
+            ("change-terms", self._on_change_terms, "admin"),
+        ):  # fmt: skip
+            frame.on(act, do, role)
+        frame.tick(TICK_S, self._tick)
 
     def _draw(self) -> dict[str, str]:
         """Return all parts by their id. Blocks."""
         who, identity = self._frame.who, self._identity
-        state = CertificateState(self._state) if self._state in set(CertificateState) else None
-        page = identity.certificates.page(
+        shown = [each for each in identity.authorities.all() if each.tenant is None or who.role_in(each.tenant)]
+        return certificate_parts.tiles(identity.certificates.counts(who)) | {
+            "ends": certificate_parts.ends(identity.certificates.ends(who)),
+            "authorities": certificate_parts.authorities(shown, self._may_change),
+            "certificates": self._table(),
+            "campaign": self._campaign(),
+            "batches": batch_parts.progress(self._batches.last(who)),
+        }
+
+    def _may_change(self, authority: Authority) -> bool:
+        return authority.tenant is not None and self._frame.who.is_at_least("admin", authority.tenant)
+
+    def _table(self) -> str:
+        who = self._frame.who
+        page = self._identity.certificates.page(
             who,
-            state=state,
+            state=CertificateState(self._state) if self._state in set(CertificateState) else None,
             ends_before=time_ns() + SOON_DAYS * DAY if self._state == "ending" else None,
             is_in_grace=self._state == "grace",
             search=self._search,
+            cursor=self._cursors[-1] if self._cursors else None,
             limit=ROWS,
         )
-        shown = [each for each in identity.authorities.all() if each.tenant is None or who.role_in(each.tenant)]
-        campaigns = identity.campaigns.all(limit=1)
-        table = certificate_parts.certificates(
-            page.items, may_change=self._frame.may("operator"), grace=identity.certificates.in_grace(page.items)
+        self._next = page.cursor
+        pager = certificate_parts.pager(page, len(self._cursors) * ROWS, has_before=bool(self._cursors))
+        if not page.items and (self._search or self._state):
+            return parts.empty("No certificate matches", "Search for how an id, a fingerprint or a serial begins.")
+        return (
+            certificate_parts.certificates(
+                page.items,
+                may_change=self._frame.may("operator"),
+                grace=self._identity.certificates.in_grace(page.items),
+            )
+            + pager
         )
-        if page.total > len(page.items):
-            words = f"The first {len(page.items)} of {page.total:,}: search for the others."
-            table += f'<p class="faint" style="padding:12px 16px">{words}</p>'
-        may_roll = who.tenants is None and self._frame.may("admin")
-        return certificate_parts.tiles(identity.certificates.counts(who)) | {
-            "authorities": certificate_parts.authorities(shown),
-            "certificates": table,
-            "campaign": certificate_parts.campaign(campaigns[0] if campaigns else None, may_change=may_roll),
-            "batch": certificate_parts.batch(_batches.get(who.name)),
-        }
+
+    def _campaign(self) -> str:
+        who, campaigns = self._frame.who, self._identity.campaigns
+        may = who.tenants is None and self._frame.may("admin")
+        newest = next(iter(campaigns.all(limit=1)), None)
+        step = Step(self._step) if self._step in set(Step) else None
+        rows = (
+            campaigns.devices(newest.campaign_id, step, after=self._after, limit=rollover_parts.DEVICES_MAX + 1)
+            if newest is not None and may
+            else []
+        )
+        return rollover_parts.campaign(newest, rows, self._step, may_change=may)
+
+    async def _tick(self) -> None:
+        self._ticks += 1
+        last = self._batches.last(self._frame.who)
+        if self._ticks % SLOW_TICKS == 0:
+            await self._refresh()
+        elif last is not None and last.stage is Stage.RUNNING:
+            self._frame.screen.put("batches", batch_parts.progress(last))
 
     async def _refresh(self) -> None:
         for name, html in (await in_thread(self._draw)).items():
             self._frame.screen.put(name, html)
 
     async def _on_search(self, arg: str) -> None:
-        self._search = arg.strip()[:128]
+        self._search, self._cursors = arg.strip()[:128], []
         await self._refresh()
 
     async def _on_state(self, arg: str) -> None:
-        self._state = arg
+        self._state, self._cursors = arg, []
+        await self._refresh()
+
+    async def _on_page(self, arg: str) -> None:
+        if arg == "back":
+            self._cursors = self._cursors[:-1]
+        elif self._next is not None:
+            self._cursors.append(self._next)
+        await self._refresh()
+
+    async def _on_step(self, arg: str) -> None:
+        self._step, self._after = arg, ""
+        await self._refresh()
+
+    async def _on_more(self, arg: str) -> None:
+        self._after = arg[:64]
+        await self._refresh()
+
+    async def _on_forget(self, _arg: str) -> None:
+        self._batches.forget(self._frame.who)
+        await self._refresh()
+
+    async def _on_terms(self, arg: str) -> None:
+        who, known = self._frame.acting("admin"), await in_thread(self._identity.authorities.get, arg[:64])
+        who.require("admin", known.tenant)
+        sheet = enrollment_parts.sheet(f"Terms of {known.name}", certificate_parts.terms_form(known, mark_of(known)))
+        self._frame.screen.put("sheet-in", sheet)
+        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
+
+    async def _on_change_terms(self, arg: str) -> None:
+        said = form_of(arg)
+        lands: Landing = landing_of_form(said)
+        landing = Landing(
+            TypeName(said["type"]) if said.get("type") else None, lands.groups, lands.tags, lands.configuration
+        )
+        wanted = TermsChange(said.get("name"), listed(said.get("ids", "")), said.get("jit") == "yes", landing)
+        changed = await in_thread(
+            self._identity.trusted.change, self._frame.acting("admin"), said.get("fingerprint", "")[:64], wanted,
+            marks={said.get("mark", "")},
+        )  # fmt: skip
+        self._frame.screen.call("sheet", False)  # noqa: FBT003
+        self._frame.screen.call("toast", f"{changed.name} has new terms")
         await self._refresh()
 
     async def _revoke(self, arg: str) -> None:

@@ -8,12 +8,13 @@ from starlette.requests import Request
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.console import parts
-from godwit.server.console.certificate_parts import credentials, device_card
+from godwit.server.console.certificate_parts import certificates, credentials
 from godwit.server.console.charts import Curves
 from godwit.server.console.curves import RANGES, SHOWN_MAX, Window, batch, custom_window, history, window_of
 from godwit.server.console.device_parts import Facts, account, last_messages, latest_values, render
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.pages.certificates import revoke
+from godwit.server.console.pages.device_custody import CustodyActs
 from godwit.server.console.words import unit
 from godwit.server.ingest.door import Latest, eyes
 from godwit.server.platform import Platform
@@ -74,6 +75,7 @@ class _Page:
         self._ticks = 0
         self._has_news = False
         self._facts: Facts | None = None
+        self._custody = CustodyActs(frame, device_id, self._show_custody)
 
     def ask(self) -> Facts:
         """Ask the doors for all but the charts. Blocks. Raises RejectedError when there is no such device."""
@@ -131,6 +133,7 @@ class _Page:
                 + parts.card("Last messages, as they came", part["raw"], flush=True)
                 + '</div><div class="stack w4">'
                 + parts.card("Status and health", part["health"])
+                + parts.card("Owner and hardware", screen.sent("custody", await in_thread(self._custody.draw)))
                 + parts.card("Ledger", part["ledger"])
                 + parts.card("Clock", part["clock"])
                 + parts.card("About", part["about"])
@@ -139,7 +142,7 @@ class _Page:
         frame.on("revoke-certificate", self._revoke, "operator")
         frame.on("revoke-token", self._on_token, "operator")
         frame.on("retire-key", self._on_key, "operator")
-        frame.on("lifecycle", self._on_lifecycle, "operator")
+        self._custody.listen()
         frame.on("range", self._on_range)
         frame.on("from", self._on_from)
         frame.on("to", self._on_to)
@@ -149,34 +152,40 @@ class _Page:
     def _certificates(self) -> str:
         """Return the device's certificates. Blocks."""
         page = self._platform.identity.certificates.page(self._frame.who, device_id=self._device_id, limit=20)
-        lifecycle = str(self._facts.device.lifecycle) if self._facts else ""
         may = self._frame.may("operator")
         identity, device = self._platform.identity, (self._frame.who, DeviceId(self._device_id))
         others = credentials(
             identity.device_tokens.of_device(*device), identity.device_keys.of_device(*device), may_change=may
         )
         grace = self._platform.identity.certificates.in_grace(page.items)
-        return others + device_card(page.items[::-1], self._device_id, lifecycle, may_change=may, grace=grace)
+        return others + certificates(page.items[::-1], may_change=may, with_device=False, grace=grace)
 
     async def _on_token(self, arg: str) -> None:
         tokens = self._platform.identity.device_tokens
         await in_thread(tokens.revoke, self._frame.acting("operator"), DeviceId(self._device_id), arg[:64])
-        self._frame.screen.put("certificates", await in_thread(self._certificates))
+        await self._show_credentials()
 
     async def _on_key(self, arg: str) -> None:
         keys = self._platform.identity.device_keys
         await in_thread(keys.retire, self._frame.acting("operator"), DeviceId(self._device_id), arg[:64])
-        self._frame.screen.put("certificates", await in_thread(self._certificates))
+        await self._show_credentials()
 
     async def _revoke(self, arg: str) -> None:
         await revoke(self._frame, arg)
-        self._frame.screen.put("certificates", await in_thread(self._certificates))
+        await self._show_credentials()
 
-    async def _on_lifecycle(self, arg: str) -> None:
-        who, change = self._frame.acting("operator"), self._platform.registry.change_device
-        await in_thread(change, who, self._device_id, {"lifecycle": "suspended" if arg == "suspended" else "active"})
-        await in_thread(self.ask)
-        self._frame.screen.put("certificates", await in_thread(self._certificates))
+    async def _show_credentials(self) -> None:
+        """Show anew what the device comes in by, and whose it is."""
+        for name, draw in (("certificates", self._certificates), ("custody", self._custody.draw)):
+            self._frame.screen.put(name, await in_thread(draw))
+
+    async def _show_custody(self) -> None:
+        """Show what was just changed, without waiting for the next look."""
+        if self._is_ours():
+            facts = await in_thread(self.ask)
+            for name, html in render(facts).items():
+                self._frame.screen.put(name, html)
+            await self._show_credentials()
 
     def _is_ours(self) -> bool:
         """Whether the person may still see the device: it may have become another tenant's."""
@@ -202,7 +211,7 @@ class _Page:
             facts = await in_thread(self.ask)
             for name, html in render(facts).items():
                 self._frame.screen.put(name, html)
-            self._frame.screen.put("certificates", await in_thread(self._certificates))
+            await self._show_credentials()
             await self._show_latest(facts.latest)
 
     async def _show_latest(self, latest: list[Latest]) -> None:

@@ -7,8 +7,8 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import enrollment_parts, parts
+from godwit.server.console.forms import form_of, listed
 from godwit.server.console.frame import Frame, in_thread, markup
-from godwit.server.console.pages.enrollment import form_of, listed
 from godwit.server.identity.device_grant import normal, shown
 from godwit.server.platform import Platform
 from godwit.server.registry.access import home

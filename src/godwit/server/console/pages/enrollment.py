@@ -1,19 +1,27 @@
 """`/enrollment`: how new devices get in: claims, rules, devices without owner, and what became of requests."""
 
-import json
+from asyncio import to_thread
 from time import time_ns
-from typing import Any, Final
+from typing import Final
 
+import msgspec
+from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.requests import Request
+from starlette.responses import Response
 
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import GodwitError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import enrollment_parts, parts
+from godwit.server.console.forms import form_of, landing_of_form, listed
 from godwit.server.console.frame import Frame, in_thread, markup
-from godwit.server.identity.claims import NewClaim
-from godwit.server.identity.model import ClaimKind, ClaimState, EnrollmentRule, Landing
+from godwit.server.console.labels import Label, sheet
+from godwit.server.console.plain import whole
+from godwit.server.console.session import principal_of
+from godwit.server.identity.claims import LIFETIME_DEFAULT_S, NewClaim
+from godwit.server.identity.labels import link_of
+from godwit.server.identity.model import ClaimKind, ClaimState, EnrollmentRule
 from godwit.server.identity.outcomes import counts, outcomes
 from godwit.server.platform import Platform
 from godwit.server.registry.access import home
@@ -29,6 +37,48 @@ def register(platform: Platform) -> None:
     @ui.page("/enrollment", title="Enrollment · godwit")
     async def page(request: Request) -> None:
         await _Page(Frame(platform, request, "enrollment", "Enrollment")).show()
+
+    @nicegui_app.post("/enrollment/labels", include_in_schema=False)
+    async def labels(request: Request) -> Response:
+        who = principal_of(request)
+        try:
+            who.require("operator")
+            async with request.form(max_files=0, max_fields=16) as form:
+                said = {name: str(value) for name, value in form.items()}
+            made = await to_thread(_labels, platform, who.limited_to("operator"), said)
+        except GodwitError as error:
+            return _refused(who, str(error))
+        return whole("Labels", sheet(made), who=None)
+
+
+def _labels(platform: Platform, who: Principal, said: dict[str, str]) -> list[Label]:
+    """Return the label of a claim whose token is shown, or of new claims for ids. Blocks. Raises RejectedError."""
+    claims = platform.identity.enrollment.claims
+    if "token" in said:
+        made = [(claims.shown(who, said["token"]), said["token"])]
+    else:
+        ids = list(dict.fromkeys(said.get("ids", "").split()))
+        if not 0 < len(ids) <= enrollment_parts.LABELS_MAX:
+            raise RejectedError(
+                f"1 to {enrollment_parts.LABELS_MAX} device ids, one to a line; these are {len(ids)}",
+                code="too-many-devices",
+            )
+        lifetime = said.get("lifetime", "")
+        wanted = NewClaim(
+            TenantId(said["tenant"]) if said.get("tenant") else None, said.get("name", "")[:128],
+            lifetime_s=int(lifetime) if lifetime.isdecimal() else LIFETIME_DEFAULT_S, landing=landing_of_form(said),
+        )  # fmt: skip
+        made = claims.create_all(who, [msgspec.structs.replace(wanted, device_id=DeviceId(each)) for each in ids])
+    return [Label(claim, link_of(platform.settings, platform.identity, claim, token)) for claim, token in made]
+
+
+def _refused(who: Principal, said: str) -> Response:
+    body = parts.card(
+        "",
+        parts.empty("No claim was made", f'<p>{parts.text(said)}</p><p class="bar" style="justify-content:center">'
+        '<a class="btn" href="/enrollment">Back to Enrollment</a></p>', name="warn", big=True),
+    )  # fmt: skip
+    return whole("Enrollment", body, who=who, page="enrollment", status=422)
 
 
 class _Page:
@@ -46,6 +96,7 @@ class _Page:
         )
         buttons = (
             f'<a class="btn" href="/device">Enter a device&rsquo;s code</a>{parts.button("New rule", "new-rule")}'
+            f"{parts.button('Claims for many', 'new-claims')}"
             f"{parts.button('New claim', 'new-claim', classes='primary')}"
             if self._may_change
             else ""
@@ -63,7 +114,7 @@ class _Page:
         for act, do in (
             ("new-claim", self._new_claim), ("make-claim", self._make_claim), ("revoke", self._revoke),
             ("new-rule", self._new_rule), ("make-rule", self._make_rule), ("remove-rule", self._remove_rule),
-            ("claim", self._claim),
+            ("claim", self._claim), ("new-claims", self._new_claims),
         ):  # fmt: skip
             frame.on(act, do, "operator")
         frame.tick(TICK_S, self._refresh)
@@ -109,6 +160,9 @@ class _Page:
     async def _new_claim(self, _arg: str) -> None:
         self._open(enrollment_parts.claim_form(*await self._tenants()))
 
+    async def _new_claims(self, _arg: str) -> None:
+        self._open(enrollment_parts.claims_form(*await self._tenants()))
+
     async def _new_rule(self, _arg: str) -> None:
         self._open(enrollment_parts.rule_form(*await self._tenants()))
 
@@ -126,7 +180,8 @@ class _Page:
             landing_of_form(said),
         )
         claim, token = await in_thread(self._enrollment.claims.create, self._acting(), wanted)
-        self._open(enrollment_parts.shown_once(claim, token))
+        link = await in_thread(link_of, self._platform.settings, self._platform.identity, claim, token)
+        self._open(enrollment_parts.shown_once(Label(claim, link)))
         await self._refresh()
 
     async def _revoke(self, arg: str) -> None:
@@ -161,38 +216,3 @@ class _Page:
         device = await in_thread(self._platform.identity.custody.claim, self._acting(), DeviceId(arg[:64]))
         self._frame.screen.call("toast", f"{device.device_id} is {device.tenant}'s")
         await self._refresh()
-
-
-def form_of(arg: str) -> dict[str, str]:
-    """Return the fields of a form. Raises RejectedError (`invalid-form`)."""
-    try:
-        found: Any = json.loads(arg)
-    except ValueError:
-        raise RejectedError("this form cannot be read: load the page again", code="invalid-form") from None
-    if not isinstance(found, dict):
-        raise RejectedError("this form cannot be read: load the page again", code="invalid-form")
-    return {str(name): str(value) for name, value in found.items()}
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """Return what stands between commas."""
-    return tuple(each.strip() for each in text.split(",") if each.strip())
-
-
-def landing_of_form(said: dict[str, str]) -> Landing:
-    """Return where devices land. Raises RejectedError (`invalid-form`)."""
-    tags: dict[str, str] = {}
-    for each in listed(said.get("tags", "")):
-        key, colon, value = each.partition(":")
-        if not key or not colon:
-            raise RejectedError(f"{each[:64]!r}: a tag is key:value, such as hall:2", code="invalid-form")
-        tags[key[:64]] = value[:256]
-    configuration: Any = {}
-    if said.get("configuration", "").strip():
-        try:
-            configuration = json.loads(said["configuration"])
-        except ValueError as error:
-            raise RejectedError(f"the configuration is not JSON: {error}", code="invalid-form") from None
-        if not isinstance(configuration, dict):
-            raise RejectedError("the configuration is a JSON object", code="invalid-form")
-    return Landing(None, listed(said.get("groups", "")), tags, configuration)

@@ -78,7 +78,7 @@ window.godwit = (() => {
   const toast = (text) => {
     const box = Object.assign(document.createElement("div"), { className: "toast", textContent: text });
     box.setAttribute("role", "status");
-    document.body.append(box);
+    (document.querySelector("dialog[open]") ?? document.body).append(box); // a dialog is above all else
     setTimeout(() => box.remove(), 4000);
   };
   const sheet = (open) => {
@@ -110,6 +110,7 @@ window.godwit = (() => {
       themed();
       return;
     }
+    if (event.target.closest("[data-print]")) return window.print();
     if (event.target.closest("[data-close]") || event.target.id === "sheet") return sheet(false);
     const act = event.target.closest("button[data-act]");
     if (act) {
@@ -125,6 +126,14 @@ window.godwit = (() => {
     if (!act) return;
     event.preventDefault();
     send(act, JSON.stringify(Object.fromEntries(new FormData(event.target))));
+  });
+  // a wish and no right: the server narrows what the person may see anyway
+  document.addEventListener("change", (event) => {
+    const cookie = event.target.dataset?.tenantSwitch;
+    if (!cookie) return;
+    const secure = location.protocol === "https:" ? "; Secure" : "", value = event.target.value;
+    document.cookie = `${cookie}=${encodeURIComponent(value)}; Path=/; SameSite=Lax; Max-Age=${value ? 31536000 : 0}${secure}`;
+    location.assign(location.pathname);
   });
   let waiting;
   document.addEventListener("input", (event) => {

@@ -7,7 +7,7 @@ from godwit.contract.errors import RejectedError
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Return the body. Raises RejectedError (`payload-too-large`)."""
+    """Return the body. Raises RejectedError (`payload-too-large`) as soon as it is too large."""
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told) > bytes_max:
         raise _too_large(bytes_max)
