@@ -78,6 +78,7 @@ window.godwit = (() => {
   const toast = (text) => {
     const box = Object.assign(document.createElement("div"), { className: "toast", textContent: text });
     box.setAttribute("role", "status");
+    document.querySelectorAll(".toast").forEach((each) => each.remove()); // they would lie upon one another
     (document.querySelector("dialog[open]") ?? document.body).append(box); // a dialog is above all else
     setTimeout(() => box.remove(), 4000);
   };
