@@ -51,10 +51,10 @@ def test_the_root_goes_offline_and_another_intermediate_is_rolled_out(
     assert "not overwritten" in ca(platform, "ca", "export-root", root, code=1)
     assert "issue-intermediate" in ca(platform, "ca", "rollover", "start", "intermediate", code=1)
     assert "waits for" in ca(platform, "ca", "issue-intermediate", "--root", root)
+    before = (platform.data_dir / "tls" / "server.crt").read_bytes()
     ca(platform, "ca", "rollover", "start", "intermediate")
     assert "1 waiting" in ca(platform, "ca", "rollover", "status")
     # The server shows itself with the new one at once; the device, which trusts the root, does not mind.
-    before = (platform.data_dir / "tls" / "server.crt").read_bytes()
     eventually(lambda: (platform.data_dir / "tls" / "server.crt").read_bytes() != before, within_s=15)
     assert mqtt(platform, out / "press-7", "devices/press-7/status", '{"status": "online"}').returncode == 0
     assert "have not renewed" in ca(platform, "ca", "rollover", "finish", code=1)
