@@ -30,6 +30,10 @@ class SmallPlatform:
         self.is_welcome: Callable[[str], bool] = lambda _fingerprint: True
         self.refusal = reasons.NOT_AUTHORIZED
         """What those hear who are not welcome."""
+        self.only_renews: set[str] = set()
+        """Certificates that have ended, and open their renewal."""
+        self.renewed: list[str] = []
+        """Those of them that did."""
         self.claim = "claim-1"
         self.requests: list[EnrollmentRequest] = []
         self.connects: list[tuple[str, str]] = []
@@ -154,6 +158,9 @@ class Wire(asyncio.Protocol):
         if der is not None:
             self.fingerprint = x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()).hex()
         is_good = platform.is_welcome(self.fingerprint) if der is not None else password == platform.claim
+        if self.fingerprint in platform.only_renews:
+            is_good = (connect.username, connect.client_id) == ("renewal", "")
+            platform.renewed += [self.fingerprint] * is_good
         if not is_good:
             self._put(p.ConnAck(reason_code=platform.refusal))
             self.transport.close()

@@ -152,6 +152,7 @@ def test_an_authority_counts_in_every_worker_at_once_and_so_does_its_end(house: 
         house.registry.create_device(ADMIN, Device(name))
     bundles = [factory.device(house.directory / name, name) for name in devices]
     assert visits(house, bundles[0], devices[0]) == {-1}
+    soon(lambda: "authority-unknown" in {each["code"] for each in house.refusals()})
     authority = msgspec.structs.replace(
         describe(factory.certificate, AuthorityKind.CUSTOMER), tenant="default", name="works"
     )

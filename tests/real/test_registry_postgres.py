@@ -2,32 +2,38 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from ports import free_port
 
+from godwit.contract.errors import RejectedError
+from godwit.contract.ids import DeviceId
+from godwit.server.identity.grounds import check_credential
+from godwit.server.identity.model import Credential, Door
+from godwit.server.identity.news import News
+from godwit.server.identity.operators import Wanted
+from godwit.server.identity.revocation import Revocation
+from godwit.server.identity.room import Identity, open_identity
+from godwit.server.registry.model import Device
 from godwit.server.registry.service import Registry
 from godwit.server.settings import load
+from godwit.server.storage import identity_tables as t
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.tables import metadata
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 from suite import RegistrySuite
+from windows import ADMIN, WindowSuite
 
 pytestmark = pytest.mark.real
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +60,68 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def registry(database_url: str, tmp_path: Path) -> Iterator[Registry]:
+def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     settings = load({"DATABASE_URL": database_url}, None, {}).settings
     engine = open_engine(settings.database_url, tmp_path)
-    yield Registry(Database(engine))
+    yield Database(engine)
     with engine.begin() as connection:
         metadata.drop_all(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))
     engine.dispose()
 
 
+@pytest.fixture
+def registry(database: Database) -> Registry:
+    return Registry(database)
+
+
+@pytest.fixture
+def identity(database: Database, registry: Registry, tmp_path: Path) -> Identity:
+    return open_identity(database, registry, tmp_path)
+
+
 class TestPostgres(RegistrySuite):
     """The suite on PostgreSQL."""
+
+
+class TestWindows(WindowSuite):
+    """Nothing slips between a decision and the certificate, on PostgreSQL."""
+
+
+def test_who_commits_first_wins_with_two_platforms_on_one_database(
+    database: Database, identity: Identity, registry: Registry, eventually: Callable[..., object]
+) -> None:
+    """Two processes do not share the lock of one: the rows' own locks keep a revocation and a renewal apart."""
+    registry.create_device(ADMIN, Device(DeviceId("pump-7")))
+    issued = [identity.operators.enroll_all(ADMIN, [Wanted(Device(DeviceId("pump-7")))])[0].certificate]
+    assert issued[0] is not None
+    by = Credential(Door.CERTIFICATE, issued[0].fingerprint, issued[0].tenant, issued[0].device_id)
+    elsewhere = Revocation(Database(database.engine), News())
+    with database.write() as connection:
+        check_credential(connection, by)
+        revoking = threading.Thread(target=lambda: elsewhere.revoke(by.name, "keyCompromise", "admin"))
+        revoking.start()
+        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            eventually(lambda: looking.execute(waiting).scalar_one() == 1)
+    revoking.join()
+    with database.write() as connection, pytest.raises(RejectedError) as refused:
+        check_credential(connection, by)
+    assert refused.value.code == "certificate-revoked"
+
+
+def test_a_key_that_left_is_not_in_the_tables_files(database: Database, identity: Identity) -> None:
+    root = next(each for each in identity.authorities.roots() if each.has_key)
+    c = t.authorities.c
+    with database.read() as connection:
+        sealed = connection.execute(sa.select(c.key).where(c.fingerprint == root.fingerprint)).scalar_one()
+        directory = Path(connection.execute(sa.text("SHOW data_directory")).scalar_one())
+
+    def is_at_rest() -> bool:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("CHECKPOINT"))
+        return any(sealed in each.read_bytes() for each in (directory / "base").rglob("*") if each.is_file())
+
+    assert is_at_rest()
+    identity.key_care.remove_root_key(ADMIN, root.fingerprint)
+    assert not is_at_rest()

@@ -1,6 +1,8 @@
 """Does a device live on through short certificates, cuts, kills and clocks that are wrong, without losing a reading?"""
 
 import asyncio
+import base64
+import json
 import os
 import random
 import shutil
@@ -17,7 +19,8 @@ from tests.real.device_programs import certificates_of, claim_of, end_all, join,
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.device import Device
-from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State, fingerprint
 from godwit.sim.proxy import Proxy
 
 pytestmark = pytest.mark.real
@@ -62,11 +65,15 @@ def test_a_machine_joins_and_runs(
 def test_readings_outlive_certificates_kills_and_cuts(
     platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
+    """And rotations: with each renewal the device has other keys of messages, then the platform, without overlap."""
     platform = platform_in(DEVICE_CERTIFICATE_S=str(LIFETIME_S)).start()
+    policy = json.dumps({"messages": "signed-encrypted", "keyOverlapS": 0}).encode()
+    platform.ask("PUT", "/api/v1/tenants/default/policy", policy, {"Content-Type": "application/json"})
+    sealed = ("--encrypt", "--message-key-days", str(LIFETIME_S / 86_400))
     claim_of(platform, "press-7", tmp_path)
-    joining = join(platform, "press-7", tmp_path, "--cafile", str(platform.certificate))
+    joining = join(platform, "press-7", tmp_path, "--cafile", str(platform.certificate), *sealed)
     assert joining.wait(60) == 0, joining.communicate()
-    chance = random.Random(5)
+    chance, ours = random.Random(5), "/api/v1/tenants/default/message-keys"
 
     async def live() -> int:
         proxy = Proxy(platform.mqtts, chance)
@@ -77,9 +84,9 @@ def test_readings_outlive_certificates_kills_and_cuts(
             await proxy.close()
 
     async def measure(proxy: Proxy, port: int) -> int:
-        number = 0
+        number, rotated = 0, 1
         for life in range(3):  # the second one is ended by kill -9, and so is the platform
-            process = run(platform, "press-7", tmp_path, "--quiet", port=port)
+            process = run(platform, "press-7", tmp_path, "--quiet", *sealed, port=port)
             assert process.stdin is not None
             wanted = 1 + RENEWALS * (life + 1) // 3
             while len(found := await asyncio.to_thread(certificates_of, platform, "press-7")) <= wanted:
@@ -92,6 +99,9 @@ def test_readings_outlive_certificates_kills_and_cuts(
                     await asyncio.sleep(0.02)
                 if chance.random() < 0.2:
                     proxy.cut(1.0)
+                if len(found) > rotated:
+                    rotated = len(found)
+                    await asyncio.to_thread(platform.post, ours, {"purpose": "agree"})
             if life == 0:
                 await asyncio.to_thread(platform.kill)
                 await asyncio.to_thread(platform.start)
@@ -107,7 +117,12 @@ def test_readings_outlive_certificates_kills_and_cuts(
     number = asyncio.run(asyncio.wait_for(live(), 60 + RENEWALS * LIFETIME_S * 2))
     assert values_of(platform, "press-7") == list(range(number))
     ledger = platform.json("/api/v1/devices/press-7/ledger")
-    assert (ledger["accepted"], ledger["gaps"], ledger["cloned"]) == (number, 0, 0)
+    assert (ledger["accepted"], ledger["gaps"], ledger["cloned"], ledger["quarantined"]) == (number, 0, 0, {})
+    theirs = platform.json("/api/v1/devices/press-7/message-keys")["items"]
+    assert len({each["keyId"] for each in theirs if each["purpose"] == "sign"}) > RENEWALS, "rotated with each renewal"
+    agreed = [each for each in platform.json(ours)["items"] if each["purpose"] == "agree"]
+    assert len(agreed) > RENEWALS
+    eventually(lambda: [each["devices"] for each in platform.json(ours)["items"] if not each["retired"]].count(1) == 1)
     certificates = certificates_of(platform, "press-7")
     used = [each for each in certificates if each["firstSeen"]]
     assert len(used) > RENEWALS
@@ -153,6 +168,85 @@ def test_a_clock_that_is_years_behind_keeps_nobody_out(platform: Any, tmp_path: 
     identity = Identity(tmp_path / "press-7", DeviceId("press-7"))
     assert abs(identity.kept.time / 1e9 - time.time()) < 600, "it knows from the platform how late it is"
     identity.close()
+
+
+def test_who_was_away_until_its_certificate_ended_renews_it(
+    platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    """Four months in a warehouse, in short: mosquitto_pub, curl with EST, and the SDK, which needs no claim for it."""
+    platform = platform_in(DEVICE_CERTIFICATE_S="4").start()
+    for name in ("press-7", "press-8", "press-9"):
+        claim_of(platform, name, tmp_path)
+        joining = join(platform, name, tmp_path, "--cafile", str(platform.certificate))
+        assert joining.wait(60) == 0, joining.communicate()
+    eventually(
+        lambda: all(certificates_of(platform, each)[0]["firstSeen"] for each in ("press-7", "press-8", "press-9"))
+    )
+    eventually(lambda: all(certificates_of(platform, each)[0]["expired"] for each in ("press-7", "press-8", "press-9")))
+    graced = platform.json("/api/v1/certificates?inGrace=true")["items"]
+    assert {each["deviceId"] for each in graced} == {"press-7", "press-8", "press-9"}
+    assert all(each["renewableUntil"] for each in graced)
+    found = {each["code"]: each for each in platform.json("/api/v1/security/audit")["findings"]}
+    assert {each["name"] for each in found["certificate-in-grace"]["affected"]} == {"press-7", "press-8", "press-9"}
+
+    where = next((tmp_path / "press-7").glob("chains/*.pem")), next((tmp_path / "press-7").glob("keys/*.key"))
+    shown = ["--cafile", str(platform.certificate), "--cert", str(where[0]), "--key", str(where[1])]
+
+    def says(*more: str) -> str:
+        topic = ["-t", "devices/press-7/telemetry", "-m", '{"n": -1}', "-q", "1", "-V", "5"]
+        address = ["-h", "localhost", "-p", str(platform.mqtts)]
+        done = subprocess.run(
+            ["mosquitto_pub", *address, *topic, *shown, *more], capture_output=True, text=True, timeout=20, check=False
+        )
+        return done.stdout + done.stderr
+
+    assert "Not authorized" in says("-i", "press-7", "-u", "press-7")
+    said = says("-u", "renewal", "-d")
+    assert "received PUBACK (Mid: 1, RC:135)" in said, said
+
+    def curl(path: str, *more: str) -> tuple[int, str]:
+        url = f"https://localhost:{platform.https}{path}"
+        done = subprocess.run(
+            ["curl", "-s", "-w", "\n%{http_code}", "--cacert", shown[1], *shown[2:], *more, url],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    status, body = curl("/v1/devices/press-7/telemetry", "-d", '{"readings": {"n": -1}}')
+    assert (status, '"certificate-expired"' in body) == (401, True), body
+    csr = tmp_path / "csr.der"
+    subprocess.run(
+        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+         str(tmp_path / "other.key"), "-subj", "/CN=press-7", "-outform", "DER", "-out", str(csr)],
+        check=True, capture_output=True, timeout=20,
+    )  # fmt: skip
+    (tmp_path / "csr.b64").write_bytes(base64.b64encode(csr.read_bytes()))
+    est = ("-H", "Content-Type: application/pkcs10", "--data-binary", f"@{tmp_path / 'csr.b64'}")
+    assert curl("/.well-known/est/simplereenroll", *est)[0] == 200
+
+    platform.post(f"/api/v1/certificates/{certificates_of(platform, 'press-8')[0]['fingerprint']}/revoke", {})
+    platform.ask(
+        "PATCH", "/api/v1/devices/press-9", b'{"lifecycle": "suspended"}', {"Content-Type": "application/json"}
+    )
+    for name in ("press-8", "press-9"):
+        out = run(platform, name, tmp_path, "--quiet")
+        assert out.stdin is not None
+        out.stdin.write('{"n": 1}\n')
+        out.stdin.flush()
+    running = run(platform, "press-7", tmp_path)
+    _, err = running.communicate('{"n": 1}\n{"n": 2}\n', timeout=60)
+    assert running.returncode == 0, err
+    assert values_of(platform, "press-7") == [1, 2]
+
+    def refused() -> Any:
+        lines = platform.json("/api/v1/audit?what=mqtt.refuse&limit=1000")["items"]
+        return {(each["after"] or {}).get("code") for each in lines}
+
+    eventually(lambda: {"certificate-expired", "certificate-revoked", "device-suspended"} <= refused(), within_s=20)
+    for name in ("press-8", "press-9"):
+        assert platform.json(f"/api/v1/devices/{name}/ledger")["accepted"] == 0
+        assert len(certificates_of(platform, name)) == 1
 
 
 def test_two_programs_do_not_share_an_identity(tmp_path: Path) -> None:

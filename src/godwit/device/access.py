@@ -45,8 +45,11 @@ class Access(Protocol):
         """Note that the server let us in."""
         ...
 
-    async def refused(self) -> bool:
-        """Note that it did not, or that there was no way to it; returns whether we have another credential to try."""
+    async def refused(self, reason: int | None = None) -> bool:
+        """Note that it did not, for `reason`, or that there was no way to it (None).
+
+        Returns whether we have another credential to try.
+        """
         ...
 
     async def attend(self, client: MqttClient) -> None:
@@ -104,7 +107,7 @@ class Plain:
     async def accepted(self) -> None:
         """Nothing follows."""
 
-    async def refused(self) -> bool:
+    async def refused(self, reason: int | None = None) -> bool:  # noqa: ARG002 - see `Access`
         """There is nothing else to try."""
         return False
 

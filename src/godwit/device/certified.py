@@ -15,15 +15,17 @@ import msgspec
 from godwit.contract import codes
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
 from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
-from godwit.contract.notices import NewAuthorities, RenewalWanted
+from godwit.contract.notices import MESSAGE_KEYS, NewAuthorities, RenewalWanted
 from godwit.contract.topics import ENROLLMENT_QOS, EnrollmentStep, enrollment_topic
 from godwit.device.access import Login, Server, Wire, first_roots
-from godwit.device.enrollment import ask_by_https, ask_by_mqtt, ask_over, read_grant, read_roots
-from godwit.device.identity import Held, Identity, State, fingerprint
-from godwit.device.message_keys import MessageKeys, digest
+from godwit.device.enrollment import ask_by_https, ask_by_mqtt, ask_over, is_for, read_grant, read_roots
+from godwit.device.identity import Identity
+from godwit.device.identity_file import Held, State, fingerprint
+from godwit.device.message_keys import MessageKeys
 from godwit.device.renewal import Renewal
 from godwit.device.trust import Seen, TimeGuard, Trust
 from godwit.mqtt import packets as p
+from godwit.mqtt import reasons
 from godwit.mqtt.client import MqttClient
 from godwit.mqtt.reasons import ReasonError, reason_name
 from godwit.runtime.clock import NS, Clock
@@ -31,12 +33,18 @@ from godwit.runtime.clock import NS, Clock
 log = logging.getLogger(__name__)
 
 REFUSED_FROM: Final = 0x80
+KEYS_REFUSED: Final = frozenset((codes.KEY_RETIRED, codes.KEY_REMOVED))
+FOR_ONE: Final = frozenset(("operator", MESSAGE_KEYS))
+"""Reasons of a wish that one device is told, and not a fleet."""
+GRANTS_MAX: Final = 16
 WRITE_AGAIN_S: Final = 60.0
 PATIENCE_S_MIN: Final = 1.0
 LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
 SESSION_S: Final = 86_400
 """What waits for us on the platform stays there, while we tell it our keys."""
+RENEWAL_USER: Final = "renewal"
+"""The user name of who wants nothing but a renewal: with it, the platform may take a certificate that has ended."""
 KEEP_TIME_NS: Final = 3_600 * NS
 """How far time goes on before it is written down again."""
 
@@ -64,16 +72,16 @@ class Certified:
         self.identity, self._server, self._claim, self._is_https = identity, server, claim, is_https
         self._chance, self._report = chance, report
         self._messages, self._configured = messages, configured
-        self._telling = ""
-        """The keys of messages that the last request carried, as a digest."""
+        self._telling: dict[str, str] = {}
+        """The keys of messages that the last request carried."""
         self._guard = TimeGuard(clock, identity.kept.time)
         self._trust = Trust(self._guard)
         self._seen: Seen | None = None
         self._held: Held | None = None
         """What the connection is made with."""
-        self._is_newest_refused = False
+        self._is_newest_refused = self._is_shut_out = self._has_tried_late = False
         self._renewal: Renewal | None = None
-        self._grants: asyncio.Queue[EnrollmentGrant] = asyncio.Queue()
+        self._grants: asyncio.Queue[EnrollmentGrant] = asyncio.Queue(GRANTS_MAX)
         self._news = asyncio.Event()
         self._is_enrolled_by_claim = False
 
@@ -84,6 +92,8 @@ class Certified:
         await asyncio.to_thread(self._pin)
         self._seen = None
         held = self._pick()
+        if held is not None and self._is_late(held):
+            held = await self._renew_late() or held
         if held is None or self._is_to_be_claimed(held):
             held = await self._enroll()
         elif self._messages is not None and not await asyncio.to_thread(self._is_told):
@@ -92,7 +102,10 @@ class Certified:
             await asyncio.to_thread(self._messages.refresh)
         self._held = held
         if self._guard.now_ns() >= held.ends:
-            self._report("certificate-ended", f"the certificate ended on {held.until}: the device needs a new claim")
+            self._report(
+                "certificate-ended",
+                f"the certificate ended on {held.until}, and nobody renews it: the device needs a new claim",
+            )
         context = self._trust.context(self.identity.kept.trusted)
         await asyncio.to_thread(self.identity.arm, context, held)
         return Login(context, self._look)
@@ -115,6 +128,10 @@ class Certified:
     def _is_to_be_claimed(self, held: Held) -> bool:
         """Whether a claim has to help: the certificate has ended, as well as we know."""
         return self._claim is not None and not self._is_enrolled_by_claim and self._guard.now_ns() >= held.ends
+
+    def _is_late(self, held: Held) -> bool:
+        """Whether a certificate has ended: as we know, or as it seems, since the platform does not let us in."""
+        return self._is_shut_out or self._guard.now_ns() >= held.ends
 
     def _look(self, wire: Wire) -> None:
         self._seen = self._trust.inspect(wire)
@@ -141,15 +158,20 @@ class Certified:
             await asyncio.to_thread(identity.decline)
         else:
             await asyncio.to_thread(identity.connected, held, seen.root if seen is not None else "")
-        self._is_newest_refused = False
+        self._is_newest_refused = self._is_shut_out = self._has_tried_late = False
 
-    async def refused(self) -> bool:
-        """Try the other certificate the next time, if the server was there and there is another."""
+    async def refused(self, reason: int | None = None) -> bool:
+        """Try the other certificate the next time, if the server was there and there is another.
+
+        Where it was there and does not let us in, our certificate may have ended, whatever our clock says.
+        """
         was_there, self._seen = self._seen is not None, None
         if was_there and self.identity.state is State.RENEWED:
             self._is_newest_refused = self._held == self.identity.kept.next
-            return self._is_newest_refused
-        return False
+            if self._is_newest_refused:
+                return True
+        self._is_shut_out = was_there and reason == reasons.NOT_AUTHORIZED
+        return self._is_shut_out and not self._has_tried_late
 
     # ------------------------------------------------------------------ enrolling
 
@@ -182,17 +204,50 @@ class Certified:
 
         What was signed with a key that it does not know would end in quarantine.
         """
-        server, context = self._server, self._trust.context(self.identity.kept.trusted)
-        await asyncio.to_thread(self.identity.arm, context, held)
         connect = p.Connect(
-            self.identity.kept.device_id, version=server.version, clean_start=False, keep_alive=30,
+            self.identity.kept.device_id, version=self._server.version, clean_start=False, keep_alive=30,
             session_expiry_interval=SESSION_S,
         )  # fmt: skip
         try:
-            client = await MqttClient.connect(server.host, server.port, connect, tls=context, inspect=self._look)
-        except (OSError, UnavailableError, ReasonError):
+            try:
+                return await self._renew_first(held, connect)
+            except RejectedError as error:
+                if error.code not in KEYS_REFUSED:
+                    raise
+                return await self._renew_first(held, connect)  # with others
+        except ReasonError as error:
+            await self.refused(error.reason_code)
+            raise
+        except (OSError, UnavailableError):
             await self.refused()
             raise
+
+    async def _renew_late(self) -> Held | None:
+        """Renew by a certificate that has ended, in a connection that is good for nothing else.
+
+        Returns None where the platform does not: what then helps is a claim. The session of MQTT is not touched.
+        """
+        kept, self._is_shut_out, self._has_tried_late = self.identity.kept, False, True
+        for held in (kept.next, kept.current):
+            if held is None:
+                continue
+            connect = p.Connect("", version=self._server.version, keep_alive=30, username=RENEWAL_USER)
+            try:
+                return await self._renew_first(held, connect)
+            except ReasonError as error:
+                if error.reason_code != reasons.NOT_AUTHORIZED:
+                    raise
+                log.info("device %s: its certificate of %s is not renewed: %s", kept.device_id, held.until, error)
+            except RejectedError as error:
+                log.warning("device %s: no renewal: %s", kept.device_id, error)
+                return None
+        return None
+
+    async def _renew_first(self, held: Held, connect: p.Connect) -> Held:
+        """Renew in a connection for that alone. Raises OSError, UnavailableError, ReasonError, RejectedError."""
+        server, context = self._server, self._trust.context(self.identity.kept.trusted)
+        await asyncio.to_thread(self.identity.arm, context, held)
+        client = await MqttClient.connect(server.host, server.port, connect, tls=context, inspect=self._look)
         try:
             self._held = held
             await self.accepted()
@@ -210,9 +265,8 @@ class Certified:
         request = EnrollmentRequest(self.identity.kept.device_id, asked.request, claim, trusts=self.trusts or [])
         if self._messages is None:
             return request
-        publics = self._messages.publics()
-        self._telling = digest(publics)
-        return msgspec.structs.replace(request, **publics)
+        self._telling = self._messages.publics(self._now_s())
+        return msgspec.structs.replace(request, **self._telling)
 
     async def _taken(self, grant: EnrollmentGrant) -> Held:
         """Keep what was granted, and hand on the configuration. Raises RejectedError, MalformedError."""
@@ -227,14 +281,17 @@ class Certified:
         """Keep what was granted. Raises RejectedError, MalformedError."""
         kept = self.identity.kept
         assert kept.asked is not None
-        if grant.code == codes.KEY_RETIRED and self._messages is not None:
-            self._messages.renew()
+        if grant.code in KEYS_REFUSED and self._messages is not None:
+            self._messages.refused()
         granted = read_grant(grant, kept.device_id, self.identity.key(kept.asked).public_key())
         latest = self._seen.root_ends if self._seen is not None else 0
         if not self._guard.told(granted.time, latest):
             granted = msgspec.structs.replace(granted, time=self._guard.now_ns())
-        held = self.identity.take(granted, told=self._telling)
-        if self._messages is not None:
+        if self._messages is None:
+            held = self.identity.take(granted)
+        else:
+            told, is_rotated = self._messages.taken(self._telling, granted.taken)
+            held = self.identity.take(granted, told=told, is_rotated=is_rotated)
             self._messages.refresh()
         self._renewal = None
         return held
@@ -247,6 +304,8 @@ class Certified:
     def _plan(self, held: Held) -> Renewal:
         if self._renewal is None:
             self._renewal = Renewal(held.granted / NS, held.ends / NS, self._chance())
+            if self._messages is not None:
+                self._renewal.no_later_than(self._messages.due_s(self._chance()))
         return self._renewal
 
     async def attend(self, client: MqttClient) -> None:
@@ -259,20 +318,24 @@ class Certified:
             await client.wait_closed()
             return
         assert self._held is not None
-        plan = self._plan(self._held)
+        plan, is_again = self._plan(self._held), False
         while True:
             await self._until_due(plan)
             try:
                 await self._renew(client, plan.answer_s)
             except RejectedError as error:
+                plan.failed(self._now_s(), self._chance())  # before anything is awaited: a wish after it is for at once
                 await self._give_up(error)
+                if error.code in KEYS_REFUSED and not is_again:  # at once with others, then
+                    is_again = True
+                    continue
             except (OSError, UnavailableError, GodwitError) as error:
                 if not client.is_open:
                     return
+                plan.failed(self._now_s(), self._chance())
                 log.warning("device %s: no new certificate yet: %s", device_id, error)
             else:
                 return
-            plan.failed(self._now_s(), self._chance())
 
     async def _until_due(self, plan: Renewal) -> None:
         while not plan.is_due(self._now_s()):
@@ -293,31 +356,44 @@ class Certified:
                 code = await client.publish(topic, encode(asked), qos=ENROLLMENT_QOS)
                 if code >= REFUSED_FROM:
                     raise UnavailableError(f"the server takes no request: {reason_name(code)}")
-                grant = await self._grants.get()
+                grant = await self._answer(asked)
         except TimeoutError:
             raise UnavailableError(f"no answer within {answer_s:g} s") from None
         held = await self._taken(grant)
         self._report("renewal", "")
         log.info("device %s has a new certificate, until %d", asked.device_id, held.ends // NS)
 
+    async def _answer(self, asked: EnrollmentRequest) -> EnrollmentGrant:
+        """Return the answer to a request; not one to another request, that was given up and is answered late."""
+        while True:
+            grant = await self._grants.get()
+            if is_for(grant, asked):
+                return grant
+            log.info("device %s: an answer to a request that was given up is passed over", asked.device_id)
+
     async def _give_up(self, error: RejectedError) -> None:
         """Make another request the next time: this one will not do."""
         log.warning("device %s: its request for a new certificate is refused: %s", self.identity.kept.device_id, error)
         self._report("renewal", f"{error.code}: {error}")
         if self.identity.state is State.RENEWING:
-            await asyncio.to_thread(self.identity.decline)
+            with contextlib.suppress(OSError):  # then the same request is made once more
+                await asyncio.to_thread(self.identity.decline)
 
     # ------------------------------------------------------------------ what the platform says
 
     def hear_grant(self, payload: bytes) -> None:
         """Take an answer to a request. Raises MalformedError."""
-        self._grants.put_nowait(decode_grant(payload))
+        grant = decode_grant(payload)
+        if not self._grants.full():  # one is asked for: nobody sends so many but to fill us
+            self._grants.put_nowait(grant)
 
     def hear_renewal(self, wanted: RenewalWanted) -> None:
         """Take the platform's wish for a renewal: many are wished for in a rollover."""
         held = self._held
+        if wanted.reason == MESSAGE_KEYS and self._messages is not None:
+            self._messages.renew()
         if held is not None:
-            self._plan(held).wanted(self._now_s(), self._chance(), is_for_all=wanted.reason != "operator")
+            self._plan(held).wanted(self._now_s(), self._chance(), is_for_all=wanted.reason not in FOR_ONE)
             self._news.set()
 
     async def hear_authorities(self, new: NewAuthorities) -> bool:

@@ -255,8 +255,9 @@ class Link:
                 on_delivered=self._delivered,
                 inspect=login.inspect,
             )
-        except (OSError, UnavailableError, ReasonError):
-            self._has_another_way = await self._access.refused()
+        except (OSError, UnavailableError, ReasonError) as error:
+            reason = error.reason_code if isinstance(error, ReasonError) else None
+            self._has_another_way = await self._access.refused(reason)
             raise
 
     def _lost(self, why: str) -> None:

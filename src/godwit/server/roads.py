@@ -181,7 +181,9 @@ class EmbeddedRoad:
             self._identity.roster,
             self._may_answer,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
-            Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+            Switches(
+                settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
+            ),
             Desk(enrollment.credential_of_claim, enrollment.take_in, self._accounts.known),
             seen=self._identity.revocation.seen,
             find_token=self._identity.device_tokens.find,
@@ -207,7 +209,13 @@ class EmbeddedRoad:
         broker.reception.on_denied = self._note_denied
         broker.on_forbidden = self._note_forbidden
         broker.on_withheld = self._note_withheld
-        broker.enrolling = Enrolling(enrollment, aside.ask, lambda publish: broker.post(publish, time_ns()))
+        broker.enrolling = Enrolling(
+            enrollment,
+            aside.ask,
+            lambda publish: broker.post(publish, time_ns()),
+            lambda publish: broker.announce(publish.topic, publish.payload, time_ns(), qos=2, retain=False),
+        )
+        broker.on_turned_away = self._note_turned_away
         self._aside = aside
         self._asking = supervise(self._ask_again(), "rights of applications", on_failure)
         ticks = [SysTopics(self._broker, time_ns()).tick]
@@ -303,6 +311,9 @@ class EmbeddedRoad:
 
     def _note_forbidden(self, client: Client, topic: str, code: str) -> None:
         self._note(client, "mqtt.forbid", topic, code)
+
+    def _note_turned_away(self, code: str, detail: str, address: str) -> None:
+        self._write(Refusal("unknown", "mqtt.refuse", "handshake", code, address, detail=detail))
 
     def _note_withheld(self, left: LeftWill, code: str) -> None:
         who = left.peer.identity or left.peer.client_id

@@ -25,6 +25,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "tls_minimum": ("1.2", "1.3"),
 }
 _PORTS: Final = frozenset({"server_port", "mqtt_port", "mqtts_port"})
+_DAYS_MAX: Final = {"renewal_grace_days": 366}
 _PORTS_OR_NONE: Final = frozenset({"mqtt_ws_port", "device_port"})
 
 
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_passphrase_file: str = ""
     device_certificate_days: int = 90
     device_certificate_s: int = 0
+    renewal_grace_days: int = 120
     device_certificates: bool = True
     device_tokens: bool = True
     device_jwt: bool = True
@@ -194,6 +196,8 @@ def _whole_number(field: str, text: str, refuse: Callable[[str], RejectedError])
         raise refuse("a port, 1 to 65535")
     if field in _PORTS_OR_NONE and int(text) > 65_535:
         raise refuse("a port, 1 to 65535, or 0 for none")
+    if int(text) > _DAYS_MAX.get(field, int(text)):
+        raise refuse(f"days, {_DAYS_MAX[field]} at most")
     return int(text)
 
 

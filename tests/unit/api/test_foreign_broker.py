@@ -46,6 +46,12 @@ def test_others_are_not(api: TestClient, password: str) -> None:
         assert (answer.status_code, answer.json()) == (200, {"result": "deny"}), body
     stranger = {"clientid": "emq-1", "identity": "", "action": "publish", "topic": "devices/emq-1/telemetry"}
     assert api.post(AUTHORIZE, json=stranger).json() == {"result": "deny"}
+    lines = api.get("/api/v1/audit?limit=100").json()["items"]
+    refused = {(each["what"], each["after"]["code"]) for each in lines if each["what"].startswith("mqtt.")}
+    assert refused == {
+        ("mqtt.refuse", "credentials-wrong"), ("mqtt.refuse", "client-id-mismatch"), ("mqtt.refuse", "wrong-device"),
+        ("mqtt.refuse", "certificate-malformed"), ("mqtt.forbid", "not-authorised"),
+    }  # fmt: skip
 
 
 def test_only_who_may_see_all_tenants_asks(rig: Any, api: TestClient, password: str) -> None:

@@ -154,6 +154,7 @@ def authorities(*more: Authority, **keys: KeyFacts) -> Callable[[Facts], Facts]:
 
 REVOKED = certificate("pump", "c3", state=CertificateState.REVOKED, revoked=NOW - DAY)
 OVER = certificate("pump", "c4", not_before=NOW - 90 * DAY, not_after=NOW - DAY)
+LONG_OVER = replace(OVER, not_before=NOW - 300 * DAY, not_after=NOW - 121 * DAY)
 ADMIN = {"*": "admin"}
 VIOLATIONS: dict[str, list[Callable[[Facts], Facts]]] = {
     "certificate-revoked-connected": [
@@ -181,7 +182,15 @@ VIOLATIONS: dict[str, list[Callable[[Facts], Facts]]] = {
     "authority-retired-in-use": [authorities(authority("ours", state=AuthorityState.RETIRED))],
     "authority-expiring": [authorities(authority("a", not_after=NOW + 170 * DAY))],
     "authority-unproven": [planted(proven=frozenset())],
-    "certificate-expired": [planted(certificates=[OVER, certificate("fan", "c2")])],
+    "certificate-expired": [
+        planted(certificates=[LONG_OVER, certificate("fan", "c2")]),
+        planted(certificates=[replace(OVER, state=CertificateState.SUPERSEDED), certificate("fan", "c2")]),
+        planted(certificates=[replace(OVER, authority="factory"), certificate("fan", "c2")]),
+        planted(
+            certificates=[OVER, certificate("fan", "c2")], settings=replace(HEALTHY.settings, renewal_grace_days=0)
+        ),
+    ],
+    "certificate-in-grace": [planted(certificates=[OVER, certificate("fan", "c2")])],
     "certificate-expiring": [
         planted(
             certificates=[

@@ -24,6 +24,16 @@ def test_a_change_is_told_field_by_field() -> None:
     assert "nothing differs" in changes(None, None)
 
 
+def test_of_much_that_differs_the_first_fields_are_seen_and_the_others_opened() -> None:
+    shown = changes(None, {f"field{number}": "x" for number in range(9)} | {"created": 10**18}, "line-7")
+    seen, folded = shown.split("<details")
+    assert (seen.count("<dt>"), folded.count("<dt>")) == (2, 7)
+    assert 'data-key="line-7"' in folded  # it stays open when the page is pushed anew
+    assert "7 more fields" in folded
+    assert "created" not in shown
+    assert "<details" not in changes({"a": 1}, {"a": 2, "b": "x", "c": "y"})
+
+
 def test_what_strangers_wrote_does_not_run_in_the_audit_log() -> None:
     assert EVIL not in changes({EVIL: EVIL}, {"x": [EVIL]})
     assert EVIL not in changes(None, EVIL)

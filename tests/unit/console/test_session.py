@@ -14,9 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from godwit.server.accounts.principal import Principal
+from godwit.contract.errors import RejectedError
+from godwit.server.accounts.principal import Principal, principal_of
 from godwit.server.accounts.room import Accounts
-from godwit.server.console.session import Guard, is_own_origin, own_page
+from godwit.server.console.session import Guard, is_own_origin, narrowed, own_page
 from godwit.server.console.sign_in import SignIn
 from godwit.server.storage.account_tables import sessions
 from godwit.server.storage.database import Database
@@ -226,3 +227,20 @@ def test_an_unknown_address_of_the_api_is_a_problem_and_no_sign_in_page(app: Sta
 )
 def test_origins(origin: str | None, *, is_own: bool) -> None:
     assert is_own_origin(origin, "a:1") is is_own
+
+
+def test_who_chooses_a_tenant_is_what_he_is_there_and_never_more() -> None:
+    everywhere = Principal("ada", address="x")
+    one = narrowed(everywhere, "acme")
+    assert (one.tenants, one.role, one.address) == (("acme",), "admin", "x")
+    with pytest.raises(RejectedError):
+        one.require_installation()
+    mixed = principal_of("eve", {"acme": "viewer", "beta": "admin", "gamma": "operator"})
+    assert mixed is not None
+    one = narrowed(mixed, "acme")
+    assert (one.tenants, one.role, one.roles) == (("acme",), "viewer", ())
+    assert not one.is_at_least("operator")
+    assert narrowed(mixed, "delta") == narrowed(mixed, "") == mixed  # a name of another's gives nothing
+    both = principal_of("eve", {"*": "viewer", "acme": "admin"})
+    assert both is not None
+    assert (narrowed(both, "acme").role, narrowed(both, "other").role) == ("admin", "viewer")

@@ -10,10 +10,12 @@ import pytest
 from authorities import DAY, Authority
 from stage import DEVICE, NOTICES, RENEW, Stage, now, staged, until
 
-from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
+from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, encode
 from godwit.contract.notices import NewAuthorities, encode_new_authorities
 from godwit.device import Device
-from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.enrollment import read_grant
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State, fingerprint
 from godwit.device.power import PowerPolicy
 from godwit.mqtt import reasons
 
@@ -202,6 +204,8 @@ def test_a_claim_helps_where_the_certificate_has_ended(tmp_path: Path) -> None:
         stage.lifetime = dt.timedelta(seconds=1)
         async with stage.device() as device:
             await until(lambda: device.is_settled)
+        (ended,) = stage.certificates
+        platform.is_welcome = lambda name: name != ended  # it has no grace
         await asyncio.sleep(1.1)
         stage.lifetime = 90 * DAY
         platform.claim = "claim-2"
@@ -209,6 +213,67 @@ def test_a_claim_helps_where_the_certificate_has_ended(tmp_path: Path) -> None:
             await device.send(n=1, wait="stored")
             await until(lambda: device.is_settled)
         assert ("", "claim-2") in platform.connects
+
+    staged(tmp_path, play)
+
+
+def test_an_answer_to_another_request_is_passed_over(tmp_path: Path) -> None:
+    """One that comes late, for a key that was given up, does not cost the one that is asked for."""
+
+    async def play(stage: Stage) -> None:
+        stray = Identity(tmp_path / "stray", DEVICE)
+        late = stage.grant(EnrollmentRequest(DEVICE, stray.ask().request))
+        stray.close()
+        whole = stage.grant
+
+        def twice(asked: EnrollmentRequest) -> EnrollmentGrant:
+            for wire in stage.platform.wires:
+                wire.publish(f"enrollment/{DEVICE}/grant", encode(late))
+            return whole(asked)
+
+        stage.platform.answer = twice
+        async with stage.device() as device:
+            await until(lambda: device.is_settled)
+            stage.platform.publish(NOTICES, RENEW)
+            await until(lambda: len(stage.certificates) == 2 and device.is_settled)
+            assert not device.errors
+        assert len(stage.platform.requests) == 2, "neither was asked for again"
+
+    staged(tmp_path, play)
+
+
+@pytest.mark.parametrize("knows", ["the time", "no time", "of another"])
+def test_a_certificate_that_ended_renews_itself_where_the_platform_has_grace(tmp_path: Path, knows: str) -> None:
+    """With a clock that knows it, with one that does not, and after a cut between two certificates; without a claim."""
+
+    async def play(stage: Stage) -> None:
+        platform = stage.platform
+        stage.lifetime = dt.timedelta(seconds=1) if knows == "the time" else 90 * DAY
+        async with stage.device() as device:
+            await until(lambda: device.is_settled)
+        (ended,) = stage.certificates
+        if knows == "of another":  # which never came into use, and ended with it
+            identity = Identity(tmp_path / "identity", DEVICE)
+            asked = identity.ask()
+            grant = stage.grant(EnrollmentRequest(DEVICE, asked.request))
+            identity.take(read_grant(grant, DEVICE, identity.key(asked).public_key()))
+            assert identity.kept.next is not None
+            unused = fingerprint(identity.kept.next.certificate)
+            identity.close()
+        else:
+            unused = ""
+            await asyncio.sleep(1.1 if knows == "the time" else 0.0)
+        stage.lifetime = 90 * DAY
+        platform.only_renews, platform.is_welcome = {ended}, lambda name: name != unused
+        async with stage.device(claim=None) as device:
+            await device.send(n=1, wait="stored")
+            await until(lambda: device.is_settled)
+            assert not device.errors
+        assert stage.sent == [1]
+        assert platform.renewed == [ended]
+        identity = Identity(tmp_path / "identity", DEVICE)
+        assert identity.state is State.SETTLED
+        identity.close()
 
     staged(tmp_path, play)
 

@@ -1,6 +1,8 @@
 """Keys of authorities: unreadable at rest, moved offline, replaced by a customer's, under another passphrase."""
 
+import base64
 import datetime as dt
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from godwit.contract.errors import GodwitError, RejectedError
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity.authorities import issuing_certificate
 from godwit.server.identity.profiles import authority_certificate, common
+from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
 
 ADMIN = Principal("admin")
@@ -42,6 +45,21 @@ def test_keys_are_unreadable_at_rest(rooms):
     assert secret not in at_rest
     (rooms.directory / "tls" / "passphrase").write_text("another one\n")
     assert refusal(lambda: (rooms.again(), rooms.authorities.signer())) == "key-passphrase"
+
+
+def test_a_wrong_or_forgotten_passphrase_is_found_out_at_the_start(rooms):
+    own = rooms.directory / "tls" / "passphrase"
+    right = own.read_text().strip()
+    own.unlink()
+    rooms.database.engine.dispose()
+    for given in ({}, {"passphrase": "another one entirely"}):
+        with pytest.raises(RejectedError) as refused:
+            rooms.again(**given)
+        rooms.database.engine.dispose()
+        assert refused.value.code == "key-passphrase"
+        assert not own.exists(), "one that opens nothing is not left lying about"
+    rooms.again(passphrase=right)
+    assert rooms.enrolled()
 
 
 def test_the_root_moves_offline_and_signs_from_there(rooms):
@@ -147,6 +165,110 @@ def test_another_passphrase(rooms):
     rooms.again(passphrase=LONG)
     assert rooms.identity.key_care.change_passphrase(ADMIN, LONG + "2") is False  # its owner keeps it
     assert own.read_text().strip() == LONG
+
+
+def at_rest(rooms) -> bytes:
+    return b"".join(each.read_bytes() for each in rooms.directory.rglob("*") if each.is_file())
+
+
+def sealed_keys(rooms) -> dict[str, bytes]:
+    c = t.authorities.c
+    with rooms.database.read() as connection:
+        return {row.kind: row.key for row in connection.execute(sa.select(c.kind, c.key).where(c.key.is_not(None)))}
+
+
+def test_what_left_is_in_no_file(rooms):
+    care, sealed = rooms.identity.key_care, sealed_keys(rooms)
+    assert sealed["root"] in at_rest(rooms)  # while the platform runs: database and write-ahead log
+    root, _ = care.export_root(ADMIN, LONG)
+    care.remove_root_key(ADMIN, root.fingerprint)
+    assert sealed["root"] not in at_rest(rooms)
+    assert sealed["issuing"] in at_rest(rooms)
+    care.change_passphrase(ADMIN, LONG)
+    assert sealed["issuing"] not in at_rest(rooms)  # who learned the old passphrase has nothing to open with it
+
+
+def test_a_sealed_key_opens_in_its_own_row_only(rooms):
+    mine, other = rooms.authorities.make_issuing("next", "t"), rooms.authorities.signer().authority
+    c = t.authorities.c
+    with rooms.database.write() as connection:  # whoever can write the database gives one authority another's key
+        key = connection.execute(sa.select(c.key).where(c.fingerprint == other.fingerprint)).scalar_one()
+        same = {"key": key, "subject": other.subject}
+        connection.execute(t.authorities.update().where(c.fingerprint == mine.fingerprint).values(same))
+    rooms.again()
+    moved = rooms.authorities.get(mine.fingerprint)
+    assert moved.subject == other.subject
+    assert refusal(lambda: rooms.authorities.signer_of(moved)) == "key-passphrase"
+
+
+def test_nonces_and_keys_are_of_one_process(rooms):
+    passphrase = (rooms.directory / "tls" / "passphrase").read_bytes().strip()
+    made = [each.seal(b"secret", "it") for each in (Vault(passphrase), Vault(passphrase)) for _ in range(50)]
+    assert len({each[:28] for each in made}) == 100  # salt and nonce: a restored database goes on with others
+    assert len({each[:16] for each in made}) == 2
+    assert all(Vault(passphrase).open(each, "it") == b"secret" for each in made[::50])
+
+
+def test_a_commit_whose_answer_is_lost_loses_no_key(rooms, monkeypatch):
+    care, own = rooms.identity.key_care, rooms.directory / "tls" / "passphrase"
+    dialect = rooms.database.engine.dialect
+    commit = dialect.do_commit
+
+    def then_lost(connection):
+        commit(connection)
+        raise sa.exc.OperationalError("COMMIT", None, Exception("the connection is gone"))
+
+    monkeypatch.setattr(dialect, "do_commit", then_lost)
+    assert refusal(lambda: care.change_passphrase(ADMIN, LONG)) == "registry-unavailable"
+    monkeypatch.undo()
+    assert own.read_text().strip() == LONG  # it is in force: everything is sealed with it
+    assert rooms.authorities.make_issuing("next", "t")
+    rooms.again()
+    assert all(rooms.authorities.key_of(each) for each in rooms.authorities.all())
+
+    def refused(_connection):
+        raise sa.exc.OperationalError("COMMIT", None, Exception("the disk is full"))
+
+    monkeypatch.setattr(rooms.database.engine.dialect, "do_commit", refused)
+    assert refusal(lambda: rooms.identity.key_care.change_passphrase(ADMIN, "never came into force")) != ""
+    monkeypatch.undo()
+    assert own.read_text().strip() == LONG
+    assert not own.with_suffix(".next").exists()
+    assert rooms.authorities.make_issuing("next", "t")
+    rooms.again()
+    assert all(rooms.authorities.key_of(each) for each in rooms.authorities.all())
+
+
+def test_what_is_sealed_while_the_passphrase_changes_is_not_lost(rooms):
+    """Whoever makes keys waits, and seals with the one in force; whoever opens is not refused meanwhile."""
+    vault, care = rooms.identity.vault, rooms.identity.key_care
+    failed = []
+    done = threading.Event()
+
+    def open_again_and_again():
+        while not done.is_set():
+            try:
+                rooms.authorities.key_of(rooms.authorities.issuing())
+            except RejectedError as error:
+                failed.append(error)
+
+    def make_again_and_again():
+        while not done.is_set():
+            rooms.authorities.make_issuing("next", "t")
+
+    threads = [threading.Thread(target=each) for each in (open_again_and_again, make_again_and_again)]
+    for each in threads:
+        each.start()
+    for number in range(3):
+        care.change_passphrase(ADMIN, f"{LONG} {number}")
+    sealed_before = care.request_issuing(ADMIN)
+    done.set()
+    for each in threads:
+        each.join()
+    assert failed == []
+    assert vault.open(base64.b64decode(sealed_before.sealed_key), "issuing request")
+    rooms.again()
+    assert all(rooms.authorities.key_of(each) for each in rooms.authorities.all() if each.has_key)
 
 
 def test_only_administrators_of_the_installation(rooms):

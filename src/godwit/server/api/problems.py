@@ -48,6 +48,8 @@ _STATUS: Final = {
     "authority-not-trusted": 401,
     "certificate-purpose": 401,
     "authority-expired": 401,
+    "authority-not-its-device": 403,
+    "wrong-tenant": 403,
     "credentials-needed": 401,
     "credentials-wrong": 401,
     "wrong-device": 401,

@@ -13,7 +13,9 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+from godwit.server.broker.handshakes import code_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,11 @@ WAITING_MAX: Final = 512
 TIRED_S: Final = 0.2
 _TIRED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+Accepted: TypeAlias = tuple[socket.socket, str]
+"""A connection, and from where it comes."""
+OnRefused: TypeAlias = Callable[[str, str, str], None]
+"""Told code, sentence and address."""
+
 
 class Acceptor:
     """Accepts on one listening socket."""
@@ -38,15 +45,18 @@ class Acceptor:
         protocol: Callable[[], asyncio.BaseProtocol],
         tls: ssl.SSLContext | None,
         has_room: Callable[[], bool],
+        on_refused: OnRefused = lambda _code, _detail, _address: None,
     ) -> None:
         self._has_room = has_room
+        self._on_refused = on_refused
+        """Told of a certificate that the handshake did not accept."""
         self.refused = 0
         """Connections that ended before their handshake did."""
         self._listening, self._protocol = listening, protocol
         self.tls = tls
         """The context of handshakes from now on; None: there are none."""
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[socket.socket] = deque()
+        self._waiting: deque[Accepted] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._credit = float(HANDSHAKES_AT_ONCE)
@@ -62,7 +72,7 @@ class Acceptor:
         if self._timer is not None:
             self._timer.cancel()
         while self._waiting:
-            self._waiting.popleft().close()
+            self._waiting.popleft()[0].close()
         for task in list(self._tasks):
             task.cancel()
 
@@ -90,7 +100,7 @@ class Acceptor:
                 self._rest()  # until some of them have had their turn
                 break
             try:
-                accepted, _ = self._listening.accept()
+                accepted, address = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 break
             except OSError as error:
@@ -106,9 +116,9 @@ class Acceptor:
             accepted.setblocking(False)  # noqa: FBT003
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls is None:
-                self._begin(self._connect(accepted))
+                self._begin(self._connect(accepted, ""))
             else:
-                self._waiting.append(accepted)
+                self._waiting.append((accepted, str(address[0])))
         if self._waiting:
             self._shake_hands()
 
@@ -118,13 +128,13 @@ class Acceptor:
         self._credit = min(HANDSHAKES_AT_ONCE, self._credit + (now - self._credited_at) / HANDSHAKE_EVERY_S)
         self._credited_at = now
         while self._waiting and self._credit >= 1:
-            accepted = self._waiting.popleft()
+            accepted, address = self._waiting.popleft()
             if _has_gone(accepted):
                 self.refused += 1
                 accepted.close()
                 continue
             self._credit -= 1
-            self._begin(self._connect(accepted))
+            self._begin(self._connect(accepted, address))
         if len(self._waiting) < WAITING_MAX // 2:
             self._listen()
         if self._waiting and self._timer is None:
@@ -139,7 +149,7 @@ class Acceptor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, accepted: socket.socket) -> None:
+    async def _connect(self, accepted: socket.socket, address: str) -> None:
         timeout = HANDSHAKE_S_MAX if self.tls is not None else None
         try:
             await self._loop.connect_accepted_socket(
@@ -147,6 +157,8 @@ class Acceptor:
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is one of the first
             self.refused += 1
+            if isinstance(error, ssl.SSLCertVerificationError):
+                self._on_refused(code_of(error), f"TLS: {error.verify_message}", address)
             log.debug("a connection ended before it began: %s", error)
             accepted.close()
 

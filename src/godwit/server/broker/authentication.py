@@ -25,7 +25,8 @@ from godwit.server.accounts.first_token import PREFIX as FIRST_PREFIX
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Known
 from godwit.server.accounts.throttle import place_of
-from godwit.server.broker.refusals import Denial
+from godwit.server.broker.guard import SHOWN
+from godwit.server.broker.refusals import CERTIFICATE_EXPIRED, Denial
 from godwit.server.broker.rights import (
     INSIDE,
     LOOPBACK,
@@ -44,6 +45,7 @@ from godwit.server.broker.rights import (
 from godwit.server.identity.claims import PREFIX as CLAIM_PREFIX
 from godwit.server.identity.device_keys import check_jwt
 from godwit.server.identity.device_tokens import PREFIX as DEVICE_PREFIX
+from godwit.server.identity.grace import RENEWAL_USER, is_in_grace, renewable_until
 from godwit.server.identity.model import (
     Authority,
     AuthorityKind,
@@ -53,13 +55,14 @@ from godwit.server.identity.model import (
     DeviceToken,
     Door,
 )
-from godwit.server.identity.roster import KnownAuthority, Roster
+from godwit.server.identity.roster import KnownAuthority, KnownCertificate, Roster
 from godwit.server.identity.throttle import Throttle
 from godwit.server.registry.model import Lifecycle
 
 NO_AUTHORITY: Final = Denial("authority-unknown", "nobody who is trusted here issued the certificate")
 
 
+OURS: Final = (AuthorityKind.ROOT, AuthorityKind.ISSUING)
 GUESSES_PER_S: Final = 0.2
 GUESSES_AT_ONCE: Final = 20
 """Wrong passwords of one address, before none of its passwords is looked at. Tokens are looked at all the same."""
@@ -73,6 +76,8 @@ class Switches(msgspec.Struct, frozen=True):
     certificates: bool = True
     tokens: bool = True
     jwt: bool = True
+    grace_days: int = 0
+    """For so long a certificate of ours that has ended opens its own renewal."""
 
 
 class PasswordAuthenticator:
@@ -267,6 +272,8 @@ class FleetAuthenticator:
             return ApplicationRights(self._roster, client_id, msgspec.json.decode(terms or "{}", type=ApplicationTerms))
         if kind in (Door.CLAIM, Door.FACTORY):
             return EnrollmentRights(client_id)
+        if kind == Door.ENDED:
+            return EnrollmentRights(terms, CERTIFICATE_EXPIRED)
         return LocalRights(self._roster, client_id) if not identity else None
 
     def _on_loopback(self, connect: Connect) -> Decision:
@@ -281,7 +288,9 @@ class FleetAuthenticator:
     def judge_again(self, credential: Credential, certificate: bytes | None, client_id: str) -> Denial | None:
         """See `Judge`."""
         connect = Connect(credential.device_id or client_id)  # its client id may be one that it was assigned
-        if credential.door in (Door.CERTIFICATE, Door.FACTORY) and certificate is not None:
+        if credential.door is Door.ENDED:
+            connect.username = RENEWAL_USER
+        if credential.door in SHOWN and certificate is not None:
             return _denial(self._by_certificate(connect, certificate, ""))
         return self._taken_away(credential) or self._denied_device(credential)
 
@@ -326,7 +335,10 @@ class FleetAuthenticator:
         authority = self._roster.authorities.get(known.authority)
         if known.state is CertificateState.REVOKED:
             return Denial("certificate-revoked", f"the certificate is revoked ({known.reason or 'unspecified'})")
-        denied = self._out_of_time(known.not_before, known.not_after) or self._unfit_authority(authority)
+        denied = self._unfit_authority(authority)
+        if denied is None and authority is not None and self._is_for_grace(connect, known, authority.row):
+            return self._in_grace(connect, known, fingerprint.hex(), authority.row)
+        denied = self._out_of_time(known.not_before, known.not_after) or denied
         if denied is not None:
             return denied
         credential = Credential(
@@ -337,11 +349,26 @@ class FleetAuthenticator:
             self._seen(credential.name)
         return decision
 
+    def _is_for_grace(self, connect: Connect, known: KnownCertificate, authority: Authority) -> bool:
+        """Whether a client wants nothing but to renew a certificate of ours that has ended, and may."""
+        is_asked = connect.username == RENEWAL_USER and authority.kind in OURS
+        return is_asked and is_in_grace(known, self._switches.grace_days, self._now_ns())
+
+    def _in_grace(self, connect: Connect, known: KnownCertificate, name: str, authority: Authority) -> Decision:
+        """Admit a device whose certificate has ended to its own renewal."""
+        device_id, ends = known.device_id, renewable_until(known, self._switches.grace_days)
+        credential = Credential(Door.ENDED, name, TenantId(known.tenant), DeviceId(device_id), ends)
+        decision = self._as_device(connect, credential, authority)
+        if isinstance(decision, Denial):
+            return decision
+        rights = EnrollmentRights(device_id, CERTIFICATE_EXPIRED)
+        return msgspec.structs.replace(decision, identity=f"{Door.ENDED}:{name}", rights=rights, terms=device_id)
+
     def _out_of_time(self, not_before: int, not_after: int) -> Denial | None:
         now = self._now_ns()
         if now < not_before:
             return Denial("certificate-not-yet-valid", "the certificate is not valid yet: is the device's clock right?")
-        return Denial("certificate-expired", "the certificate has expired") if now >= not_after else None
+        return Denial(CERTIFICATE_EXPIRED, "the certificate has expired") if now >= not_after else None
 
     def _unfit_authority(self, authority: KnownAuthority | None) -> Denial | None:
         if authority is None or authority.row.state is AuthorityState.RETIRED:
@@ -360,7 +387,7 @@ class FleetAuthenticator:
         denied = self._unfit_authority(authority)
         if denied is not None or authority is None:
             return denied or NO_AUTHORITY
-        if authority.row.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING):
+        if authority.row.kind in OURS:
             return Denial("certificate-unknown", "the registry does not have this certificate")
         desk = self._desk
         if desk is None:

@@ -91,6 +91,8 @@ class Broker:
         """Who answers requests for an identity."""
         self.on_forbidden: Callable[[Client, str, str], None] = lambda _client, _topic, _code: None
         """Told of a message that a client has no right to: its topic, and the code."""
+        self.on_turned_away: Callable[[str, str, str], None] = lambda _code, _detail, _address: None
+        """Told of a certificate that the handshake did not accept: code, sentence, address."""
         self.on_withheld: Callable[[LeftWill, str], None] = lambda _left, _code: None
         """Told of a will that is not published, since its client has lost the right to it; and the code."""
         self.trace = trace or Trace()
@@ -127,6 +129,10 @@ class Broker:
         self.connections += 1
         self.counters.sockets += 1
         return Client(self, socket, self.limits, listener, certificate, address)
+
+    def turn_away(self, code: str, detail: str, address: str) -> None:
+        """Note that somebody's certificate was not accepted in the handshake."""
+        self.on_turned_away(code, detail, address)
 
     def receive(self, client: Client, data: bytes, now: int) -> None:
         """Bytes came from a client."""

@@ -5,7 +5,7 @@ CONNECT, and is told why when it has to go (MQTT 5: 0x98, administrative action;
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from godwit.contract.ids import DeviceId
 from godwit.mqtt import reasons
@@ -26,6 +26,9 @@ from godwit.server.identity.model import (
     PlatformKey,
 )
 from godwit.server.registry.model import Device, DeviceType
+
+SHOWN: Final = (Door.CERTIFICATE, Door.ENDED, Door.FACTORY)
+"""Credentials that are certificates."""
 
 
 class Judge(Protocol):
@@ -118,7 +121,7 @@ class Guard:
                 client
                 for clients in list(self._by_credential.values())
                 for client in clients
-                if client.credential is not None and client.credential.door in (Door.CERTIFICATE, Door.FACTORY)
+                if client.credential is not None and client.credential.door in SHOWN
             )
         elif not isinstance(change, DeviceType | PlatformKey):
             device_id = change.device_id if isinstance(change, Device) else change

@@ -290,7 +290,7 @@ class Server:
             made = Connection(self, name)
             return WebSocket(made, frame_bytes_max) if frame_bytes_max else made
 
-        self._acceptors.append(Acceptor(listening, connection, tls, self.broker.has_room))
+        self._acceptors.append(Acceptor(listening, connection, tls, self.broker.has_room, self.broker.turn_away))
         host, port = listening.getsockname()[:2]
         self.addresses[name] = f"{host}:{port}"
         return int(port)

@@ -25,12 +25,15 @@ class Denial(NamedTuple):
 
 
 NOT_AUTHORISED: Final = "not-authorised"
+CERTIFICATE_EXPIRED: Final = "certificate-expired"
 SENTENCES: Final = {
     NOT_AUTHORISED: "no right to publish to this topic",
+    CERTIFICATE_EXPIRED: "the certificate has expired: it is good for its own renewal only",
     codes.DEVICE_CLAIMED: "the device has an owner: it speaks, and is spoken to, by TLS with a credential of its own",
 }
 REASONS: Final = {
     NOT_AUTHORISED: reasons.NOT_AUTHORIZED,
+    CERTIFICATE_EXPIRED: reasons.NOT_AUTHORIZED,
     codes.UNKNOWN_DEVICE: reasons.NOT_AUTHORIZED,
     codes.DEVICE_RETIRED: reasons.NOT_AUTHORIZED,
     codes.DEVICE_CLAIMED: reasons.NOT_AUTHORIZED,

@@ -213,24 +213,24 @@ class DeviceRights:
 
 
 class EnrollmentRights:
-    """Of a credential that opens nothing but `enrollment/{clientId}/#`."""
+    """Of a credential that opens nothing but `enrollment/{deviceId}/#`; everything else is refused with `code`."""
 
-    def __init__(self, client_id: str) -> None:
-        self._client_id = client_id
+    def __init__(self, device_id: str, code: str = NOT_AUTHORISED) -> None:
+        self._device_id, self._code = device_id, code
 
     def refusal(self, topic: str, place: DeviceTopic | None) -> str:
         """See `Rights`."""
-        is_request = place is None and topic == enrollment_topic(self._client_id, EnrollmentStep.REQUEST)
-        return "" if is_request else NOT_AUTHORISED
+        is_request = place is None and topic == enrollment_topic(self._device_id, EnrollmentStep.REQUEST)
+        return "" if is_request else self._code
 
     def may_subscribe(self, topic_filter: str) -> bool:
         """See `Rights`."""
         levels = topic_filter.split("/")
-        return levels[0] == "enrollment" and _level(levels, 1) == self._client_id
+        return levels[0] == "enrollment" and _level(levels, 1) == self._device_id
 
     def may_receive(self, topic: str, place: DeviceTopic | None) -> bool:
         """See `Rights`."""
-        return place is None and parse_enrollment(topic) == (self._client_id, EnrollmentStep.GRANT)
+        return place is None and parse_enrollment(topic) == (self._device_id, EnrollmentStep.GRANT)
 
     def sees(self, device_id: str) -> bool:
         """See `Rights`."""

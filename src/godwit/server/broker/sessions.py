@@ -40,10 +40,10 @@ class Sessions:
             expiry_s = 0 if packet.clean_start else NEVER_EXPIRES
         else:
             expiry_s = packet.session_expiry_interval
-        expiry_s = min(expiry_s, self._expiry_s_max)
+        expiry_s = 0 if _is_shared(grant) else min(expiry_s, self._expiry_s_max)
         session = self.by_id.get(client_id)
         self._ends.take(client_id)
-        if session is not None and (packet.clean_start or _has_changed_hands(session, grant)):
+        if session is not None and (packet.clean_start or _is_shared(grant) or _has_changed_hands(session, grant)):
             self.end(session)
             session = None
         is_resumed = session is not None
@@ -97,6 +97,11 @@ class Sessions:
                 self.expired += 1
                 ended.append(client_id)
         return ended
+
+
+def _is_shared(grant: Grant) -> bool:
+    """Whether who comes now under a client id may be another than who came before: nothing waits for either."""
+    return grant.credential is not None and grant.credential.is_shared
 
 
 def _has_changed_hands(session: Session, grant: Grant) -> bool:

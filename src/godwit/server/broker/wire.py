@@ -97,6 +97,10 @@ class Taker(Protocol):
         """Take in a connection that was made; None if there is no room for it."""
         ...
 
+    def turn_away(self, code: str, detail: str, address: str) -> None:
+        """Note that somebody's certificate was not accepted in the handshake."""
+        ...
+
     def receive(self, client: Any, data: bytes, now: int) -> None:
         """Bytes came from a client."""
         ...

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from godwit.server.checks.model import DAY, Affected, Check, Facts, KeyFacts, Severity
 from godwit.server.identity.admission import matches
+from godwit.server.identity.grace import is_in_grace, renewable_until
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, Certificate, CertificateState
 from godwit.server.registry.model import Lifecycle
 
@@ -90,9 +91,29 @@ def _expiring(facts: Facts) -> Iterator[Affected]:
 
 def _expired(facts: Facts) -> Iterator[Affected]:
     working = _working(facts)
+    graced = _graced(facts)
     for device_id, each in newest(facts).items():
-        if device_id in working and each.not_after <= facts.now:
+        if device_id in working and each.not_after <= facts.now and device_id not in graced:
             yield Affected("device", device_id, f"ended {_days(facts.now - each.not_after)} ago")
+
+
+def _graced(facts: Facts) -> dict[str, Certificate]:
+    """Return the certificates that have ended, and still renew themselves, of devices without another that counts."""
+    ours = {each.fingerprint for each in _trusted(facts) if each.kind in (AuthorityKind.ROOT, AuthorityKind.ISSUING)}
+    days, alive = facts.settings.renewal_grace_days, {each.device_id for each in counting(facts)}
+    return {
+        each.device_id: each
+        for each in facts.certificates
+        if each.authority in ours and each.device_id not in alive and is_in_grace(each, days, facts.now)
+    }
+
+
+def _in_grace(facts: Facts) -> Iterator[Affected]:
+    working, days = _working(facts), facts.settings.renewal_grace_days
+    for device_id, each in _graced(facts).items():
+        if device_id in working:
+            left = renewable_until(each, days) - facts.now
+            yield Affected("device", device_id, f"ended {_days(facts.now - each.not_after)} ago, {_days(left)} left")
 
 
 def _expired_connected(facts: Facts) -> Iterator[Affected]:
@@ -282,6 +303,12 @@ CHECKS: Final = (
         "It cannot connect any more, and cannot renew by itself.",
         "Enroll it anew: `godwit device enroll ID`, or a one-time claim. Retire it if it is gone.",
         _expired, ("DEVICE_CERTIFICATE_EXPIRING_CHECK",),
+    ),
+    Check(
+        "certificate-in-grace", Severity.LOW, "A device's certificate has ended, and it may still renew it",
+        "It was away, or cannot renew. For RENEWAL_GRACE_DAYS its certificate opens its own renewal, and nothing else.",
+        "Bring it back in time. If it is lost or sold, revoke its certificate: then it opens nothing at all.",
+        _in_grace, ("DEVICE_CERTIFICATE_EXPIRING_CHECK",),
     ),
     Check(
         "certificate-expiring", Severity.MEDIUM, "A device has not renewed its certificate in time",

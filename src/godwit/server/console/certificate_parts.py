@@ -1,6 +1,6 @@
 """Pieces of the Certificates page, and of a device's certificates. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Final
 
@@ -29,6 +29,7 @@ _AUTHORITY_TONES: Final = {
     AuthorityState.NEXT: "accent", AuthorityState.ACTIVE: "good", AuthorityState.RETIRING: "warn",
     AuthorityState.RETIRED: "",
 }  # fmt: skip
+NO_GRACE: Final[Mapping[str, int]] = {}
 _REVOKE: Final = "Revoke this certificate for good? An open connection with it ends at once."
 _ENDS: Final = "Revoke this token for good? An open connection with it ends at once."
 _RETIRE: Final = "Retire this key? What it signed counts no more."
@@ -86,9 +87,12 @@ def _may(each: Authority) -> str:
     return f" · {parts.text(ids)}{' · just in time' if each.terms.just_in_time else ''}"
 
 
-def _end(not_after: int) -> str:
+def _end(not_after: int, graced_until: int = 0) -> str:
     date = format_time(not_after)[:10]
     left = not_after - time_ns()
+    if graced_until:
+        words = f"It may renew itself until {format_time(graced_until)[:10]}, and do nothing else"
+        return f'{date} <span title="{words}">{parts.badge("in grace", "warn")}</span>'
     if left <= 0:
         return f"{date} {parts.badge('ended', 'bad')}"
     if left < SOON_DAYS * DAY:
@@ -96,18 +100,23 @@ def _end(not_after: int) -> str:
     return date
 
 
-def certificates(rows: Sequence[Certificate], *, may_change: bool, with_device: bool = True) -> str:
-    """Return a table of certificates."""
+def certificates(
+    rows: Sequence[Certificate], *, may_change: bool, with_device: bool = True, grace: Mapping[str, int] = NO_GRACE
+) -> str:
+    """Return a table of certificates. `grace`: until when those that have ended renew themselves."""
     if not rows:
         return parts.empty(
             "No certificates",
             "A device gets one by a claim, from a factory, or from an operator: <code>godwit device enroll ID</code>.",
         )
-    body = "".join(_certificate(each, may_change=may_change, with_device=with_device) for each in rows)
+    body = "".join(
+        _certificate(each, grace.get(each.fingerprint, 0), may_change=may_change, with_device=with_device)
+        for each in rows
+    )
     return _table(("Device" if with_device else "Certificate", "State", "Came by", "First used", "Until", ""), body)
 
 
-def _certificate(each: Certificate, *, may_change: bool, with_device: bool) -> str:
+def _certificate(each: Certificate, graced_until: int, *, may_change: bool, with_device: bool) -> str:
     name = (
         f'<a href="{parts.device_href(each.device_id)}"><b>{parts.text(each.device_id)}</b></a>'
         if with_device
@@ -124,7 +133,7 @@ def _certificate(each: Certificate, *, may_change: bool, with_device: bool) -> s
         f'<tr><td><span class="who"><span>{name}<small>{under}</small></span></span></td>'
         f"<td><span{why}>{parts.badge(each.state, _TONES[each.state])}</span></td>"
         f'<td class="hide">{parts.text(each.source)}</td><td class="hide">{parts.age(each.first_seen)}</td>'
-        f'<td class="num" style="white-space:nowrap">{_end(each.not_after)}</td>'
+        f'<td class="num" style="white-space:nowrap">{_end(each.not_after, graced_until)}</td>'
         f'<td class="right{" off-phone" if with_device else ""}">{act}</td></tr>'
     )
 

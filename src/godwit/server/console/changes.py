@@ -8,17 +8,35 @@ from godwit.server.console import parts
 
 _NOTHING: Final = (None, "", "null", "{}", "[]", "0", "false")
 """What a field holds that was never filled: not worth a line."""
+SHOWN_MAX: Final = 2
 _A_TIME: Final = 10**17
 """Numbers above this one are times in ns."""
 
 
-def changes(before: Any, after: Any) -> str:
-    """Return what differs, field by field: what it was struck out, what it is now beside it."""
+def changes(before: Any, after: Any, key: str = "") -> str:
+    """Return what differs, field by field: what it was struck out, what it is now beside it.
+
+    Of much that differs the first fields are seen, and the others opened. `key` names the line among those of the page.
+    """
     was, now = _flat(before), _flat(after)
     rows = [(name, was.get(name), now.get(name)) for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
-    rows = [row for row in rows if row[0] != "updated" and not (row[1] in _NOTHING and row[2] in _NOTHING)]
+    untold = {"updated", "created"} if before is None else {"updated"}  # when is what the line begins with
+    rows = [row for row in rows if row[0] not in untold and not (row[1] in _NOTHING and row[2] in _NOTHING)]
     if not rows:
         return '<span class="faint">nothing differs</span>'
+    shown = SHOWN_MAX if len(rows) > SHOWN_MAX + 1 else len(rows)
+    return _listed(rows[:shown]) + (_folded(rows[shown:], key) if rows[shown:] else "")
+
+
+def _folded(rows: list[tuple[str, str | None, str | None]], key: str) -> str:
+    """Return rows behind a line that opens them, and stays open when the page is pushed anew."""
+    return (
+        f'<details class="plain" data-key="{parts.text(key)}"><summary>{len(rows)} more fields</summary>'
+        f"<div>{_listed(rows)}</div></details>"
+    )
+
+
+def _listed(rows: list[tuple[str, str | None, str | None]]) -> str:
     return '<dl class="changes">' + "".join(_change(*row) for row in rows) + "</dl>"
 
 

@@ -74,6 +74,11 @@ class Frame:
         """The session that shows the page."""
         return self._known.session
 
+    def acting_anywhere(self, role: str) -> Principal:
+        """Return who asks, as far as he has `role` in any tenant, whichever of them is looked at."""
+        self._whole.require(role)
+        return self._whole.limited_to(role)
+
     def may(self, role: str) -> bool:
         """Whether to show what `role` may do: it is refused to the others."""
         return self.who.is_at_least(role)
@@ -194,8 +199,8 @@ def navigation(who: Principal, page: str, switch: str = "") -> str:
     )
     own = "page" if page == "account" else "false"
     return (
-        '<a class="skip" href="#main">Skip to content</a><nav class="side" aria-label="Pages">'
-        f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a>{switch}<div class="nav">{links}</div>'
+        f'<a class="skip" href="#main">Skip to content</a>{switch}<nav class="side" aria-label="Pages">'
+        f'<a class="brand" href="/">{parts.LOGO}<span>godwit</span></a><div class="nav">{links}</div>'
         f'<div class="side-foot"><a href="/account" aria-current="{own}" title="{parts.text(who.name)}">'
         f'{parts.icon("account")}<span class="cut">{parts.text(who.name)}</span></a>'
         f"<button data-theme-toggle>{parts.icon('theme')}<span>Theme</span></button>"

@@ -201,7 +201,7 @@ class SignIn:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · godwit</title>'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">{self._head}</head><body>'
             f'<main class="gate"><div class="card"><div class="brand">{parts.LOGO}<span>godwit</span></div>'
-            f"{body}</div></main></body></html>"
+            f"<h1>{title}</h1>{body}</div></main></body></html>"
         )
         return HTMLResponse(page, status, headers={"cache-control": "no-store"})
 

@@ -106,8 +106,9 @@ def tokens_table(tokens: Iterable[ApiToken], *, with_owner: bool) -> str:
     owner = "<th>Owner</th>" if with_owner else ""
     body = "".join(_token_row(each, with_owner=with_owner) for each in found)
     return (
-        f'<div class="scroll"><table class="list cards"><thead><tr><th>Token</th>{owner}<th>May</th><th>State</th>'
-        f'<th class="right">Last used</th><th></th></tr></thead><tbody>{body}</tbody></table></div>'
+        '<div class="scroll"><table class="list cards tight"><thead><tr><th>Token</th>'
+        f'{owner}<th>May</th><th>State</th><th class="right">Last used</th><th></th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

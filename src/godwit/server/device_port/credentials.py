@@ -14,9 +14,10 @@ from godwit.mqtt.packets import Connect
 from godwit.server.broker.authentication import FleetAuthenticator
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import Grant
-from godwit.server.identity.admission import RENEWING
+from godwit.server.identity.admission import SPEAKING
 from godwit.server.identity.claims import PREFIX
-from godwit.server.identity.model import Credential
+from godwit.server.identity.grace import RENEWAL_USER
+from godwit.server.identity.model import Credential, Door
 from godwit.server.identity.room import Identity
 
 
@@ -37,13 +38,14 @@ class Doorkeeper:
     def of_known(self, der: bytes) -> Credential | None:
         """Return what a certificate of the registry stands for, None for any other. Does not block.
 
-        Raises RejectedError with the reason why it does not count.
+        One that has ended, and is in grace, stands for its renewal (`Door.ENDED`). Raises RejectedError with the
+        reason why it does not count.
         """
         fingerprint = sha256(der)
         known = self._identity.roster.certificate(fingerprint.digest())
         if known is None:
             return None
-        decision = self._fleet.authenticate("tls", Connect(""), der, "")
+        decision = self._fleet.authenticate("tls", Connect("", username=RENEWAL_USER), der, "")
         if isinstance(decision, Denial):
             raise RejectedError(decision.text, code=decision.code)
         assert isinstance(decision, Grant)  # what the roster knows needs no other question
@@ -80,7 +82,10 @@ class Doorkeeper:
     def check_voice(self, credential: Credential, device_id: DeviceId) -> None:
         """Raise RejectedError unless a credential speaks for a device: its own, or a child's of its gateway."""
         own = credential.device_id
-        if own is None or credential.door not in RENEWING:
+        if credential.door is Door.ENDED:
+            raise RejectedError("the certificate has expired: it is good for its own renewal only",
+                                code="certificate-expired")  # fmt: skip
+        if own is None or credential.door not in SPEAKING:
             raise RejectedError("this credential is for enrollment only", code="forbidden")
         if own != device_id:
             child = self._identity.roster.devices.get(device_id)

@@ -117,7 +117,7 @@ async def _enroll(request: Request, *, is_again: bool) -> Response:
     by, claim = await applicant(request, spoken.user or name)
     try:
         if is_again:
-            if by is None or by.door is not Door.CERTIFICATE or spoken.certificate is None:
+            if by is None or by.door not in (Door.CERTIFICATE, Door.ENDED) or spoken.certificate is None:
                 raise RejectedError("the certificate to be renewed is shown in the TLS handshake", code="unauthorized")
             if asked.subject != x509.load_der_x509_certificate(spoken.certificate).subject:
                 raise RejectedError("the request has not the subject of the certificate", code="csr-wrong-name")

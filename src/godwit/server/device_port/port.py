@@ -17,10 +17,11 @@ from typing import Any, Final, cast
 import uvicorn
 
 from godwit.contract.errors import UnavailableError
-from godwit.server.broker.acceptor import HANDSHAKE_S_MAX, Acceptor
+from godwit.server.broker.acceptor import HANDSHAKE_S_MAX, Acceptor, OnRefused
+from godwit.server.broker.handshakes import code_of
 from godwit.server.device_port.connection import PATIENCE_S, Http
 from godwit.server.device_port.refusals import Refusals
-from godwit.server.device_port.trust import Trust, code_of
+from godwit.server.device_port.trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,6 @@ KEEP_ALIVE_S: Final = 75
 """A device that reports once a minute keeps its connection, and makes no new handshake each time."""
 BACKLOG: Final = 4_096
 
-Refused = Callable[[str, str, str], None]
-"""Told (code, sentence, address) of a certificate that was refused."""
-
 
 class Entrance(Acceptor):
     """Accepts on one listening socket, with the context of the moment."""
@@ -45,14 +43,13 @@ class Entrance(Acceptor):
         protocol: Callable[[], asyncio.BaseProtocol],
         trust: Trust,
         has_room: Callable[[], bool],
-        refuse: Refused,
+        on_refused: OnRefused,
     ) -> None:
-        self._trust, self._refuse = trust, refuse
-        super().__init__(listening, protocol, trust.context, has_room)
+        self._trust = trust
+        super().__init__(listening, protocol, trust.context, has_room, on_refused)
 
-    async def _connect(self, accepted: socket.socket) -> None:
+    async def _connect(self, accepted: socket.socket, address: str) -> None:
         try:
-            address = str(accepted.getpeername()[0])
             await self._loop.connect_accepted_socket(
                 self._protocol,
                 accepted,
@@ -64,7 +61,7 @@ class Entrance(Acceptor):
             self.refused += 1
             accepted.close()
             if isinstance(error, ssl.SSLCertVerificationError):
-                self._refuse(code_of(error), f"TLS: {error.verify_message}", address)
+                self._on_refused(code_of(error), f"TLS: {error.verify_message}", address)
 
     async def wait_closed(self) -> None:
         """See asyncio.Server: uvicorn waits for it."""
@@ -74,7 +71,7 @@ class _Server(uvicorn.Server):
     """Uvicorn with our entrances."""
 
     def __init__(
-        self, config: uvicorn.Config, trust: Trust, refuse: Refused, body_bytes_max: int, patience_s: float
+        self, config: uvicorn.Config, trust: Trust, refuse: OnRefused, body_bytes_max: int, patience_s: float
     ) -> None:
         super().__init__(config)
         self._trust, self._refuse = trust, refuse

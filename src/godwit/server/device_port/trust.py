@@ -2,7 +2,6 @@
 
 import logging
 import ssl
-from typing import Final
 
 from godwit.contract.errors import RejectedError
 from godwit.mqtt.tls import fleet_context
@@ -12,18 +11,6 @@ from godwit.server.identity.news import News
 from godwit.server.identity.server_certificate import ServerCertificate
 
 log = logging.getLogger(__name__)
-
-_CODES: Final = {
-    "self-signed certificate": "certificate-self-signed",
-    "self-signed certificate in certificate chain": "authority-unknown",
-    "unable to get issuer certificate": "authority-unknown",
-    "unable to get local issuer certificate": "authority-unknown",
-    "unable to verify the first certificate": "authority-unknown",
-    "certificate signature failure": "authority-unknown",
-    "EE certificate key too weak": "weak-key",
-    "CA certificate key too weak": "weak-key",
-    "CA signature digest algorithm too weak": "weak-signature",
-}
 
 
 class Trust:
@@ -51,8 +38,3 @@ class Trust:
     def _make(self) -> ssl.SSLContext:
         trusted = [each.certificate for each in self._authorities.all() if each.state is not AuthorityState.RETIRED]
         return fleet_context(*self._certificate, "\n".join(trusted), self._minimum)
-
-
-def code_of(error: ssl.SSLCertVerificationError) -> str:
-    """Return the stable code of a certificate that TLS did not accept."""
-    return _CODES.get(error.verify_message, "certificate-refused")

@@ -4,6 +4,7 @@ That broker does TLS and connections; who somebody is, and what he may, is answe
 at filters only, and not at each delivery: an application of some tenants names their devices in its filters.
 """
 
+from base64 import b64decode
 from typing import Final, Literal
 
 import msgspec
@@ -29,6 +30,11 @@ from godwit.server.identity.model import Credential, Door
 from godwit.server.identity.room import Identity
 
 NS: Final = 1_000_000_000
+UNKNOWN_PLACEHOLDER: Final = "${"
+"""How EMQX says what its version does not know: as it stands in the template."""
+_PEM: Final = b"-----BEGIN"
+_DOORS: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT, Door.LOCAL)
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -38,7 +44,7 @@ class Asked(msgspec.Struct, frozen=True):
     username: str = ""
     password: str = ""
     certificate: str = ""
-    """PEM, where the broker hands it on: then its state, dates and issuer are looked at."""
+    """PEM, or DER or PEM in base64 as EMQX has it, where the broker hands it on: its state and dates are looked at."""
     common_name: str = ""
     """Of a certificate that the broker has verified, against our CRL."""
     address: str = ""
@@ -57,7 +63,7 @@ class ForeignRights:
     """See the module. Blocks."""
 
     def __init__(self, identity: Identity, topics: Topics, desk: Desk, switches: Switches) -> None:
-        self._identity, self._topics = identity, topics
+        self._identity, self._topics, self._switches = identity, topics, switches
         self._fleet = FleetAuthenticator(
             identity.roster, lambda _client, _device: False, PasswordAuthenticator(), switches, desk,
             seen=identity.revocation.seen, find_token=identity.device_tokens.find,
@@ -66,15 +72,13 @@ class ForeignRights:
     def authenticate(self, asked: Asked) -> Answer:
         """Return who a client is."""
         connect = Connect(asked.client_id, username=asked.username or None, password=asked.password.encode() or None)
-        if asked.certificate:
+        if asked.certificate and not asked.certificate.startswith(UNKNOWN_PLACEHOLDER):
             try:
-                der = x509.load_pem_x509_certificate(asked.certificate.encode()).public_bytes(
-                    serialization.Encoding.DER
-                )
+                der = _der_of(asked.certificate)
             except ValueError:
                 return Answer(code="certificate-malformed")
             decision = self._fleet.authenticate("foreign", connect, der, asked.address)
-        elif asked.common_name:
+        elif asked.common_name and self._switches.certificates:
             decision = self._fleet.judge_name(connect, asked.common_name)
         else:
             decision = self._fleet.authenticate("foreign", connect, None, asked.address)
@@ -109,9 +113,10 @@ class ForeignRights:
         kind, _, rest = identity.partition(":")
         roster = self._identity.roster
         if kind == "device":
-            known = roster.devices.get(rest)
-            is_good = known is not None and self._fleet.judge_again(_of_device(rest, known.tenant), None, rest) is None
-            return DeviceRights(roster, rest, lambda _client, _device: False) if is_good else None
+            credential = _read_credential(rest)
+            if credential is None or self._fleet.judge_absent(credential, client_id) is not None:
+                return None
+            return DeviceRights(roster, str(credential.device_id), lambda _client, _device: False)
         if kind == "enroll":
             return EnrollmentRights(client_id)
         if kind == "app":
@@ -119,8 +124,25 @@ class ForeignRights:
         return None
 
 
-def _of_device(device_id: str, tenant: str) -> Credential:
-    return Credential(Door.CERTIFICATE, device_id, TenantId(tenant), DeviceId(device_id))
+def _der_of(text: str) -> bytes:
+    """Return a certificate as DER. Raises ValueError."""
+    data = text.encode()
+    if not data.startswith(_PEM):
+        data = b64decode(data, validate=True)
+    if not data.startswith(_PEM):
+        return data
+    return x509.load_pem_x509_certificate(data).public_bytes(serialization.Encoding.DER)
+
+
+def _read_credential(said: str) -> Credential | None:
+    """Return by what a device was let in; None: we did not say that."""
+    parts = said.split(";")
+    if len(parts) != 4:
+        return None
+    device_id, door, name, tenant = parts
+    if door not in _DOORS or (door == Door.CERTIFICATE and not set(name) <= _HEX):
+        return None
+    return Credential(Door(door), name, TenantId(tenant), DeviceId(device_id))
 
 
 def _said(grant: Grant) -> str:
@@ -129,7 +151,12 @@ def _said(grant: Grant) -> str:
     if identity.startswith("app:"):
         terms = msgspec.json.decode(grant.terms, type=ApplicationTerms)
         return f"app:{_written(terms.hears)};{_written(terms.speaks)}"
-    return identity if identity.startswith("device:") else "enroll:"
+    credential = grant.credential
+    if credential is None or credential.device_id is None:
+        return "enroll:"
+    # Where the broker says no more than a name, that is all there is to judge again.
+    door, name = (Door.LOCAL, "") if credential.name == credential.device_id else (credential.door, credential.name)
+    return f"device:{credential.device_id};{door};{name};{credential.tenant}"
 
 
 def _written(tenants: tuple[str, ...] | None) -> str:

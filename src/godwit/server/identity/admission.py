@@ -23,7 +23,9 @@ from godwit.server.identity.model import (
 )
 from godwit.server.registry.model import Device, Lifecycle
 
-RENEWING: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT)
+SPEAKING: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT)
+"""Who came in by these is the device itself, and speaks for it."""
+RENEWING: Final = (*SPEAKING, Door.ENDED)
 """Who came in by these is the device itself, and renews."""
 CLAIMING: Final = (Door.CLAIM, Door.GRANT)
 """Who came in by these has a claim token; the access token of a device grant is one."""
@@ -66,7 +68,10 @@ class Refused(msgspec.Struct, frozen=True):
 
 Decision = Admitted | Refused
 
-_OVER: Final = {Door.CERTIFICATE: "certificate-revoked", Door.TOKEN: "token-revoked", Door.JWT: "key-retired"}
+OVER: Final = {
+    Door.CERTIFICATE: "certificate-revoked", Door.ENDED: "certificate-expired", Door.TOKEN: "token-revoked",
+    Door.JWT: "key-retired",
+}  # fmt: skip
 
 
 def matches(device_id: str, patterns: tuple[str, ...]) -> bool:
@@ -109,7 +114,7 @@ def _own(device_id: DeviceId, by: Credential, facts: Facts) -> Refused | None:
     if by.device_id != device_id:
         return Refused(codes.DEVICE_MISMATCH, f"this connection is not {device_id!r}'s", f"it is {by.device_id!r}")
     if facts.is_credential_over:  # taken away while its connection was open: what was on its way counts no more
-        return Refused(_OVER[by.door], f"the {by.door} of this connection counts no more")
+        return Refused(OVER[by.door], f"the {by.door} of this connection counts no more")
     return None
 
 

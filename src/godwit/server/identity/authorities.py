@@ -143,7 +143,7 @@ class Authorities:
             sealed = connection.execute(statement).scalar_one_or_none()
         if sealed is None:
             raise RejectedError(f"the key of {authority.name} is not here", code="no-authority")
-        key = serialization.load_der_private_key(self._vault.open(sealed, authority.subject), None)
+        key = serialization.load_der_private_key(self._vault.open(sealed, about_authority(authority.fingerprint)), None)
         assert isinstance(key, ISSUING_KEYS)
         return key
 
@@ -187,7 +187,9 @@ class Authorities:
         """Keep authorities, with their keys where we have them."""
         with self._database.write() as connection:
             for authority, key in new:
-                sealed = None if key is None else self._vault.seal(key_bytes(key), authority.subject)
+                sealed = (
+                    None if key is None else self._vault.seal(key_bytes(key), about_authority(authority.fingerprint))
+                )
                 connection.execute(t.authorities.insert(), rows.row_of_authority(authority, sealed))
                 record(
                     connection, who, f"authority.{what}", authority.fingerprint, tenant=authority.tenant or "",
@@ -240,6 +242,11 @@ def name_for(kind: str, key: SigningKey) -> x509.Name:
     """Return a name for a new authority: no two of one installation have the same."""
     digest = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest
     return common(f"{kind} {digest.hex()[:6]}")
+
+
+def about_authority(fingerprint: str) -> str:
+    """Return what the vault is told of an authority's key: names may come twice, with a customer's authorities."""
+    return f"authority {fingerprint}"
 
 
 def key_bytes(key: SigningKey) -> bytes:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import time_ns
 from typing import Final
 
@@ -13,7 +13,8 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
-from godwit.server.identity.model import Certificate, CertificateState
+from godwit.server.identity.grace import is_in_grace, renewable_until
+from godwit.server.identity.model import AuthorityKind, Certificate, CertificateState
 from godwit.server.registry.access import not_found, visible
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.database import Database
@@ -21,6 +22,7 @@ from godwit.server.storage.database import Database
 PAGE_MAX: Final = 1_000
 DAY: Final = 86_400_000_000_000
 SOON_DAYS: Final = 30
+_OURS: Final = (str(AuthorityKind.ROOT), str(AuthorityKind.ISSUING))
 _COUNTING: Final = (CertificateState.PENDING, CertificateState.ACTIVE, CertificateState.SUPERSEDED)
 
 
@@ -44,6 +46,8 @@ class Certificates:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.grace_days = 0
+        """For so long a certificate of ours that has ended renews itself (setting RENEWAL_GRACE_DAYS)."""
 
     def page(
         self,
@@ -53,12 +57,14 @@ class Certificates:
         state: CertificateState | None = None,
         authority: str | None = None,
         ends_before: int | None = None,
+        is_in_grace: bool = False,
         search: str = "",
         cursor: str | None = None,
         limit: int = 100,
     ) -> CertificatePage:
         """Return one page. `ends_before` (ns UTC): only those that still count until then.
 
+        `is_in_grace`: only those that have ended, and may still renew themselves.
         `search`: how an id, a fingerprint or a serial number begins. Raises RejectedError (`invalid-cursor`).
         """
         c = t.certificates.c
@@ -67,6 +73,10 @@ class Certificates:
         conditions += [c[name] == value for name, value in equal.items() if value is not None]
         if ends_before is not None:
             conditions += [c.not_after < ends_before, c.not_after > time_ns(), c.state.in_(map(str, _COUNTING))]
+        if is_in_grace:
+            now = time_ns()
+            conditions += [c.not_after <= now, c.not_after > now - self.grace_days * DAY, self._is_ours()]
+            conditions.append(c.state == str(CertificateState.ACTIVE))
         if search:
             begins = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
             named = [c.device_id.like(begins, escape="\\")]
@@ -86,6 +96,26 @@ class Certificates:
             total = connection.execute(count).scalar_one()
         following = _write_cursor(found[limit - 1]) if len(found) > limit else None
         return CertificatePage(found[:limit], following, total)
+
+    @staticmethod
+    def _is_ours() -> "sa.ColumnElement[bool]":
+        a = t.authorities.c
+        return t.certificates.c.authority.in_(sa.select(a.fingerprint).where(a.kind.in_(_OURS)))
+
+    def in_grace(self, certificates: Iterable[Certificate]) -> dict[str, int]:
+        """Return those of `certificates` that have ended and may still renew themselves: until when (ns UTC)."""
+        now = time_ns()
+        found = {
+            each.fingerprint: renewable_until(each, self.grace_days)
+            for each in certificates
+            if is_in_grace(each, self.grace_days, now)
+        }
+        if not found:
+            return {}
+        c = t.certificates.c
+        with self._database.read() as connection:
+            ours = sa.select(c.fingerprint).where(c.fingerprint.in_(found), self._is_ours())
+            return {fingerprint: found[fingerprint] for (fingerprint,) in connection.execute(ours)}
 
     def get(self, who: Principal, fingerprint: str) -> Certificate:
         """Return a certificate. Raises RejectedError (`not-found`)."""

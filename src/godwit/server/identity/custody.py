@@ -118,7 +118,11 @@ class Custody:
             self._enrollment.on_configured(device_id, {})
 
     def _revoke_all(self, who: Principal, device: Device, reason: str) -> None:
-        """End all credentials of a device, and the claims for its id."""
+        """End all credentials of a device, and the claims for its id; it renews none of them meanwhile."""
+        with self._database.alone():
+            self._end_all(who, device, reason)
+
+    def _end_all(self, who: Principal, device: Device, reason: str) -> None:
         for each in self._issuance.of_device(device.device_id):
             if each.state is not CertificateState.REVOKED:
                 self._revocation.revoke(each.fingerprint, reason, who.name, address=who.address)

@@ -154,12 +154,14 @@ def check_jwt(keys: list[DeviceKey], device_id: str, token: str, now: int) -> Si
 
 def _judge(claims: dict[str, Any], device_id: str, now: int) -> int:
     issued, ends = claims.get("iat"), claims.get("exp")
-    if type(issued) not in (int, float) or type(ends) not in (int, float):
-        raise RejectedError("iat and exp are numbers", code="jwt-malformed")
+    begins = claims.get("nbf", issued)
+    if any(type(each) not in (int, float) for each in (issued, ends, begins)):
+        raise RejectedError("iat and exp are numbers, and nbf if it is said", code="jwt-malformed")
     assert isinstance(issued, int | float)
     assert isinstance(ends, int | float)
-    if not all(abs(each) < _SECONDS_MAX for each in (issued, ends)):  # nor are they numbers that no float holds
-        raise RejectedError("iat and exp are seconds since 1970", code="jwt-malformed")
+    assert isinstance(begins, int | float)
+    if not all(abs(each) < _SECONDS_MAX for each in (issued, ends, begins)):  # nor numbers that no float holds
+        raise RejectedError("iat, nbf and exp are seconds since 1970", code="jwt-malformed")
     audience = claims.get("aud")
     if AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
         raise RejectedError(f"aud is {AUDIENCE!r} here", code="jwt-audience")
@@ -168,6 +170,6 @@ def _judge(claims: dict[str, Any], device_id: str, now: int) -> int:
     now_s = now / _NS
     if not now_s < ends:
         raise RejectedError("the token has ended", code="jwt-expired")
-    if not (0 < ends - issued <= LIFETIME_S_MAX and issued <= now_s + AHEAD_S_MAX):
+    if not (0 < ends - issued <= LIFETIME_S_MAX and max(issued, begins) <= now_s + AHEAD_S_MAX):
         raise RejectedError("a token lives 24 h at most, from iat to exp, and begins now", code="jwt-lifetime")
     return int(ends * _NS)

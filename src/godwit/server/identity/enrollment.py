@@ -25,6 +25,7 @@ from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
+from godwit.server.identity.grounds import is_over
 from godwit.server.identity.issuance import Issuance, device_uri
 from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
@@ -55,7 +56,7 @@ from godwit.server.storage.database import Database
 
 _SOURCES: Final = {
     Door.CERTIFICATE: Source.RENEWAL, Door.TOKEN: Source.RENEWAL, Door.JWT: Source.RENEWAL, Door.CLAIM: Source.CLAIM,
-    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT,
+    Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT, Door.ENDED: Source.RENEWAL,
 }  # fmt: skip
 _ROADS: Final = (Source.EST, Source.SCEP)
 """Roads with a name of their own; of the others the credential says more."""
@@ -113,7 +114,8 @@ class Enrollment:
         claim = self.claims.of_token(token)
         if claim is None or claim.state not in (ClaimState.OPEN, ClaimState.BOUND) or 0 < claim.expires <= time_ns():
             return None
-        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires)
+        is_shared = claim.kind is ClaimKind.FLEET
+        return Credential(_door_of(claim), claim.claim_id, claim.tenant, ends=claim.expires, is_shared=is_shared)
 
     def _credential(self, token: str) -> Credential:
         """Return what the token in a request stands for, also where it opens nothing: its refusal says why."""
@@ -175,14 +177,17 @@ class Enrollment:
         decision = decide(certificate.device_id, certificate.key_fingerprint, by, facts, time_ns())
         if isinstance(decision, Refused):
             raise RejectedError(decision.message, code=decision.code)
+        self.check_serial(certificate)
         if decision.is_landing:
             new = Device(certificate.device_id, certificate.tenant)
             self._land(new, Source.JUST_IN_TIME, authority.terms.landing, f"authority {authority.name}")
         self.keep(certificate, f"authority {authority.name}", address)
 
     def keep(self, certificate: Certificate, who: str, address: str) -> None:
-        """Keep a certificate that another authority issued."""
+        """Keep what another authority issued; again is no error. Raises RejectedError (`serial-shared`)."""
         with self._database.write() as connection:
+            if _is_kept(connection, certificate):
+                return
             connection.execute(t.certificates.insert(), rows.row_of_certificate(certificate))
             record(
                 connection, who, "certificate.register", certificate.device_id, tenant=certificate.tenant,
@@ -191,6 +196,11 @@ class Enrollment:
                        "authority": certificate.authority},
             )  # fmt: skip
         self._news.tell(certificate)
+
+    def check_serial(self, certificate: Certificate) -> None:
+        """See that another's certificate can be kept. Raises RejectedError (`serial-shared`)."""
+        with self._database.read() as connection:
+            _is_kept(connection, certificate)
 
     def vouching(self) -> list[Authority]:
         """Return the authorities that vouch for devices: of customers and factories."""
@@ -270,17 +280,8 @@ class Enrollment:
         )
 
     def _is_over(self, by: Credential) -> bool:
-        """Whether a device's credential was taken away: its open session ends at once, but not before this instant."""
-        certificates, tokens, keys = t.certificates.c, t.device_tokens.c, t.device_keys.c
-        ended = {
-            Door.CERTIFICATE: sa.and_(
-                certificates.fingerprint == by.name, certificates.state == str(CertificateState.REVOKED)
-            ),
-            Door.TOKEN: sa.and_(tokens.token_id == by.name, tokens.revoked > 0),
-            Door.JWT: sa.and_(keys.key_id == by.name, keys.device_id == by.device_id, keys.retired > 0),
-        }[by.door]
         with self._database.read() as connection:
-            return connection.execute(sa.select(sa.literal(1)).where(ended).limit(1)).first() is not None
+            return is_over(connection, by)
 
     def device(self, device_id: DeviceId) -> Device | None:
         """Return a device of whatever tenant."""
@@ -304,20 +305,20 @@ class Enrollment:
         if decision.is_landing:
             own = claim.landing if claim is not None else self.landing_of(by.authority)
             self._land(Device(device_id, by.tenant), asker.source, own, asker.name)
-        keys = None
-        if self.keep_keys is not None:
-            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         certificate = decision.again
         if certificate is None:
             certificate = self._issuance.issue(
-                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts
+                request, device_id, by.tenant, asker.source, asker.name, trusts=asked.trusts, by=by
             ).certificate
+        keys = None  # after the certificate: who gets none any more leaves none
+        if self.keep_keys is not None:
+            keys = self.keep_keys(device_id, by.tenant, asked, asker.name, asker.address)
         with self._database.write() as connection:
             record(
                 connection, asker.name, "enrollment.grant", device_id, tenant=by.tenant, address=asker.address,
                 after={
                     "fingerprint": certificate.fingerprint, "source": str(asker.source),
-                    "again": decision.again is not None, "replaces": decision.is_replacing,
+                    "again": decision.again is not None, "replaces": decision.is_replacing, "by": str(by.door),
                 },
             )  # fmt: skip
         return EnrollmentGrant(
@@ -329,6 +330,7 @@ class Enrollment:
             None if keys is None else keys.agree_key,
             time_ns(),
             sign_key=None if keys is None else keys.sign_key,
+            taken=[] if keys is None else list(keys.taken),
         )
 
     def landing_of(self, authority: str) -> Landing:
@@ -399,16 +401,29 @@ class Enrollment:
         """
         claim = self.claims.spend(certificate)
         is_replaced = claim is not None and claim.device_id == certificate.device_id
-        replacing = self.claims.keys_for(certificate.device_id)
-        for each in self._issuance.of_device(certificate.device_id):
-            if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
-                continue
-            if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
-                self._revocation.revoke(each.fingerprint, "superseded", "godwit")
+        with self._database.alone():  # the old hardware renews nothing between the look and the last revocation
+            replacing = self.claims.keys_for(certificate.device_id)
+            for each in self._issuance.of_device(certificate.device_id):
+                if each.fingerprint == certificate.fingerprint or each.state is CertificateState.REVOKED:
+                    continue
+                if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
+                    self._revocation.revoke(each.fingerprint, "superseded", "godwit")
 
 
 def _readable(about: str) -> str:
     return about if about.isascii() and about.isprintable() else repr(about[:64])
+
+
+def _is_kept(connection: sa.Connection, certificate: Certificate) -> bool:
+    c = t.certificates.c
+    same = sa.and_(c.authority == certificate.authority, c.serial == certificate.serial)
+    known = connection.execute(sa.select(c.fingerprint).where(same)).scalar_one_or_none()
+    if known not in (None, certificate.fingerprint):
+        raise RejectedError(
+            "its authority has given this serial number to another certificate: lists could not tell them apart",
+            code="serial-shared",
+        )
+    return known is not None
 
 
 def _door_of(claim: Claim) -> Door:

@@ -14,7 +14,8 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.identity import rows
 from godwit.server.identity.authorities import Authorities, nanoseconds
-from godwit.server.identity.model import Certificate, CertificateState, Source
+from godwit.server.identity.grounds import check_authority, check_credential, check_devices
+from godwit.server.identity.model import Certificate, CertificateState, Credential, Source
 from godwit.server.identity.news import News
 from godwit.server.identity.profiles import Signer, device_certificate, device_uri
 from godwit.server.identity.requests import check_key, check_wishes, key_fingerprint
@@ -63,14 +64,15 @@ class Issuance:
         lifetime: dt.timedelta | None = None,
         trusts: Sequence[str] = (),
         address: str = "",
+        by: Credential | None = None,
     ) -> Issued:
         """Issue a certificate for a device that exists. The request has been read by `read_request`.
 
         `trusts`: the roots that the device says it trusts (a rollover asks). Raises RejectedError (`csr-wrong-name`,
-        `csr-wants-authority`, `weak-key`, `lifetime-too-long`, `no-authority`).
+        `csr-wants-authority`, `weak-key`, `lifetime-too-long`, `no-authority`), and what `grounds` raises.
         """
         order = Order(request, device_id, tenant)
-        return self.issue_all([order], source, who, lifetime=lifetime, trusts=trusts, address=address)[0]
+        return self.issue_all([order], source, who, lifetime=lifetime, trusts=trusts, address=address, by=by)[0]
 
     def issue_all(
         self,
@@ -81,8 +83,12 @@ class Issuance:
         lifetime: dt.timedelta | None = None,
         trusts: Sequence[str] = (),
         address: str = "",
+        by: Credential | None = None,
     ) -> list[Issued]:
-        """Issue certificates in one transaction: all of them, or none. Raises like `issue`."""
+        """Issue certificates in one transaction: all of them, or none. Raises like `issue`.
+
+        `by`: the credential they are issued on, which counts until they are kept; so do the devices.
+        """
         lifetime = lifetime or self.lifetime
         if lifetime > LIFETIME_MAX:
             raise RejectedError(
@@ -98,6 +104,11 @@ class Issuance:
                     connection, who, "certificate.issue", each.device_id, tenant=each.tenant, address=address,
                     after=after,
                 )  # fmt: skip
+            # After the insert: SQLite has begun to write by then, and nobody else does.
+            check_authority(connection, signer.authority.fingerprint)
+            check_devices(connection, [(each.device_id, each.tenant) for each in made])
+            if by is not None:
+                check_credential(connection, by)
         for each in made:
             self._news.tell(each)
         return [Issued(each, signer.chain) for each in made]

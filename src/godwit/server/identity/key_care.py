@@ -8,7 +8,9 @@ between the sealed key is in the hands of whoever asked, so that nothing waits i
 import base64
 import binascii
 import datetime as dt
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -18,28 +20,31 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from godwit.contract.errors import MalformedError, RejectedError
+from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.server.accounts.principal import Principal
-from godwit.server.identity import registrars
-from godwit.server.identity.authorities import Authorities, describe, key_bytes, name_for
+from godwit.server.identity.authorities import Authorities, about_authority, describe, key_bytes, name_for
 from godwit.server.identity.message_keys import about_key
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState
 from godwit.server.identity.news import News
 from godwit.server.identity.profiles import ISSUING_KEYS, SigningKey, hash_for
+from godwit.server.identity.registrars import about_registrar
 from godwit.server.identity.requests import check_key
 from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
+from godwit.server.storage.scrubbing import scrub
+
+log = logging.getLogger(__name__)
 
 PASSPHRASE_MIN: Final = 12
 CHAIN_MAX: Final = 8
 PEM_BYTES_MAX: Final = 65_536
 _REQUEST: Final = "issuing request"
 _SEALED: Final[tuple[tuple[sa.Table, str, Callable[[Any], str]], ...]] = (
-    (t.authorities, "key", lambda row: str(row.subject)),
+    (t.authorities, "key", lambda row: about_authority(row.fingerprint)),
     (t.platform_keys, "secret", lambda row: about_key(row.key_id)),
-    (t.registrars, "key", lambda _: registrars.ABOUT),
+    (t.registrars, "key", lambda row: about_registrar(row.fingerprint)),
 )
 """Everything that the vault has sealed in the database: table, column, and what it was told of a row."""
 
@@ -92,6 +97,7 @@ class KeyCare:
                 before={"hasKey": root.has_key}, after={"hasKey": False},
             )  # fmt: skip
         self._news.tell(after)
+        self._scrub()
         return after
 
     def _root_with_key(self) -> Authority:
@@ -177,6 +183,17 @@ class KeyCare:
         """
         who.require_installation()
         check_passphrase(passphrase)
+        with self._database.alone():  # whoever seals something meanwhile does it with the new one
+            try:
+                self._seal_anew(who, passphrase)
+            except BaseException:
+                with suppress(UnavailableError):  # which one is in force then shows at the next start
+                    self.settle()
+                raise
+        self._scrub()
+        return self._vault.keeps_its_passphrase
+
+    def _seal_anew(self, who: Principal, passphrase: str) -> None:
         with self._vault.changing(passphrase) as fresh, self._database.write() as connection:
             for table, column, about_of in _SEALED:
                 keys = list(table.primary_key.columns)
@@ -186,16 +203,23 @@ class KeyCare:
                     where = sa.and_(*(each == getattr(row, each.name) for each in keys))
                     connection.execute(table.update().where(where).values({column: sealed}))
             record(connection, who.name, "authority.passphrase", "keys", address=who.address)
-        return self._vault.keeps_its_passphrase
 
     def settle(self) -> None:
         """Go on where a change of the passphrase was interrupted. Raises RejectedError (`key-passphrase`)."""
-        c = t.authorities.c
-        statement = sa.select(c.key, c.subject).where(c.key.is_not(None)).limit(1)
-        with self._database.read() as connection:
-            row = connection.execute(statement).one_or_none()
-        if row is not None:
-            self._vault.settle(row.key, row.subject)
+        for table, column, about_of in _SEALED:
+            with self._database.read() as connection:
+                row = connection.execute(sa.select(table).where(table.c[column].is_not(None)).limit(1)).one_or_none()
+            if row is not None:
+                self._vault.settle(getattr(row, column), about_of(row))
+                return
+
+    def _scrub(self) -> None:
+        """Leave nothing of keys in the database's files that are not here any more, or were sealed otherwise."""
+        if not scrub(self._database, *(table for table, _, _ in _SEALED)):
+            log.warning(
+                "what was removed stands in the database's files yet: a reader was in the way. SQLite drops it at its "
+                "next checkpoint, PostgreSQL at VACUUM FULL"
+            )
 
 
 def check_passphrase(passphrase: str) -> None:

@@ -102,11 +102,11 @@ def _end_entity(  # noqa: PLR0917
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(_key_identifier_of(signer.certificate), critical=False)
+        .add_extension(key_identifier_of(signer.certificate), critical=False)
     )
 
 
-def _key_identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def key_identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     """Return the issuer's key identifier as its own certificate has it: a customer's may be made by other rules."""
     try:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from godwit.contract.errors import RejectedError
 from godwit.server.identity.authorities import BACKDATED, Authorities, Signer, nanoseconds
+from godwit.server.identity.profiles import hash_for, key_identifier_of
 from godwit.server.identity.registrar import Registrar
 from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
@@ -27,7 +28,6 @@ from godwit.server.storage.database import Database
 LIFETIME: Final = dt.timedelta(days=365)
 RENEW_BEFORE: Final = dt.timedelta(days=30)
 KEY_BITS: Final = 3_072
-ABOUT: Final = "the registrar of SCEP"
 _REGISTRAR: Final = ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 """id-kp-cmcRA (RFC 6402, 2.10): it is no client and no server."""
 
@@ -82,7 +82,7 @@ class Registrars:
         certificate = x509.load_pem_x509_certificate(row.certificate.encode())
         found = self._known.get(certificate.serial_number)
         if found is None:
-            key = serialization.load_der_private_key(self._vault.open(row.key, ABOUT), None)
+            key = serialization.load_der_private_key(self._vault.open(row.key, about_registrar(row.fingerprint)), None)
             assert isinstance(key, rsa.RSAPrivateKey)
             found = self._known[certificate.serial_number] = Registrar(certificate, key)
         return found
@@ -99,15 +99,21 @@ class Registrars:
             "authority": signer.authority.fingerprint,
             "serial": f"{certificate.serial_number:x}",
             "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
-            "key": self._vault.seal(der, ABOUT),
             "not_after": nanoseconds(certificate.not_valid_after_utc),
             "created": time_ns(),
         }
         with self._database.write() as connection:
-            connection.execute(t.registrars.insert(), row)
+            # sealed in here: a change of the passphrase waits, and finds it
+            sealed = self._vault.seal(der, about_registrar(fingerprint))
+            connection.execute(t.registrars.insert(), {**row, "key": sealed})
             record(connection, "godwit", "registrar.create", fingerprint, after={"notAfter": row["not_after"]})
         made = self._known[certificate.serial_number] = Registrar(certificate, key)
         return made
+
+
+def about_registrar(fingerprint: str) -> str:
+    """Return what the vault is told of a registrar's key."""
+    return f"registrar {fingerprint}"
 
 
 def _certify(key: rsa.RSAPublicKey, signer: Signer, now: dt.datetime) -> x509.Certificate:
@@ -130,6 +136,6 @@ def _certify(key: rsa.RSAPublicKey, signer: Signer, now: dt.datetime) -> x509.Ce
         )
         .add_extension(x509.ExtendedKeyUsage([_REGISTRAR]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False)
-        .sign(signer.key, hashes.SHA256())
+        .add_extension(key_identifier_of(signer.certificate), critical=False)
+        .sign(signer.key, hash_for(signer.key))
     )  # fmt: skip

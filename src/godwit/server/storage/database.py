@@ -36,6 +36,12 @@ class Database:
                 ) from error
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other writers of this process waiting for longer than one transaction."""
+        with self._writing:
+            yield
+
+    @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Yield a connection to read with. Raises UnavailableError (`registry-unavailable`)."""
         try:

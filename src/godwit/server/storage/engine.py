@@ -45,6 +45,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # FULL: a device that registered itself is acknowledged, and must be there after a power cut.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # What is deleted or overwritten is zeros in the file, not free space with a key in it: see `scrubbing`.
+    cursor.execute("PRAGMA secure_delete=ON")
     cursor.close()
 
 

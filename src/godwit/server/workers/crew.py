@@ -129,6 +129,9 @@ class Worker(asyncio.Protocol):
         if isinstance(event, frames.TurnedAway):
             self._broker.gate.limited.connections += event.count
             return
+        if isinstance(event, frames.Refused):
+            self._broker.turn_away(event.code, event.detail, event.address)
+            return
         relayed = self._sockets.get(event.number)
         if relayed is not None and relayed.client is not None:
             self._steps[type(event)](relayed, relayed.client, event, now)

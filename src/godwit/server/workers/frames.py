@@ -72,6 +72,14 @@ class TurnedAway(msgspec.Struct, array_like=True, tag=6):
     count: int
 
 
+class Refused(msgspec.Struct, array_like=True, tag=7):
+    """Somebody's certificate was not accepted in the handshake."""
+
+    code: str
+    detail: str
+    address: str
+
+
 class Answer(msgspec.Struct, array_like=True, tag=1, gc=False):
     """Bytes for the client."""
 
@@ -156,7 +164,7 @@ class Trust(msgspec.Struct, array_like=True, tag=9):
     tls: TlsTerms
 
 
-FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired | TurnedAway
+FromWorker: TypeAlias = Opened | Took | Parted | Slowed | Expired | TurnedAway | Refused
 FromOwner: TypeAlias = Answer | Accepted | HangUp | Pressure | Begin | Hold | Choke | Seen | Trust
 
 from_worker: Final = msgspec.msgpack.Decoder(list[FromWorker])

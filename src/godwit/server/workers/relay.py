@@ -167,6 +167,10 @@ class Relay:
         self.tell(frames.Opened(client.number, listener, certificate, address))
         return client
 
+    def turn_away(self, code: str, detail: str, address: str) -> None:
+        """Note that somebody's certificate was not accepted in the handshake."""
+        self.tell(frames.Refused(code, detail, address))
+
     def receive(self, client: RelayedClient, data: bytes, now: int) -> None:
         """Frame the bytes that came, and hand them on."""
         del now  # the owner's clock counts

@@ -61,13 +61,14 @@ class Batch(Body):
     items: list[NewEnrollment] = Field(min_length=1, max_length=GROUP_MAX)
 
 
-def document(certificate: Certificate, *, whole: bool = False) -> dict[str, Any]:
-    """Return a certificate as the API shows it."""
+def document(certificate: Certificate, grace: dict[str, int], *, whole: bool = False) -> dict[str, Any]:
+    """Return a certificate as the API shows it; `grace`: until when those in grace renew themselves."""
     shown: dict[str, Any] = msgspec.to_builtins(certificate)
     for name in ("notBefore", "notAfter", "created", "firstSeen", "revoked"):
         shown[name] = time_or_none(shown[name])
     shown["reason"] = certificate.reason or None
     shown["expired"] = certificate.not_after <= time_ns()
+    shown["renewableUntil"] = time_or_none(grace.get(certificate.fingerprint, 0))
     if not whole:
         del shown["certificate"]
     return shown
@@ -83,6 +84,9 @@ def list_certificates(
     expiringDays: Annotated[  # noqa: N803
         int | None, Query(ge=0, le=3_650, description="those that count now, and end within so many days")
     ] = None,
+    inGrace: Annotated[  # noqa: N803, FBT002 - a query
+        bool, Query(description="those that have ended, and still open their own renewal (RENEWAL_GRACE_DAYS)")
+    ] = False,
     search: Annotated[str, Query(max_length=128, description="how id, fingerprint or serial number begins")] = "",
     cursor: Annotated[str | None, Query(max_length=1024)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -94,17 +98,20 @@ def list_certificates(
         state=state,
         authority=authority,
         ends_before=None if expiringDays is None else time_ns() + expiringDays * DAY,
+        is_in_grace=inGrace,
         search=search,
         cursor=cursor,
         limit=limit,
     )
-    return answer({"items": [document(each) for each in page.items], "cursor": page.cursor, "total": page.total})
+    grace = rooms.identity.certificates.in_grace(page.items)
+    return answer({"items": [document(each, grace) for each in page.items], "cursor": page.cursor, "total": page.total})
 
 
 @router.get("/certificates/{fingerprint}", responses=documented(404), summary="Look at a certificate")
 def get(fingerprint: Fingerprint, who: Who, rooms: Rooms) -> Response:
     """Return a certificate, with its PEM."""
-    return answer(document(rooms.identity.certificates.get(who, fingerprint), whole=True))
+    found = rooms.identity.certificates.get(who, fingerprint)
+    return answer(document(found, rooms.identity.certificates.in_grace([found]), whole=True))
 
 
 @router.post("/certificates/{fingerprint}/revoke", responses=documented(403, 404), summary="Revoke a certificate")
@@ -112,7 +119,7 @@ def revoke(fingerprint: Fingerprint, body: Revocation, who: Operator, rooms: Roo
     """Revoke a certificate, for good: it counts no more, and an open connection with it ends."""
     who.require("operator", rooms.identity.certificates.get(who, fingerprint).tenant)
     revoked = rooms.identity.revocation.revoke(fingerprint, body.reason, who.name, address=who.address)
-    return answer(document(revoked))
+    return answer(document(revoked, {}))
 
 
 @router.post("/devices/{device_id}/enroll", status_code=201, responses=documented(403, 404), summary="Enroll a device")

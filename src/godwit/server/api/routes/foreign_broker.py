@@ -13,6 +13,7 @@ from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
 from godwit.server.broker.authentication import Desk, Switches
+from godwit.server.broker.refusals import NOT_AUTHORISED
 from godwit.server.foreign.rights import CONFIGURATION, Asked, ForeignRights, acl_file
 from godwit.server.platform import Platform
 
@@ -50,6 +51,12 @@ class AuthorizationBody(Body):
     identity: str = Field("", max_length=4_096)
     action: Literal["publish", "subscribe"]
     topic: str
+    peerhost: str = Field("", max_length=64)
+
+
+def _readable(text: str) -> str:
+    """Return what a client said of itself as the audit log can have it."""
+    return (text if text.isprintable() else repr(text))[:256] or "unknown"
 
 
 def _require_all(who: Principal) -> None:
@@ -79,6 +86,9 @@ def authenticate(body: AuthenticationBody, who: Operator, rooms: Rooms, request:
         Asked(body.clientid, body.username, body.password, body.cert_pem, body.cert_common_name, body.peerhost)
     )
     if found.code:
+        rooms.accounts.refusals.note(
+            _readable(body.username), "mqtt.refuse", _readable(body.clientid), code=found.code, address=body.peerhost
+        )
         return answer(_DENY)
     ends = {"expire_at": found.ends} if found.ends else {}
     return answer({**_ALLOW, "is_superuser": False, "client_attrs": {"identity": found.identity}, **ends})
@@ -89,6 +99,10 @@ def authorize(body: AuthorizationBody, who: Operator, rooms: Rooms, request: Req
     """Answer EMQX's HTTP authorisation: `allow` or `deny`."""
     _require_all(who)
     is_allowed = _rights(request, rooms).may(body.clientid, body.identity, body.action, body.topic)
+    if not is_allowed:
+        rooms.accounts.refusals.note(
+            _readable(body.clientid), "mqtt.forbid", _readable(body.topic), code=NOT_AUTHORISED, address=body.peerhost
+        )
     return answer(_ALLOW if is_allowed else _DENY)
 
 
@@ -96,7 +110,8 @@ def authorize(body: AuthorizationBody, who: Operator, rooms: Rooms, request: Req
 def mosquitto_files(who: Who, rooms: Rooms) -> Response:
     """Return what `godwit mosquitto-files` writes: authorities, revocation lists, rights, configuration."""
     _require_all(who)
-    authorities = "".join(each.row.certificate for each in rooms.identity.roster.trusted())
+    # Mosquitto cannot keep another's authority to its own tenant's devices, and has no list of what that one revoked.
+    authorities = "".join(each.row.certificate for each in rooms.identity.roster.trusted() if each.row.tenant is None)
     return answer(
         {
             "authorities.pem": authorities,

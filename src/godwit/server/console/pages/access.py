@@ -230,7 +230,7 @@ def render_users(users: list[User], who: Principal) -> str:
         )
     body = "".join(_user_row(each, is_own=each.name == who.account) for each in users)
     return (
-        '<div class="scroll"><table class="list cards"><thead><tr><th>User</th><th>May</th><th>Signs in</th>'
+        '<div class="scroll"><table class="list cards tight"><thead><tr><th>User</th><th>May</th><th>Signs in</th>'
         f'<th class="right">Last sign-in</th><th></th></tr></thead><tbody>{body}</tbody></table></div>'
     )
 

@@ -153,8 +153,8 @@ def render(lines: list[AuditLine], *, has_newer: bool, is_narrowed: bool) -> str
             "</span></div>"
         )
     return (
-        '<div class="scroll"><table class="list cards"><thead><tr><th>When</th><th>Who</th><th>What</th><th>About</th>'
-        f"<th>Change</th></tr></thead><tbody>{body}</tbody></table></div>{foot}"
+        '<div class="scroll"><table class="list cards log"><thead><tr><th>When</th><th>Who</th><th>What</th>'
+        f"<th>About</th><th>Change</th></tr></thead><tbody>{body}</tbody></table></div>{foot}"
     )
 
 
@@ -165,7 +165,8 @@ def _row(line: AuditLine) -> str:
         about = f'<a class="link" href="{parts.device_href(line.about)}">{about}</a>'
     tenant = f'<br><small class="faint">{parts.text(line.tenant)}</small>' if line.tenant else ""
     return (
-        f'<tr class="top"><td class="num faint">{parts.age(line.at)}</td><td><b>{parts.text(line.who)}</b><br>'
+        f'<tr class="top"><td class="num faint one-line">{parts.age(line.at)}</td><td><b>{parts.text(line.who)}</b><br>'
         f'<small class="faint mono">{parts.text(line.address)}</small></td><td>{parts.badge(line.what, tone)}</td>'
-        f'<td class="about">{about}{tenant}</td><td class="wide">{changes(line.before, line.after)}</td></tr>'
+        f'<td class="about">{about}{tenant}</td>'
+        f'<td class="wide">{changes(line.before, line.after, f"line-{line.number}")}</td></tr>'
     )

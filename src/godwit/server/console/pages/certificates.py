@@ -36,7 +36,8 @@ ROWS: Final = 10
 FILE_BYTES_MAX: Final = 4_194_304
 _NO_STORE: Final = {"cache-control": "no-store"}
 _STATES: Final = (
-    ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"), ("revoked", "Revoked"),
+    ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"),
+    ("grace", "In grace"), ("revoked", "Revoked"),
 )  # fmt: skip
 
 
@@ -182,6 +183,7 @@ class _Page:
             who,
             state=CertificateState(self._state) if self._state in set(CertificateState) else None,
             ends_before=time_ns() + SOON_DAYS * DAY if self._state == "ending" else None,
+            is_in_grace=self._state == "grace",
             search=self._search,
             cursor=self._cursors[-1] if self._cursors else None,
             limit=ROWS,
@@ -190,7 +192,14 @@ class _Page:
         pager = certificate_parts.pager(page, len(self._cursors) * ROWS, has_before=bool(self._cursors))
         if not page.items and (self._search or self._state):
             return parts.empty("No certificate matches", "Search for how an id, a fingerprint or a serial begins.")
-        return certificate_parts.certificates(page.items, may_change=self._frame.may("operator")) + pager
+        return (
+            certificate_parts.certificates(
+                page.items,
+                may_change=self._frame.may("operator"),
+                grace=self._identity.certificates.in_grace(page.items),
+            )
+            + pager
+        )
 
     def _campaign(self) -> str:
         who, campaigns = self._frame.who, self._identity.campaigns

@@ -157,7 +157,8 @@ class _Page:
         others = credentials(
             identity.device_tokens.of_device(*device), identity.device_keys.of_device(*device), may_change=may
         )
-        return others + certificates(page.items[::-1], may_change=may, with_device=False)
+        grace = self._platform.identity.certificates.in_grace(page.items)
+        return others + certificates(page.items[::-1], may_change=may, with_device=False, grace=grace)
 
     async def _on_token(self, arg: str) -> None:
         tokens = self._platform.identity.device_tokens
