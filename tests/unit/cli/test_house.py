@@ -64,7 +64,7 @@ def test_the_server_loads_nothing_that_is_rarely_needed() -> None:
     # 2 to 25 MB each, in a process that is to stay under 180 MB at rest
     heavy = (
         "{'alembic', 'asn1crypto', 'authlib', 'google.protobuf', 'httpx', 'psycopg', 'pyarrow', 'rich', "
-        "'sqlalchemy.dialects.postgresql', 'structlog'}"
+        "'segno', 'sqlalchemy.dialects.postgresql', 'structlog'}"
     )
     code = f"import sys, godwit.server.main; sys.exit(str(sorted({heavy} & set(sys.modules))).removeprefix('[]') or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

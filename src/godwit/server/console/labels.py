@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import segno
-
 from godwit.contract.join_link import JoinLink
 from godwit.contract.times import format_time
 from godwit.server.console import parts
@@ -20,6 +18,8 @@ class Label(NamedTuple):
 
 def qr(link: JoinLink) -> str:
     """Return a link as a QR code, SVG: dark on white in every theme, since cameras want it so."""
+    import segno  # noqa: PLC0415 - 1 MB; labels are drawn now and then
+
     made = segno.make(link.text(), error="m", micro=False)
     drawn = made.svg_inline(border=4, dark="#000", light="#fff", omitsize=True, svgclass="qr", lineclass=None)
     return drawn.replace("<svg ", '<svg role="img" aria-label="QR code of the claim" ', 1)
