@@ -184,6 +184,20 @@ def test_factory_certificates_enroll_and_come_in_just_in_time(site: Site, eventu
     assert site.publish("crane-1", "devices/crane-1/telemetry") != 0
     assert site.platform.json("/api/v1/enrollments?limit=1")["items"][0]["code"] == "certificate-wrong-name"
 
+    listed = site.godwit("factory", "list").splitlines()
+    two = next(each.split()[0] for each in listed if "factory-two" in each)
+    assert "may name crane-*" in site.godwit("factory", "change", two, "--ids", "crane-*")
+    assert site.publish("crane-1", "devices/crane-1/telemetry") == 0, "the new terms count at once"
+    assert site.publish("lift-2", "devices/lift-2/telemetry") == 0, "who was there is not shut out"
+    assert site.curl("/v1/devices/lift-1/telemetry", reading, pair="lift-1")[0] == 204
+    site.sign("factory-two", "lift-3")
+    assert site.publish("lift-3", "devices/lift-3/telemetry") != 0
+    findings = {each["code"]: each for each in site.platform.json("/api/v1/security/audit")["findings"]}
+    outside = {each["name"] for each in findings["authority-outside-terms"]["affected"]}
+    assert outside == {"lift-1", "lift-2"}
+    site.godwit("device", "revoke", "lift-2")
+    assert site.publish("lift-2", "devices/lift-2/telemetry") != 0
+
 
 def test_an_owner_lets_a_device_in_by_its_code(site: Site) -> None:
     base = f"https://localhost:{site.platform.https}"

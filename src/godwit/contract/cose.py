@@ -24,11 +24,11 @@ from godwit.contract.cose_headers import (
     take_apart,
 )
 from godwit.contract.cose_headers import about as about_message
-from godwit.contract.cose_keys import AgreeKey, SigningKey, VerifyingKey, key_id
-from godwit.contract.cose_sign import sign, verify
+from godwit.contract.cose_keys import AgreeKey, VerifyingKey, key_id
+from godwit.contract.cose_sign import Signer, sign, verify
 from godwit.contract.errors import RejectedError
 
-__all__ = ["DOWN", "UP", "Keys", "Opened", "Session", "about_message", "is_sealed", "open_message", "seal"]
+__all__ = ["DOWN", "UP", "Keys", "Opened", "Session", "Signer", "about_message", "is_sealed", "open_message", "seal"]
 
 UP: Final = "up"
 DOWN: Final = "down"
@@ -53,8 +53,8 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 class Keys(Protocol):
     """Where opening finds keys."""
 
-    def verifying(self, kid: bytes) -> VerifyingKey:
-        """Return the sender's key that a message names. Raises RejectedError (`key-unknown`, `key-retired`)."""
+    def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
+        """Return (id, key) of the sender that a message names. Raises RejectedError (`key-unknown`, `key-retired`)."""
         ...
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
@@ -66,15 +66,15 @@ def seal(
     payload: bytes,
     about: bytes,
     *,
-    sign_key: SigningKey | None = None,
+    signer: Signer | None = None,
     session: Session | None = None,
     nonce: Callable[[], bytes],
     at: int | None = None,
 ) -> bytes:
     """Return `payload` signed, then encrypted, as keys are given. `at`: seconds since 1970, where the time is known."""
     content_type = None
-    if sign_key is not None:
-        payload, content_type = sign(payload, sign_key, about, at=at), CONTENT_TYPE_SIGN1
+    if signer is not None:
+        payload, content_type = sign(payload, signer, about, at=at), CONTENT_TYPE_SIGN1
     if session is not None:
         payload = session.encrypt(payload, nonce(), about, content_type=content_type, at=at)
     return payload
@@ -102,11 +102,11 @@ def open_message(payload: bytes, about: bytes, keys: Keys, content_type: str | N
 
 
 def _verified(parts: Parts, about: bytes, keys: Keys) -> Opened:
-    key = keys.verifying(key_id_of(parts))
+    name, key = keys.verifying(key_id_of(parts))
     verify(parts, key, about)
     # Of the signature the first half: of ECDSA anybody can make another second one.
     mark = sha256(parts.protected + parts.body + parts.rest[:32]).hexdigest()
-    return Opened(parts.body, content_type_of(parts.headers), key_id(key), made=issued_at(parts.headers), mark=mark)
+    return Opened(parts.body, content_type_of(parts.headers), name, made=issued_at(parts.headers), mark=mark)
 
 
 class Agreed:

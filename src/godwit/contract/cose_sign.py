@@ -36,22 +36,31 @@ def to_be_signed(protected: bytes, external: bytes, payload: bytes) -> bytes:
     return cbor2.dumps(["Signature1", protected, external, payload])
 
 
+class Signer:
+    """A private key, with what every message says of it."""
+
+    __slots__ = ("algorithm", "key", "kid")
+
+    def __init__(self, key: SigningKey) -> None:
+        public = key.public_key()
+        self.key, self.algorithm, self.kid = key, algorithm_of(public), kid(public)
+
+
 def sign(
-    payload: bytes, key: SigningKey, external: bytes, *, content_type: str | None = None, at: int | None = None
+    payload: bytes, signer: Signer, external: bytes, *, content_type: str | None = None, at: int | None = None
 ) -> bytes:
     """Return `payload` in a COSE_Sign1. `at`: seconds since 1970, where the time is known."""
-    public = key.public_key()
     protected = encode_headers({
-        ALG: algorithm_of(public),
+        ALG: signer.algorithm,
         CONTENT_TYPE: content_type,
-        KID: kid(public),
+        KID: signer.kid,
         CWT_CLAIMS: None if at is None else {ISSUED_AT: at},
     })  # fmt: skip
     message = to_be_signed(protected, external, payload)
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        signature = key.sign(message)
+    if isinstance(signer.key, ed25519.Ed25519PrivateKey):
+        signature = signer.key.sign(message)
     else:
-        r, s = decode_dss_signature(key.sign(message, _ECDSA))
+        r, s = decode_dss_signature(signer.key.sign(message, _ECDSA))
         signature = r.to_bytes(_HALF, "big") + s.to_bytes(_HALF, "big")
     return put_together(Kind.SIGN1, protected, {}, payload, signature)
 

@@ -11,7 +11,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract import codes, notices
-from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, about_message, is_sealed, open_message, seal
+from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, Signer, about_message, is_sealed, open_message, seal
 from godwit.contract.cose_keys import (
     AgreeKey,
     SigningKey,
@@ -55,11 +55,12 @@ class Sealing:
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._sign = None if sign_key is None else signing_key(sign_key)
+        sign = None if sign_key is None else signing_key(sign_key)
+        self._signer = None if sign is None else Signer(sign)
         self._to = None if platform_agree_key is None else agree_public(platform_agree_key)
         own = None if agree_key is None else private_agree_key(agree_key)
         self._own = None if own is None else Agreed(own)
-        keys = {"sign_key": self._sign, "agree_key": own}
+        keys = {"sign_key": sign, "agree_key": own}
         self._publics = {field: pem_of(key.public_key()) for field, key in keys.items() if key is not None}
         self._believed: dict[str, VerifyingKey] = {}
         if platform_sign_key is not None:
@@ -80,7 +81,7 @@ class Sealing:
         return seal(
             payload,
             about_message(UP, device_id, str(channel)),
-            sign_key=self._sign,
+            signer=self._signer,
             session=self._session_now(),
             nonce=lambda: self._random(12),
             at=now // NS if is_believable(now) else None,
@@ -103,11 +104,11 @@ class Sealing:
             raise RejectedError("it is not signed by the platform", code=codes.SIGNATURE_REQUIRED)
         return opened
 
-    def verifying(self, kid: bytes) -> VerifyingKey:
-        """Return the platform's key that a message names."""
+    def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
+        """Return the platform's key that a message names, with its id."""
         for name, key in self._believed.items():
             if name.startswith(kid.hex()):
-                return key
+                return name, key
         raise RejectedError("it is signed by a key that is not the platform's", code=codes.KEY_UNKNOWN)
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.testclient import TestClient
 
-from godwit.contract.cose import Session, about_message, seal
+from godwit.contract.cose import Session, Signer, about_message, seal
 from godwit.contract.cose_keys import agree_public, key_id, pem_of
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId
@@ -54,7 +54,9 @@ def test_a_key_is_registered_used_retired_and_removed(rig, api, keys, device) ->
 
     def signed(key: Any, value: float) -> bytes:
         payload = json.dumps({"messageId": os.urandom(8).hex(), "readings": {"v": value}}).encode()
-        return seal(payload, about_message("up", device, "telemetry"), sign_key=key, nonce=lambda: b"", at=int(time()))
+        return seal(
+            payload, about_message("up", device, "telemetry"), signer=Signer(key), nonce=lambda: b"", at=int(time())
+        )
 
     assert submit(rig, device, signed(first, 1.0)).code == ""
     assert api.get(path).json()["last"] == {"signedBy": key_id(first.public_key()), "encryptedTo": None}

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from godwit.contract.cose import UP, Agreed, Session, about_message, is_sealed, open_message, seal
-from godwit.contract.cose_headers import CONTENT_TYPE_SIGN1, put_together
+from godwit.contract.cose import UP, Agreed, Session, Signer, about_message, is_sealed, open_message, seal
+from godwit.contract.cose_headers import CONTENT_TYPE_SIGN1, put_together, take_apart
 from godwit.contract.cose_keys import agree_public, key_id, kid, pem_of, signing_key, verifying_key
 from godwit.contract.cose_sign import sign
 from godwit.contract.errors import MalformedError, RejectedError
@@ -34,10 +34,10 @@ class Ring:
         self.known = {key_id(each.public_key()): each.public_key() for each in (SIGN, EDDSA)}
         self.agreed = Agreed(OURS)
 
-    def verifying(self, kid: bytes) -> Any:
+    def verifying(self, kid: bytes) -> tuple[str, Any]:
         for name, key in self.known.items():
             if name.startswith(kid.hex()):
-                return key
+                return name, key
         raise RejectedError("no such key", code="key-unknown")
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
@@ -49,7 +49,8 @@ class Ring:
 def sealed(kind: str, payload: bytes = PAYLOAD, about: bytes = ABOUT, at: int | None = 1_700_000_000) -> bytes:
     key = {"signed": SIGN, "both": SIGN, "eddsa": EDDSA}.get(kind)
     session = Session(OURS.public_key(), ec.generate_private_key(P256)) if kind in ("encrypted", "both") else None
-    return seal(payload, about, sign_key=key, session=session, nonce=lambda: os.urandom(12), at=at)
+    signer = None if key is None else Signer(key)
+    return seal(payload, about, signer=signer, session=session, nonce=lambda: os.urandom(12), at=at)
 
 
 SEALED = {kind: sealed(kind) for kind in KINDS}
@@ -213,7 +214,7 @@ def test_a_signature_does_not_pass_for_one_from_inside_and_encryption_is_not_nes
     session = Session(OURS.public_key(), ec.generate_private_key(P256))
     twice = session.encrypt(SEALED["encrypted"], os.urandom(12), ABOUT)
     assert refusal(twice) == "malformed-cose"
-    other = sign(PAYLOAD, SIGN, about_message(UP, "e", "telemetry"))  # another device's, put into a new envelope
+    other = sign(PAYLOAD, Signer(SIGN), about_message(UP, "e", "telemetry"))  # another device's, in a new envelope
     assert (
         refusal(session.encrypt(other, os.urandom(12), ABOUT, content_type=CONTENT_TYPE_SIGN1)) == "signature-invalid"
     )
@@ -249,3 +250,9 @@ def test_agreeing_is_done_once_for_a_session_and_nobody_can_fill_the_memory() ->
     for _ in range(10):
         open_message(sealed("encrypted"), ABOUT, ring)
     assert len(agreed._known) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_protected_headers_are_deterministic_cbor(kind: str) -> None:
+    protected = take_apart(SEALED[kind]).protected
+    assert cbor2.dumps(cbor2.loads(protected), canonical=True) == protected

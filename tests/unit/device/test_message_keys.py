@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stage import DEVICE, NOTICES, RENEW, Stage, staged, until
 
 from godwit.contract import codes
-from godwit.contract.cose import DOWN, UP, Agreed, about_message, is_sealed, open_message, seal
+from godwit.contract.cose import DOWN, UP, Agreed, Signer, about_message, is_sealed, open_message, seal
 from godwit.contract.cose_keys import VerifyingKey, key_id, pem_of, verifying_key
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.errors import RejectedError
@@ -37,12 +37,12 @@ class Platform:
         keys = {"agree_key": pem_of(self.agree.public_key()), "sign_key": pem_of(self.sign.public_key())}
         return msgspec.structs.replace(self.stage.grant(asked), **keys)
 
-    def verifying(self, kid: bytes) -> VerifyingKey:
+    def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
         key = self.known[-1].sign_key
         assert key is not None
         found = verifying_key(key)
         assert key_id(found).startswith(kid.hex()), "signed by the key that was told last"
-        return found
+        return key_id(found), found
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
         own = Agreed(self.agree)
@@ -141,7 +141,7 @@ def test_another_key_of_the_platform_is_followed_and_kept(tmp_path: Path, way: s
             else:
                 new = NewMessageKeys(pem_of(platform.agree.public_key()), pem_of(signed_by.public_key()), 1 << 62)
                 about = about_message(DOWN, DEVICE, "notices")
-                said = seal(encode_new_message_keys(new), about, sign_key=signed_by, nonce=lambda: b"")
+                said = seal(encode_new_message_keys(new), about, signer=Signer(signed_by), nonce=lambda: b"")
                 stage.platform.publish(NOTICES, said)
                 identity = device._identity
                 assert identity is not None

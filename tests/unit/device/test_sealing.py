@@ -7,7 +7,7 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from godwit.contract.cose import DOWN, about_message, seal
+from godwit.contract.cose import DOWN, Signer, about_message, seal
 from godwit.contract.cose_headers import CWT_CLAIMS, EPHEMERAL, IV, take_apart
 from godwit.contract.cose_keys import pem_of
 from godwit.contract.errors import MalformedError, RejectedError
@@ -50,7 +50,7 @@ def announced(since: int, *, key: Any = OUR_SIGN, to: str = "d") -> tuple[bytes,
     keys = [pem_of(ec.generate_private_key(P256).public_key()) for _ in range(2)]
     new = NewMessageKeys(keys[0], keys[1], since)
     said = encode_new_message_keys(new)
-    return seal(said, about_message(DOWN, to, "notices"), sign_key=key, nonce=lambda: b""), new
+    return seal(said, about_message(DOWN, to, "notices"), signer=Signer(key), nonce=lambda: b""), new
 
 
 def test_each_run_of_the_program_has_a_key_of_its_own_and_each_message_a_nonce() -> None:

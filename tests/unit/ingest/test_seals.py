@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from godwit.contract.cose import DOWN, Session, about_message, seal
+from godwit.contract.cose import DOWN, Session, Signer, about_message, seal
 from godwit.contract.cose_keys import key_id, pem_of
 from godwit.contract.ids import DeviceId, TenantId, TypeName
 from godwit.contract.topics import Channel
@@ -54,7 +54,7 @@ class Keys:
         return seal(
             payload,
             about_message("up", device or self.device, channel),
-            sign_key=more.pop("key", self.sign) if how != "encrypted" else None,
+            signer=Signer(more.pop("key", self.sign)) if how != "encrypted" else None,
             session=session if how != "signed" else None,
             nonce=lambda: os.urandom(12),
             at=at,

@@ -37,8 +37,8 @@ class Passwords:
 
     def verify(self, kept: str | None, password: str) -> bool:
         """Whether it is the password. Takes as long where there is none to compare with (`kept` None)."""
-        nobodys = self._nobodys  # made at the first sign-in, whoever it is
         with self._room:
+            nobodys = self._nobodys  # made at the first sign-in, whoever it is; in here, as a crowd may be the first
             try:
                 return self._hasher.verify(kept or nobodys, password) and kept is not None
             except (VerificationError, InvalidHashError):

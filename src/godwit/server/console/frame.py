@@ -74,6 +74,11 @@ class Frame:
         """The session that shows the page."""
         return self._known.session
 
+    def acting_anywhere(self, role: str) -> Principal:
+        """Return who asks, as far as he has `role` in any tenant, whichever of them is looked at."""
+        self._whole.require(role)
+        return self._whole.limited_to(role)
+
     def may(self, role: str) -> bool:
         """Whether to show what `role` may do: it is refused to the others."""
         return self.who.is_at_least(role)

@@ -66,7 +66,7 @@ def status_of(code: str) -> int:
         return 400
     if code == "rate-limited":
         return 429
-    return 503 if code in ("unavailable", "registry-unavailable") else 403
+    return 503 if code in ("unavailable", "registry-unavailable", "no-authority") else 403
 
 
 def _content_type(request: Request) -> str | None:

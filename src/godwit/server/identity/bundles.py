@@ -1,6 +1,5 @@
 """Bundles: the files that a device needs to connect, and archives of them. Pure."""
 
-import io
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -46,21 +45,22 @@ def mode_of(name: str) -> int:
     return _SECRET_MODE if name.endswith(KEY) else _MODE
 
 
-class _Pipe(io.RawIOBase):
+class _Pipe:
     """Where a zip is written to that is sent while it grows: nobody can go back in it."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._held = bytearray()
-
-    def writable(self) -> bool:
-        """Return that it can be written to."""
-        return True
 
     def write(self, data: Any, /) -> int:
         """Hold some bytes."""
         self._held += data
         return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: what is held is taken."""
+
+    def close(self) -> None:
+        """Do nothing: a zip that nobody has finished may be forgotten at any time."""
 
     def take(self) -> bytes:
         """Return what was written since the last time."""

@@ -47,14 +47,7 @@ class Made(NamedTuple):
 
 def make_list(signer: Signer, entries: Iterable[Entry], number: int, now: dt.datetime) -> bytes:
     """Return a list in DER. `number` is higher than that of every list before it."""
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(signer.certificate.subject)
-        .last_update(now - BACKDATED)
-        .next_update(now + LIFETIME)
-        .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(key_identifier_of(signer.certificate), critical=False)
-    )
+    revoked_ones: list[x509.RevokedCertificate] = []  # handed over at once: the builder copies them each time
     for each in entries:
         revoked = (
             x509.RevokedCertificateBuilder()
@@ -63,7 +56,15 @@ def make_list(signer: Signer, entries: Iterable[Entry], number: int, now: dt.dat
         )
         if each.reason not in ("", "unspecified"):  # which is said by saying nothing (5.3.1)
             revoked = revoked.add_extension(x509.CRLReason(x509.ReasonFlags(each.reason)), critical=False)
-        builder = builder.add_revoked_certificate(revoked.build())
+        revoked_ones.append(revoked.build())
+    builder = (
+        x509.CertificateRevocationListBuilder(revoked_certificates=revoked_ones)
+        .issuer_name(signer.certificate.subject)
+        .last_update(now - BACKDATED)
+        .next_update(now + LIFETIME)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(key_identifier_of(signer.certificate), critical=False)
+    )
     return builder.sign(signer.key, hash_for(signer.key)).public_bytes(serialization.Encoding.DER)
 
 

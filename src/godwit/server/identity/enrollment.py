@@ -177,14 +177,17 @@ class Enrollment:
         decision = decide(certificate.device_id, certificate.key_fingerprint, by, facts, time_ns())
         if isinstance(decision, Refused):
             raise RejectedError(decision.message, code=decision.code)
+        self.check_serial(certificate)
         if decision.is_landing:
             new = Device(certificate.device_id, certificate.tenant)
             self._land(new, Source.JUST_IN_TIME, authority.terms.landing, f"authority {authority.name}")
         self.keep(certificate, f"authority {authority.name}", address)
 
     def keep(self, certificate: Certificate, who: str, address: str) -> None:
-        """Keep a certificate that another authority issued."""
+        """Keep what another authority issued; again is no error. Raises RejectedError (`serial-shared`)."""
         with self._database.write() as connection:
+            if _is_kept(connection, certificate):
+                return
             connection.execute(t.certificates.insert(), rows.row_of_certificate(certificate))
             record(
                 connection, who, "certificate.register", certificate.device_id, tenant=certificate.tenant,
@@ -193,6 +196,11 @@ class Enrollment:
                        "authority": certificate.authority},
             )  # fmt: skip
         self._news.tell(certificate)
+
+    def check_serial(self, certificate: Certificate) -> None:
+        """See that another's certificate can be kept. Raises RejectedError (`serial-shared`)."""
+        with self._database.read() as connection:
+            _is_kept(connection, certificate)
 
     def vouching(self) -> list[Authority]:
         """Return the authorities that vouch for devices: of customers and factories."""
@@ -403,6 +411,18 @@ class Enrollment:
 
 def _readable(about: str) -> str:
     return about if about.isascii() and about.isprintable() else repr(about[:64])
+
+
+def _is_kept(connection: sa.Connection, certificate: Certificate) -> bool:
+    c = t.certificates.c
+    same = sa.and_(c.authority == certificate.authority, c.serial == certificate.serial)
+    known = connection.execute(sa.select(c.fingerprint).where(same)).scalar_one_or_none()
+    if known not in (None, certificate.fingerprint):
+        raise RejectedError(
+            "its authority has given this serial number to another certificate: lists could not tell them apart",
+            code="serial-shared",
+        )
+    return known is not None
 
 
 def _door_of(claim: Claim) -> Door:

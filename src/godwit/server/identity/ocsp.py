@@ -35,6 +35,8 @@ def answer(data: bytes, signers: Sequence[Signer], look: Look, now: dt.datetime)
         nonce = _nonce_of(request)
     except (ValueError, NotImplementedError, UnsupportedAlgorithm, x509.DuplicateExtension):
         return _failed(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)  # also: several questions in one
+    if request.serial_number <= 0:  # nobody has issued such a certificate, and no answer can hold it
+        return _failed(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
     signer = next((each for each in signers if _is_issuer(request, each.certificate, algorithm)), None)
     if signer is None:
         return _failed(ocsp.OCSPResponseStatus.UNAUTHORIZED)

@@ -33,7 +33,10 @@ def read_request(data: bytes | str) -> x509.CertificateSigningRequest:
         is_signed = request.is_signature_valid
         key = request.public_key()
         algorithm = request.signature_hash_algorithm
-    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature) as error:
+        _ = request.subject, request.extensions, request.attributes  # which are read late, by whoever looks at them
+    except (
+        ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm, InvalidSignature,
+    ) as error:  # fmt: skip
         raise MalformedError(f"this is no certificate request (PKCS#10): {error}", code="csr-malformed") from error
     check_key(key)
     if isinstance(algorithm, _WEAK_HASHES):
@@ -72,18 +75,14 @@ def key_fingerprint(key: DeviceKeyType) -> str:
 def check_wishes(request: x509.CertificateSigningRequest, device_id: str, uri: str) -> None:
     """See that a request asks for nothing but a certificate of this device.
 
-    Raises RejectedError (`csr-wrong-name`, `csr-wants-authority`) or MalformedError (`csr-malformed`).
+    Raises RejectedError (`csr-wrong-name`, `csr-wants-authority`).
     """
     if common_name(request.subject) != device_id:
         raise RejectedError(
             f"the request is for {common_name(request.subject)[:64]!r}, not for {device_id!r}: CN is the device id",
             code="csr-wrong-name",
         )
-    try:
-        extensions = request.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise MalformedError(f"the extensions of the request cannot be read: {error}", code="csr-malformed") from error
-    for extension in extensions:
+    for extension in request.extensions:
         value = extension.value
         if isinstance(value, x509.BasicConstraints) and value.ca:
             raise RejectedError("a device does not get the rights of an authority", code="csr-wants-authority")

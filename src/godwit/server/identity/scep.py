@@ -156,7 +156,9 @@ def _signer_certificate(signed: Any, signer: Any) -> x509.Certificate:
             named.chosen["serial_number"].native,
             named.chosen["issuer"].dump(),
         ):
-            return x509.load_der_x509_certificate(found.dump())
+            certificate = x509.load_der_x509_certificate(found.dump())
+            _ = certificate.subject, certificate.issuer, certificate.extensions  # which are read late
+            return certificate
     raise _malformed("the certificate of the signer is missing")
 
 

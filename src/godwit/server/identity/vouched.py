@@ -102,6 +102,7 @@ class Vouched:
             raise RejectedError("a certificate of this key was revoked: make a new key", code="key-revoked")
         if any(row.device_id != device_id for row in same_key):
             raise RejectedError("another device has this key: every device makes its own", code="key-shared")
+        self._enrollment.check_serial(certificate)
         return certificate
 
     def _refused(self, who: Principal, device_id: str, code: str) -> None:

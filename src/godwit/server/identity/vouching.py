@@ -16,6 +16,8 @@ from godwit.server.identity.model import Authority, AuthorityState, Certificate,
 from godwit.server.identity.requests import REQUEST_BYTES_MAX, check_key, common_name, key_fingerprint
 
 _WEAK_HASHES: Final = (hashes.MD5, hashes.SHA1)
+SERIAL_BITS_MAX: Final = 160
+"""RFC 5280, 4.1.2.2."""
 _CLIENT: Final = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
 
 
@@ -33,8 +35,14 @@ def read_certificate(data: bytes | str) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(raw) if is_pem else x509.load_der_x509_certificate(raw)
         key = certificate.public_key()
         algorithm = certificate.signature_hash_algorithm
-    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        _ = certificate.subject, certificate.issuer, certificate.extensions  # which are read late
+        serial = certificate.serial_number
+    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         raise MalformedError(f"this is no certificate (X.509): {error}", code="certificate-malformed") from error
+    if not 0 < serial < 1 << SERIAL_BITS_MAX:
+        raise MalformedError(
+            f"a serial number is positive, with {SERIAL_BITS_MAX} bits at most", code="certificate-malformed"
+        )
     check_key(key)
     if isinstance(algorithm, _WEAK_HASHES):
         raise RejectedError(f"{algorithm.name} does not sign anything any more: use SHA-256", code="weak-signature")
@@ -91,13 +99,7 @@ def check_voucher(certificate: x509.Certificate, authority: Authority, now: dt.d
 
 
 def _check_purpose(certificate: x509.Certificate) -> None:
-    try:
-        extensions = certificate.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise MalformedError(
-            f"the extensions of the certificate cannot be read: {error}", code="certificate-malformed"
-        ) from error
-    for extension in extensions:
+    for extension in certificate.extensions:
         value = extension.value
         is_authority = isinstance(value, x509.BasicConstraints) and value.ca
         is_for_others = isinstance(value, x509.ExtendedKeyUsage) and not any(each in _CLIENT for each in value)

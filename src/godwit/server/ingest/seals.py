@@ -12,7 +12,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract import codes
-from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, about_message, is_sealed, open_message, seal
+from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, Signer, about_message, is_sealed, open_message, seal
 from godwit.contract.cose_keys import AgreeKey, VerifyingKey, agree_public, verifying_key
 from godwit.contract.errors import GodwitError, MalformedError, RejectedError
 from godwit.contract.ids import TenantId
@@ -71,7 +71,7 @@ class _Ours:
 
     def __init__(self) -> None:
         self.agree: dict[str, tuple[PlatformKey, AgreeKey]] = {}
-        self.sign: dict[str, tuple[PlatformKey, AgreeKey]] = {}
+        self.sign: dict[str, tuple[PlatformKey, Signer]] = {}
 
 
 class _Lookup:
@@ -84,14 +84,14 @@ class _Lookup:
         self.signed_by: DeviceKey | None = None
         self.is_old = False
 
-    def verifying(self, kid: bytes) -> VerifyingKey:
-        """Return the device's key that a message names."""
+    def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
+        """Return the device's key that a message names, with its id."""
         name = kid.hex()
         for key in self._device.sign.values():
             if key.key_id.startswith(name):
                 _check_overlap(key, self._policy, self._now)
                 self.signed_by = key
-                return self._device.verifying(key)
+                return key.key_id, self._device.verifying(key)
         raise RejectedError(f"the device has no key {name[:16]} to sign with", code=codes.KEY_UNKNOWN)
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
@@ -127,7 +127,10 @@ class Seals:
         if isinstance(key, PlatformKey):
             if private is not None:
                 ours = self._ours.setdefault(key.tenant, _Ours())
-                (ours.sign if key.purpose is KeyPurpose.SIGN else ours.agree)[key.key_id] = (key, private)
+                if key.purpose is KeyPurpose.SIGN:
+                    ours.sign[key.key_id] = (key, Signer(private))
+                else:
+                    ours.agree[key.key_id] = (key, private)
             return
         if key.purpose is KeyPurpose.JWT:
             return
@@ -252,12 +255,12 @@ class Seals:
         Raises RejectedError (`key-unknown`) where we have no key to sign with.
         """
         ours = self._ours.get(tenant) or _Ours()
-        private = next((private for key, private in ours.sign.values() if not key.retired), None)
-        if private is None:
+        signer = next((signer for key, signer in ours.sign.values() if not key.retired), None)
+        if signer is None:
             raise RejectedError(f"tenant {tenant!r} has no key to sign with", code=codes.KEY_UNKNOWN)
         about = about_message(DOWN, device_id, str(channel))
         return seal(
-            payload, about, sign_key=private, session=self._session(device_id), nonce=lambda: self._random(12),
+            payload, about, signer=signer, session=self._session(device_id), nonce=lambda: self._random(12),
             at=now // NS,
         )  # fmt: skip
 
@@ -283,9 +286,9 @@ class Seals:
             return
         said = encode_new_message_keys(NewMessageKeys(agree.public, sign.public, max(agree.created, sign.created)))
         about = about_message(DOWN, device_id, str(Channel.NOTICES))
-        for key, private in ours.sign.values():
+        for key, signer in ours.sign.values():
             if not key.retired or now < key.retired + policy.key_overlap_s * NS:
-                self.tell(device_id, seal(said, about, sign_key=private, nonce=lambda: b"", at=now // NS))
+                self.tell(device_id, seal(said, about, signer=signer, nonce=lambda: b"", at=now // NS))
 
 
 def _check_overlap(key: DeviceKey | PlatformKey, policy: TenantPolicy, now: int) -> None:

@@ -67,7 +67,7 @@ class CustodyActs:
         known = await in_thread(look, self._platform, who, self._device_id)
         tenants: list[str] = []
         if arg == "transfer":
-            found = await in_thread(self._platform.registry.tenants, self._frame.acting("admin"))
+            found = await in_thread(self._platform.registry.tenants, self._frame.acting_anywhere("admin"))
             tenants = [str(each) for each in found]
         title, body = custody_parts.dialogue(known, arg, tenants)
         if title:
@@ -106,7 +106,7 @@ class CustodyActs:
         await self._done(f"{self._device_id} is unclaimed")
 
     async def _transfer(self, arg: str) -> None:
-        said, who = form_of(arg), self._frame.acting("admin")
+        said, who = form_of(arg), self._frame.acting_anywhere("admin")
         self._require_typed(said)
         to = TenantId(said.get("tenant", ""))
         await in_thread(self._platform.identity.custody.transfer, who, self._device_id, to)
