@@ -10,7 +10,7 @@ PACKAGE := pyproject.toml requirements/build.in
 
 help:
 	@echo "make up            start the platform with 12 simulated devices"
-	@echo "make test          run all tests, installing what they need"
+	@echo "make test          run all tests, installing what they need (JOBS=0: one after another)"
 	@echo "make chaos         kill and cut, again and again, and see that the tests can fail; some minutes"
 	@echo "make check         format, lint, types, imports and unit tests, in under a minute"
 	@echo "make bench         measure speed and memory; results in bench-results/ (BENCH=\"--quick ingest\" for less)"
@@ -45,8 +45,10 @@ up: $(VENV)/.server
 services:
 	@sh tests/install_services.sh $(BIN)
 
+# Tests with real processes mostly wait: two files at a time (JOBS=0: one after another). The long ones come first.
+JOBS ?= 2
 test: $(VENV)/.dev $(VENV)/sslyze/.done services
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 # What takes minutes: more kills than `make test` has time for, and mistakes that the tests have to notice.
 chaos: $(VENV)/.dev

@@ -10,7 +10,8 @@ from cryptography.x509.oid import NameOID
 
 from godwit.contract.enrollment import EnrollmentGrant
 from godwit.device.enrollment import read_grant
-from godwit.device.identity import Granted, Identity
+from godwit.device.identity import Identity
+from godwit.device.identity_file import Granted
 
 NS = 1_000_000_000
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)

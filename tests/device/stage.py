@@ -14,7 +14,7 @@ from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
 from godwit.contract.ids import DeviceId
 from godwit.contract.notices import RenewalWanted, encode_renewal_wanted
 from godwit.device import Device
-from godwit.device.identity import fingerprint
+from godwit.device.identity_file import fingerprint
 
 DEVICE = DeviceId("press-7")
 NOTICES = "devices/press-7/notices"

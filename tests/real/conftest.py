@@ -17,6 +17,9 @@ from cryptography.x509.oid import NameOID
 sys.path.insert(0, str(Path(__file__).parent))
 
 from house import House
+from playwright.sync_api import expect
+
+expect.set_options(timeout=20_000)  # pages follow within a second; on a busy machine the browser itself takes several
 
 
 class Certificates:

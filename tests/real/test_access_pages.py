@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -44,8 +44,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def provider(eventually_anywhere: Callable[..., Any]) -> Iterator[str]:
     """Run a real OIDC provider."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     people = [word for each in PEOPLE for word in ("--user-claims", json.dumps(each))]
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), "-n", "true", *people],
@@ -62,7 +61,7 @@ def provider(eventually_anywhere: Callable[..., Any]) -> Iterator[str]:
 def eventually_anywhere() -> Callable[..., Any]:
     import time  # noqa: PLC0415
 
-    def wait(look: Callable[[], Any], within_s: float = 10.0) -> Any:
+    def wait(look: Callable[[], Any], within_s: float = 30.0) -> Any:
         end = time.monotonic() + within_s
         while True:
             with contextlib.suppress(httpx.HTTPError):
@@ -261,7 +260,7 @@ def test_a_disabled_users_open_page_is_left(page: Page, platform: Any) -> None:
     sign_in(page, platform, "olga")
     show(page, platform, "/quarantine")
     platform.ask("PATCH", "/api/v1/users/olga", b'{"disabled": true}', {"Content-Type": "application/json"})
-    page.wait_for_url("**/sign-in", timeout=5_000)
+    page.wait_for_url("**/sign-in")
     sign_in(page, platform, "olga")
     expect(page.get_by_role("alert")).to_have_text("Name or password is wrong.")
 

@@ -51,6 +51,23 @@ def reaches_the_wire(case: Any) -> bool:
     return bool(wrong - {ParameterLocation.QUERY, ParameterLocation.HEADER})
 
 
+def has_wrong_requests(operation: Any) -> bool:
+    """Tell whether a request can be wrong: not where there is but the token and a path that takes any word."""
+    any_word = {"type": "string"}
+    return bool(operation.body) or any(
+        parameter.location is ParameterLocation.QUERY
+        or (parameter.location is ParameterLocation.PATH and schema_of(parameter) != any_word)
+        for parameter in operation.iter_parameters()
+    )
+
+
+def schema_of(parameter: Any) -> dict[str, Any]:
+    """Return what a parameter's value has to be."""
+    return {
+        word: value for word, value in parameter.definition["schema"].items() if word not in {"title", "description"}
+    }
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.filterwarnings("ignore")  # of the generator's own libraries
@@ -61,6 +78,8 @@ def test_the_api_keeps_its_word(rig: Rig, mode: GenerationMode) -> None:
     failures = []
     for result in schema.get_all_operations():
         operation = result.ok()
+        if mode is GenerationMode.NEGATIVE and not has_wrong_requests(operation):
+            continue
 
         @settings(
             max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
@@ -74,8 +93,7 @@ def test_the_api_keeps_its_word(rig: Rig, mode: GenerationMode) -> None:
         try:
             keeps_its_word()
         except Exception as error:  # noqa: BLE001 - all of them are shown at once
-            if "Unsatisfiable" not in type(error).__name__:  # nothing can be wrong about a route without parameters
-                failures.append(f"{operation.method.upper()} {operation.path}: {error}"[:1500])
+            failures.append(f"{operation.method.upper()} {operation.path}: {type(error).__name__} {error}"[:1500])
     assert not failures, "\n\n".join(failures)
 
 

@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -25,7 +26,7 @@ class BrokerProcess:
     def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
         self.flags = flags
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:

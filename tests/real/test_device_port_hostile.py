@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from ports import free_port
 from tests.real.certified_fleet import Fleet, request_of, self_signed
 
 from godwit.server.accounts.refusals import Refusals as Notes
@@ -173,8 +174,7 @@ def test_who_is_slow_is_cut_off_and_others_are_served(tmp_path: Path) -> None:
     database = Database(open_engine("", tmp_path))
     identity = open_identity(database, Registry(database), tmp_path)
     trust = Trust(identity.authorities, identity.server.ensure())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place: int = free.getsockname()[1]
+    place = free_port()
     port = DevicePort(
         echo, "127.0.0.1", place, trust, Refusals(Notes(database)), body_bytes_max=1_000_000, patience_s=0.5
     )

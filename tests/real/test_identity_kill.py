@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "device"))
 from authorities import Authority, enroll
 
 from godwit.contract.ids import DeviceId
-from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State, fingerprint
 
 pytestmark = pytest.mark.real
 
@@ -27,7 +28,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from authorities import Authority, answered
-from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State, fingerprint
 authority, identity = Authority(), Identity(Path(sys.argv[1]), "press-7")
 identity.pin((authority.root,))
 print("ready", flush=True)

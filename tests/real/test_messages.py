@@ -9,6 +9,7 @@ import hashlib
 import json
 import subprocess
 import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract.cose_keys import pem_of
 from godwit.contract.notices import MESSAGE_KEYS, NewMessageKeys, Notice
+from godwit.contract.topics import Channel
 from godwit.device.client import Device
 from godwit.device.sealing import Sealing
+from godwit.runtime.clock import SystemClock
 
 pytestmark = pytest.mark.real
 
@@ -76,10 +79,10 @@ class Foreign:
     def openssl(self, *arguments: str, given: bytes = b"") -> bytes:
         return subprocess.run(["openssl", *arguments], input=given, check=True, capture_output=True, timeout=10).stdout
 
-    def signed(self, document: Any, *, device: str = "") -> bytes:
+    def signed(self, document: Any, *, device: str = "", age_s: int = 0) -> bytes:
         payload = json.dumps(document).encode()
         # of ES256 (-7), the key's id, and claims: issued now
-        claims = head(5, 1) + head(0, 6) + head(0, int(time.time()))
+        claims = head(5, 1) + head(0, 6) + head(0, int(time.time()) - age_s)
         protected = head(5, 3) + b"\x01\x26" + b"\x04" + data(self.kid) + b"\x0f" + claims
         about = head(4, 4) + text("godwit.v1") + text("up") + text(device or self.device) + text("telemetry")
         to_sign = head(4, 4) + text("Signature1") + data(protected) + data(about) + data(payload)
@@ -129,6 +132,68 @@ def test_openssl_signs_and_mosquitto_sends(platform: Any, tmp_path: Path, eventu
     assert {each["code"]: each["deviceId"] for each in kept} == {code: name for code, (_, name) in refused.items()}
     assert latest_of(platform, "foreign") == 1.0
     assert ledger_of(platform, "foreign")["accepted"] == 2
+
+    def told() -> Any:
+        lines = platform.json(f"{V1}/audit?what=message.refuse")["items"]
+        return {each["after"]["code"] for each in lines} == set(refused)
+
+    eventually(told, within_s=15)
+
+
+def test_what_somebody_captured_stores_nothing(platform: Any, tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    """Who may publish sends captured bytes again, alters them, uses keys that were removed: signed, and encrypted."""
+    device = Foreign(tmp_path, platform.mqtt, "meter")
+    device.publish(json.dumps(sample(0)).encode())
+    eventually(lambda: platform.json(f"{V1}/devices")["total"] == 1)
+    keys, ours = f"{V1}/devices/meter/message-keys", f"{V1}/tenants/default/message-keys"
+    platform.post(keys, {"purpose": "sign", "public": device.public})
+    platform.post(ours, {"purpose": "agree"})
+    agree = next(each for each in platform.json(ours)["items"] if each["purpose"] == "agree")
+    put(platform, POLICY, {"messages": "signed", "replayWindowS": 60})
+    pem = device.key.read_bytes()
+
+    class Earlier(SystemClock):
+        def now_ns(self) -> int:
+            return super().now_ns() - 120 * 1_000_000_000
+
+    def encrypted(number: int, clock: SystemClock) -> bytes:
+        sealing = Sealing(sign_key=pem, platform_agree_key=agree["public"], clock=clock)
+        return sealing.seal("meter", Channel.TELEMETRY, json.dumps(sample(number)).encode())
+
+    def codes() -> list[str]:
+        return sorted(each["code"] for each in platform.json(f"{V1}/quarantine")["items"])
+
+    captured = [device.signed(sample(1), age_s=120), encrypted(2, Earlier())]
+    for payload in captured:
+        device.publish(payload)
+    assert ledger_of(platform, "meter")["accepted"] == 3, "late is not too late, the first time"
+    assert codes() == []
+    for payload in captured:
+        device.publish(payload)
+    assert codes() == ["message-replayed"] * 2
+    for payload, at in ((device.signed(sample(3)), -70), (encrypted(4, SystemClock()), -20)):
+        altered = bytearray(payload)
+        altered[at] ^= 1
+        device.publish(bytes(altered))
+    device.publish(json.dumps(sample(5)).encode())
+    assert codes() == ["message-replayed"] * 2 + ["message-undecryptable", "signature-invalid", "signature-required"]
+
+    waiting = [encrypted(6, SystemClock()), device.signed(sample(7))]  # made before their keys were removed
+    platform.ask("DELETE", f"{ours}/{agree['keyId']}", None, {})
+    device.publish(waiting[0])
+    signer = next(each for each in platform.json(keys)["items"] if each["purpose"] == "sign")
+    platform.ask("DELETE", f"{keys}/{signer['keyId']}", None, {})
+    device.publish(waiting[1])
+    refused = ["key-removed"] * 2 + ["message-replayed"] * 2
+    refused += ["message-undecryptable", "signature-invalid", "signature-required"]
+    assert codes() == refused
+    with pytest.raises(urllib.error.HTTPError) as error:
+        platform.post(keys, {"purpose": "sign", "public": device.public})
+    assert json.loads(error.value.read())["code"] == "key-removed"
+    ledger = ledger_of(platform, "meter")
+    assert (ledger["accepted"], ledger["cloned"]) == (3, 0)
+    path = f"{V1}/devices/meter/telemetry?readings=v&from=2020-01-01T00:00:00Z&to=2099-01-01T00:00:00Z"
+    assert sorted(platform.json(path)["columns"]["value"]) == [0.0, 1.0, 2.0], "each once"
 
     def told() -> Any:
         lines = platform.json(f"{V1}/audit?what=message.refuse")["items"]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from godwit.contract.errors import UnavailableError
 from godwit.mqtt import packets as p
@@ -28,7 +29,7 @@ class BrokerProcess:
     """Our broker in a process of its own; it may be killed and started again at the same place."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.port = directory, 0
+        self.directory, self.port = directory, free_port()
         self.start()
 
     def start(self) -> None:

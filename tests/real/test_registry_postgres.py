@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from ports import free_port
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
@@ -34,12 +34,6 @@ from suite import RegistrySuite
 from windows import ADMIN, WindowSuite
 
 pytestmark = pytest.mark.real
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import random
 import shutil
@@ -18,7 +19,8 @@ from tests.real.device_programs import certificates_of, claim_of, end_all, join,
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.device import Device
-from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State, fingerprint
 from godwit.sim.proxy import Proxy
 
 pytestmark = pytest.mark.real
@@ -63,11 +65,15 @@ def test_a_machine_joins_and_runs(
 def test_readings_outlive_certificates_kills_and_cuts(
     platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
+    """And rotations: with each renewal the device has other keys of messages, then the platform, without overlap."""
     platform = platform_in(DEVICE_CERTIFICATE_S=str(LIFETIME_S)).start()
+    policy = json.dumps({"messages": "signed-encrypted", "keyOverlapS": 0}).encode()
+    platform.ask("PUT", "/api/v1/tenants/default/policy", policy, {"Content-Type": "application/json"})
+    sealed = ("--encrypt", "--message-key-days", str(LIFETIME_S / 86_400))
     claim_of(platform, "press-7", tmp_path)
-    joining = join(platform, "press-7", tmp_path, "--cafile", str(platform.certificate))
+    joining = join(platform, "press-7", tmp_path, "--cafile", str(platform.certificate), *sealed)
     assert joining.wait(60) == 0, joining.communicate()
-    chance = random.Random(5)
+    chance, ours = random.Random(5), "/api/v1/tenants/default/message-keys"
 
     async def live() -> int:
         proxy = Proxy(platform.mqtts, chance)
@@ -78,9 +84,9 @@ def test_readings_outlive_certificates_kills_and_cuts(
             await proxy.close()
 
     async def measure(proxy: Proxy, port: int) -> int:
-        number = 0
+        number, rotated = 0, 1
         for life in range(3):  # the second one is ended by kill -9, and so is the platform
-            process = run(platform, "press-7", tmp_path, "--quiet", port=port)
+            process = run(platform, "press-7", tmp_path, "--quiet", *sealed, port=port)
             assert process.stdin is not None
             wanted = 1 + RENEWALS * (life + 1) // 3
             while len(found := await asyncio.to_thread(certificates_of, platform, "press-7")) <= wanted:
@@ -93,6 +99,9 @@ def test_readings_outlive_certificates_kills_and_cuts(
                     await asyncio.sleep(0.02)
                 if chance.random() < 0.2:
                     proxy.cut(1.0)
+                if len(found) > rotated:
+                    rotated = len(found)
+                    await asyncio.to_thread(platform.post, ours, {"purpose": "agree"})
             if life == 0:
                 await asyncio.to_thread(platform.kill)
                 await asyncio.to_thread(platform.start)
@@ -108,7 +117,12 @@ def test_readings_outlive_certificates_kills_and_cuts(
     number = asyncio.run(asyncio.wait_for(live(), 60 + RENEWALS * LIFETIME_S * 2))
     assert values_of(platform, "press-7") == list(range(number))
     ledger = platform.json("/api/v1/devices/press-7/ledger")
-    assert (ledger["accepted"], ledger["gaps"], ledger["cloned"]) == (number, 0, 0)
+    assert (ledger["accepted"], ledger["gaps"], ledger["cloned"], ledger["quarantined"]) == (number, 0, 0, {})
+    theirs = platform.json("/api/v1/devices/press-7/message-keys")["items"]
+    assert len({each["keyId"] for each in theirs if each["purpose"] == "sign"}) > RENEWALS, "rotated with each renewal"
+    agreed = [each for each in platform.json(ours)["items"] if each["purpose"] == "agree"]
+    assert len(agreed) > RENEWALS
+    eventually(lambda: [each["devices"] for each in platform.json(ours)["items"] if not each["retired"]].count(1) == 1)
     certificates = certificates_of(platform, "press-7")
     used = [each for each in certificates if each["firstSeen"]]
     assert len(used) > RENEWALS

@@ -7,13 +7,13 @@ certificates and a password.
 import asyncio
 import json
 import queue
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from ports import free_port
 
 from godwit.contract.topics import Channel
 from godwit.server.main import Server
@@ -23,12 +23,6 @@ pytestmark = pytest.mark.real
 
 WAIT_S = 10
 KINDS = ("embedded", "mosquitto", "mosquitto, TLS")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as each:
-        port: int = each.getsockname()[1]
-        return port
 
 
 class Road:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv5
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -206,8 +206,7 @@ def test_a_flow_of_node_red_reads_telemetry_and_writes_a_topic(
     platform: Any, tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
     directory = node_package("node-red", "4.1")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "flows.json").write_text((CLIENTS / "node-red-flow.json").read_text())
     (tmp_path / "settings.js").write_text(
         'module.exports = {flowFile: "flows.json", uiHost: "127.0.0.1", telemetry: {enabled: false}, '

@@ -62,6 +62,10 @@ def add_identity_arguments(to: "argparse._ActionsContainer") -> None:
     protect.add_argument(
         "--encrypt", dest="sealing", action="store_const", const="encrypt", help="sign and encrypt every message"
     )
+    to.add_argument(
+        "--message-key-days", type=float, default=60.0, metavar="N",
+        help="how long keys of messages are used before others follow (default 60; 0: for ever)",
+    )  # fmt: skip
     to.add_argument("--https", action="store_true", help="enroll by HTTPS (default: by MQTT)")
     to.add_argument("--https-port", type=int, default=8443, metavar="N", help="of devices (default 8443)")
 
@@ -79,6 +83,7 @@ def identity_of(options: argparse.Namespace) -> dict[str, Any]:
         "identity": options.identity or bool(claim),
         "claim": claim,
         "sealing": options.sealing,
+        "message_key_days": options.message_key_days,
         "ca": options.cafile,
         "ca_fingerprint": options.ca_fingerprint,
         "is_https": options.https,

@@ -33,7 +33,8 @@ class EnrollmentGrant(msgspec.Struct, frozen=True, rename="camel", omit_defaults
 
     `authorities` are all roots in force, also one that comes next. `configuration` is the device's first. `agree_key`
     is the platform's public key for encrypted messages, `sign_key` the one that it signs with itself. `time` is the
-    platform's, ns UTC: it is never earlier.
+    platform's, ns UTC: it is never earlier. `taken` are the ids (SHA-256 of the SubjectPublicKeyInfo) of the
+    device's keys of messages that came with the request: it may use them now.
     """
 
     device_id: str
@@ -46,6 +47,7 @@ class EnrollmentGrant(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     code: str | None = None
     message: str | None = None
     sign_key: str | None = None
+    taken: list[str] = []
 
 
 _encoder = msgspec.json.Encoder()

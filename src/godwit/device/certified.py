@@ -15,12 +15,13 @@ import msgspec
 from godwit.contract import codes
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
 from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
-from godwit.contract.notices import NewAuthorities, RenewalWanted
+from godwit.contract.notices import MESSAGE_KEYS, NewAuthorities, RenewalWanted
 from godwit.contract.topics import ENROLLMENT_QOS, EnrollmentStep, enrollment_topic
 from godwit.device.access import Login, Server, Wire, first_roots
-from godwit.device.enrollment import ask_by_https, ask_by_mqtt, ask_over, read_grant, read_roots
-from godwit.device.identity import Held, Identity, State, fingerprint
-from godwit.device.message_keys import MessageKeys, digest
+from godwit.device.enrollment import ask_by_https, ask_by_mqtt, ask_over, is_for, read_grant, read_roots
+from godwit.device.identity import Identity
+from godwit.device.identity_file import Held, State, fingerprint
+from godwit.device.message_keys import MessageKeys
 from godwit.device.renewal import Renewal
 from godwit.device.trust import Seen, TimeGuard, Trust
 from godwit.mqtt import packets as p
@@ -32,6 +33,10 @@ from godwit.runtime.clock import NS, Clock
 log = logging.getLogger(__name__)
 
 REFUSED_FROM: Final = 0x80
+KEYS_REFUSED: Final = frozenset((codes.KEY_RETIRED, codes.KEY_REMOVED))
+FOR_ONE: Final = frozenset(("operator", MESSAGE_KEYS))
+"""Reasons of a wish that one device is told, and not a fleet."""
+GRANTS_MAX: Final = 16
 WRITE_AGAIN_S: Final = 60.0
 PATIENCE_S_MIN: Final = 1.0
 LOOK_EVERY_S: Final = 600.0
@@ -67,8 +72,8 @@ class Certified:
         self.identity, self._server, self._claim, self._is_https = identity, server, claim, is_https
         self._chance, self._report = chance, report
         self._messages, self._configured = messages, configured
-        self._telling = ""
-        """The keys of messages that the last request carried, as a digest."""
+        self._telling: dict[str, str] = {}
+        """The keys of messages that the last request carried."""
         self._guard = TimeGuard(clock, identity.kept.time)
         self._trust = Trust(self._guard)
         self._seen: Seen | None = None
@@ -76,7 +81,7 @@ class Certified:
         """What the connection is made with."""
         self._is_newest_refused = self._is_shut_out = self._has_tried_late = False
         self._renewal: Renewal | None = None
-        self._grants: asyncio.Queue[EnrollmentGrant] = asyncio.Queue()
+        self._grants: asyncio.Queue[EnrollmentGrant] = asyncio.Queue(GRANTS_MAX)
         self._news = asyncio.Event()
         self._is_enrolled_by_claim = False
 
@@ -204,7 +209,12 @@ class Certified:
             session_expiry_interval=SESSION_S,
         )  # fmt: skip
         try:
-            return await self._renew_first(held, connect)
+            try:
+                return await self._renew_first(held, connect)
+            except RejectedError as error:
+                if error.code not in KEYS_REFUSED:
+                    raise
+                return await self._renew_first(held, connect)  # with others
         except ReasonError as error:
             await self.refused(error.reason_code)
             raise
@@ -255,9 +265,8 @@ class Certified:
         request = EnrollmentRequest(self.identity.kept.device_id, asked.request, claim, trusts=self.trusts or [])
         if self._messages is None:
             return request
-        publics = self._messages.publics()
-        self._telling = digest(publics)
-        return msgspec.structs.replace(request, **publics)
+        self._telling = self._messages.publics(self._now_s())
+        return msgspec.structs.replace(request, **self._telling)
 
     async def _taken(self, grant: EnrollmentGrant) -> Held:
         """Keep what was granted, and hand on the configuration. Raises RejectedError, MalformedError."""
@@ -272,14 +281,17 @@ class Certified:
         """Keep what was granted. Raises RejectedError, MalformedError."""
         kept = self.identity.kept
         assert kept.asked is not None
-        if grant.code == codes.KEY_RETIRED and self._messages is not None:
-            self._messages.renew()
+        if grant.code in KEYS_REFUSED and self._messages is not None:
+            self._messages.refused()
         granted = read_grant(grant, kept.device_id, self.identity.key(kept.asked).public_key())
         latest = self._seen.root_ends if self._seen is not None else 0
         if not self._guard.told(granted.time, latest):
             granted = msgspec.structs.replace(granted, time=self._guard.now_ns())
-        held = self.identity.take(granted, told=self._telling)
-        if self._messages is not None:
+        if self._messages is None:
+            held = self.identity.take(granted)
+        else:
+            told, is_rotated = self._messages.taken(self._telling, granted.taken)
+            held = self.identity.take(granted, told=told, is_rotated=is_rotated)
             self._messages.refresh()
         self._renewal = None
         return held
@@ -292,6 +304,8 @@ class Certified:
     def _plan(self, held: Held) -> Renewal:
         if self._renewal is None:
             self._renewal = Renewal(held.granted / NS, held.ends / NS, self._chance())
+            if self._messages is not None:
+                self._renewal.no_later_than(self._messages.due_s(self._chance()))
         return self._renewal
 
     async def attend(self, client: MqttClient) -> None:
@@ -304,20 +318,24 @@ class Certified:
             await client.wait_closed()
             return
         assert self._held is not None
-        plan = self._plan(self._held)
+        plan, is_again = self._plan(self._held), False
         while True:
             await self._until_due(plan)
             try:
                 await self._renew(client, plan.answer_s)
             except RejectedError as error:
+                plan.failed(self._now_s(), self._chance())  # before anything is awaited: a wish after it is for at once
                 await self._give_up(error)
+                if error.code in KEYS_REFUSED and not is_again:  # at once with others, then
+                    is_again = True
+                    continue
             except (OSError, UnavailableError, GodwitError) as error:
                 if not client.is_open:
                     return
+                plan.failed(self._now_s(), self._chance())
                 log.warning("device %s: no new certificate yet: %s", device_id, error)
             else:
                 return
-            plan.failed(self._now_s(), self._chance())
 
     async def _until_due(self, plan: Renewal) -> None:
         while not plan.is_due(self._now_s()):
@@ -338,31 +356,44 @@ class Certified:
                 code = await client.publish(topic, encode(asked), qos=ENROLLMENT_QOS)
                 if code >= REFUSED_FROM:
                     raise UnavailableError(f"the server takes no request: {reason_name(code)}")
-                grant = await self._grants.get()
+                grant = await self._answer(asked)
         except TimeoutError:
             raise UnavailableError(f"no answer within {answer_s:g} s") from None
         held = await self._taken(grant)
         self._report("renewal", "")
         log.info("device %s has a new certificate, until %d", asked.device_id, held.ends // NS)
 
+    async def _answer(self, asked: EnrollmentRequest) -> EnrollmentGrant:
+        """Return the answer to a request; not one to another request, that was given up and is answered late."""
+        while True:
+            grant = await self._grants.get()
+            if is_for(grant, asked):
+                return grant
+            log.info("device %s: an answer to a request that was given up is passed over", asked.device_id)
+
     async def _give_up(self, error: RejectedError) -> None:
         """Make another request the next time: this one will not do."""
         log.warning("device %s: its request for a new certificate is refused: %s", self.identity.kept.device_id, error)
         self._report("renewal", f"{error.code}: {error}")
         if self.identity.state is State.RENEWING:
-            await asyncio.to_thread(self.identity.decline)
+            with contextlib.suppress(OSError):  # then the same request is made once more
+                await asyncio.to_thread(self.identity.decline)
 
     # ------------------------------------------------------------------ what the platform says
 
     def hear_grant(self, payload: bytes) -> None:
         """Take an answer to a request. Raises MalformedError."""
-        self._grants.put_nowait(decode_grant(payload))
+        grant = decode_grant(payload)
+        if not self._grants.full():  # one is asked for: nobody sends so many but to fill us
+            self._grants.put_nowait(grant)
 
     def hear_renewal(self, wanted: RenewalWanted) -> None:
         """Take the platform's wish for a renewal: many are wished for in a rollover."""
         held = self._held
+        if wanted.reason == MESSAGE_KEYS and self._messages is not None:
+            self._messages.renew()
         if held is not None:
-            self._plan(held).wanted(self._now_s(), self._chance(), is_for_all=wanted.reason != "operator")
+            self._plan(held).wanted(self._now_s(), self._chance(), is_for_all=wanted.reason not in FOR_ONE)
             self._news.set()
 
     async def hear_authorities(self, new: NewAuthorities) -> bool:

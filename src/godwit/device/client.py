@@ -30,10 +30,11 @@ from godwit.device.certified import Certified
 from godwit.device.clock import is_believable
 from godwit.device.enrollment import HTTPS_PORT
 from godwit.device.health import Machine
-from godwit.device.identity import Identity, State
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State
 from godwit.device.keys import FileKey, Key, KeyProvider
 from godwit.device.link import Address, Link
-from godwit.device.message_keys import MessageKeys, Protection
+from godwit.device.message_keys import PERIOD_DAYS, MessageKeys, Protection
 from godwit.device.power import ALWAYS_ON, PowerPolicy
 from godwit.device.sealing import Sealing
 from godwit.device.streams import EVENTS, MAIN, STREAM_EVENTS, STREAM_MAIN, Sent, Stream
@@ -79,7 +80,8 @@ class Device:
     for the usual place, or one that is open, which then is ours; `durability` says what it survives. `on_notice` hears
     what the server has to say to us. `sealing` protects telemetry and events end to end: "sign" or "encrypt" (which
     signs, too) by keys that are made and kept with the identity, or a `Sealing` with keys of the application.
-    `on_configuration` hears of the configuration that comes with a grant.
+    They are made anew after `message_key_days` (0: never). `on_configuration` hears of the configuration that comes
+    with a grant.
 
     Getting in: `claim` enrolls (by MQTT, or `is_https`), into the directory `identity`; once enrolled it is enough to
     name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
@@ -117,6 +119,7 @@ class Device:
         keep_alive: int = 60,
         version: int = 5,
         sealing: Sealing | Protection | Literal["sign", "encrypt"] | None = None,
+        message_key_days: float = PERIOD_DAYS,
         watchdog: Path | None = None,
         on_notice: Callable[[Notice], None] | None = None,
         on_configuration: Callable[[dict[str, Any]], None] | None = None,
@@ -153,6 +156,7 @@ class Device:
         self._on_notice, self._on_configuration = on_notice, on_configuration
         self._protection = _protection_of(sealing, has_identity=is_known)
         self._message_keys: MessageKeys | None = None
+        self._message_key_days = message_key_days
         self.errors: dict[str, DeviceError] = {}
         """What is wrong, by code; reported with the status."""
         self._waiters: dict[Track, list[tuple[int, int, asyncio.Future[None]]]] = {}
@@ -211,7 +215,7 @@ class Device:
             log.warning("%s", identity.trouble)
             self.report("identity", identity.trouble)
         if self._protection is not None:
-            self._message_keys = MessageKeys(identity, self._protection, self._clock, self._say)
+            self._message_keys = MessageKeys(identity, self._protection, self._clock, self._say, self._message_key_days)
         return Certified(
             identity, self._server, claim=self._claim, is_https=self._is_https, clock=self._clock,
             chance=self._chance, report=self._say, messages=self._message_keys, configured=self._on_configuration,

@@ -21,7 +21,7 @@ from godwit.contract.errors import MalformedError, RejectedError, UnavailableErr
 from godwit.contract.limits import TRUSTS_MAX
 from godwit.contract.notices import NewMessageKeys
 from godwit.contract.topics import ENROLLMENT_QOS, EnrollmentStep, enrollment_topic
-from godwit.device.identity import Granted
+from godwit.device.identity_file import Granted
 from godwit.device.keys import PublicKey, fingerprint
 from godwit.mqtt import packets as p
 from godwit.mqtt.client import MqttClient
@@ -74,7 +74,22 @@ def read_grant(grant: EnrollmentGrant, device_id: str, key: PublicKey) -> Grante
         time=grant.time,
         configuration=grant.configuration,
         platform=read_message_keys(grant),
+        taken=tuple(grant.taken),
     )
+
+
+def is_for(grant: EnrollmentGrant, asked: EnrollmentRequest) -> bool:
+    """Whether it may be the answer to a request: a refusal, or a certificate of the key that was asked for.
+
+    What cannot be read may be, and is refused as what it is.
+    """
+    if not grant.certificate:
+        return True
+    try:
+        certified = x509.load_pem_x509_certificate(grant.certificate.encode()).public_key()
+        return bool(certified == x509.load_pem_x509_csr(asked.request.encode()).public_key())
+    except ValueError:
+        return True
 
 
 def read_message_keys(grant: EnrollmentGrant) -> NewMessageKeys | None:
@@ -150,7 +165,9 @@ async def ask_over(client: MqttClient, asked: EnrollmentRequest, timeout_s: floa
             async for publish in client.messages():
                 if publish.topic == topic:
                     client.acknowledge(publish)
-                    return decode_grant(publish.payload)
+                    grant = decode_grant(publish.payload)
+                    if is_for(grant, asked):  # else it is late: to a request that was given up
+                        return grant
         raise UnavailableError(f"it hung up before it answered: {client.why_closed}")
     except TimeoutError:
         raise UnavailableError(f"it does not answer the request within {timeout_s:g} s") from None

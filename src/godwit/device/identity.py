@@ -19,157 +19,36 @@ import os
 import ssl
 import threading
 from collections.abc import Callable
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.contract.limits import TRUSTS_MAX
 from godwit.contract.notices import NewMessageKeys
+from godwit.device.identity_file import (
+    Asked,
+    Granted,
+    Held,
+    Kept,
+    MessageKeyNames,
+    State,
+    Step,
+    fingerprint,
+    fingerprints,
+    naming,
+    newer,
+)
 from godwit.device.keys import FileKeys, Key, KeyProvider, make_request
 from godwit.runtime.files import sync_directory, write_whole
 
 _FILE: Final = "identity.json"
 _CHAINS: Final = "chains"
 _MESSAGES: Final = "messages"
-_GRANT_SLACK_NS: Final = 60_000_000_000
-"""Keys that the platform made so long before a grant may not stand in it yet: a notice about them still counts."""
-
-
-class State(StrEnum):
-    """See the module."""
-
-    EMPTY = "empty"
-    ASKING = "asking"
-    GRANTED = "granted"
-    SETTLED = "settled"
-    RENEWING = "renewing"
-    RENEWED = "renewed"
-
-
-class Step(StrEnum):
-    """What happens to an identity."""
-
-    ASK = "ask"
-    GRANT = "grant"
-    CONNECT = "connect"
-    """A connection was made with the newest certificate."""
-    DECLINE = "decline"
-    """The new certificate, or the request for it, is given up; the current one stays."""
-
-
-TABLE: Final[dict[State, dict[Step, State]]] = {
-    State.EMPTY: {Step.ASK: State.ASKING},
-    State.ASKING: {Step.ASK: State.ASKING, Step.GRANT: State.GRANTED},
-    State.GRANTED: {Step.CONNECT: State.SETTLED, Step.ASK: State.ASKING},  # asked again where it ended unused
-    State.SETTLED: {Step.CONNECT: State.SETTLED, Step.ASK: State.RENEWING},
-    State.RENEWING: {
-        Step.ASK: State.RENEWING, Step.GRANT: State.RENEWED, Step.CONNECT: State.RENEWING, Step.DECLINE: State.SETTLED,
-    },
-    State.RENEWED: {Step.CONNECT: State.SETTLED, Step.DECLINE: State.SETTLED},
-}  # fmt: skip
-_STATES: Final = {
-    (False, False, False): State.EMPTY,
-    (False, False, True): State.ASKING,
-    (False, True, False): State.GRANTED,
-    (True, False, False): State.SETTLED,
-    (True, False, True): State.RENEWING,
-    (True, True, False): State.RENEWED,
-}
-
-
-class Held(msgspec.Struct, frozen=True, rename="camel"):
-    """A certificate, the authorities above it (PEM), its key's name, and when it was granted (platform's ns UTC)."""
-
-    key: str
-    certificate: str
-    chain: tuple[str, ...]
-    granted: int
-
-    @property
-    def ends(self) -> int:
-        """When it ends, ns UTC."""
-        return nanoseconds(x509.load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc.timestamp())
-
-    @property
-    def until(self) -> str:
-        """When it ends, for people."""
-        return f"{x509.load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
-
-    @property
-    def pem(self) -> bytes:
-        """What a TLS client shows."""
-        return "".join(each.strip() + "\n" for each in (self.certificate, *self.chain)).encode()
-
-
-class Asked(msgspec.Struct, frozen=True, rename="camel"):
-    """A certificate request (PKCS#10, PEM), and its key's name."""
-
-    key: str
-    request: str
-
-
-class MessageKeyNames(msgspec.Struct, frozen=True):
-    """Where the keys of messages are."""
-
-    sign: str
-    agree: str
-
-
-class Granted(msgspec.Struct, frozen=True):
-    """What a grant gives, checked: see `enrollment.read_grant`."""
-
-    certificate: str
-    chain: tuple[str, ...]
-    roots: tuple[str, ...]
-    time: int
-    configuration: dict[str, Any] | None = None
-    platform: NewMessageKeys | None = None
-
-
-class Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What stands in the file. `given`: roots from whoever set the device up, until the platform has named them.
-
-    `roots`: those that it named last; `earlier`: those before, trusted until the new certificate has connected; `past`:
-    fingerprints of those that it dropped, which nobody brings back by a file that was forgotten. `told`: the message
-    keys, as a digest, that the platform knows of us; `platform`: those that we know of it.
-    """
-
-    device_id: str
-    current: Held | None = None
-    next: Held | None = None
-    asked: Asked | None = None
-    given: tuple[str, ...] = ()
-    roots: tuple[str, ...] = ()
-    earlier: tuple[str, ...] = ()
-    past: tuple[str, ...] = ()
-    time: int = 0
-    configuration: dict[str, Any] | None = None
-    message_keys: MessageKeyNames | None = None
-    told: str = ""
-    platform: NewMessageKeys | None = None
-
-    @property
-    def state(self) -> State:
-        """See the module."""
-        return _STATES[self.current is not None, self.next is not None, self.asked is not None]
-
-    @property
-    def trusted(self) -> tuple[str, ...]:
-        """All roots that are trusted now, PEM."""
-        return tuple(dict.fromkeys((*self.roots, *self.given, *self.earlier)))
-
-    def may(self, step: Step) -> None:
-        """Raise RejectedError (`identity-state`) where the table has no such step."""
-        if step not in TABLE[self.state]:
-            raise RejectedError(f"an identity that is {self.state} cannot {step}", code="identity-state")
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -201,7 +80,8 @@ class Identity:
         """What is wrong with what was found, in a sentence."""
         try:
             self.kept = self._read(device_id)
-            self._sweep()
+            if not self.trouble:  # else a person may still mend it
+                self._sweep()
         except BaseException:
             self.close()
             raise
@@ -242,7 +122,7 @@ class Identity:
     @_in_turn
     def pin(self, roots: tuple[str, ...]) -> None:
         """Trust these roots, as whoever sets the device up says; not those that the platform has dropped since."""
-        known = _fingerprints(self.kept.trusted) | set(self.kept.past)
+        known = fingerprints(self.kept.trusted) | set(self.kept.past)
         new = tuple(each for each in roots if fingerprint(each) not in known)
         if new:
             self._save(msgspec.structs.replace(self.kept, given=(*self.kept.given, *new)))
@@ -266,8 +146,11 @@ class Identity:
         return asked
 
     @_in_turn
-    def take(self, granted: Granted, *, told: str = "") -> Held:
-        """Keep what was granted to the request that waits; `told`: the message keys that came with it, as a digest."""
+    def take(self, granted: Granted, *, told: str = "", is_rotated: bool = False) -> Held:
+        """Keep what was granted to the request that waits.
+
+        `told`: the message keys that came with it, as a digest; `is_rotated`: they are the next ones, and in use now.
+        """
         kept = self.kept
         kept.may(Step.GRANT)
         assert kept.asked is not None
@@ -275,21 +158,23 @@ class Identity:
         self._write_chain(held)
         self._save(
             msgspec.structs.replace(
-                _naming(kept, granted.roots),
+                naming(kept, granted.roots),
                 next=held,
                 asked=None,
                 time=max(kept.time, granted.time),
                 configuration=granted.configuration if granted.configuration is not None else kept.configuration,
                 told=told or kept.told,
-                platform=_newer(kept.platform, granted),
+                platform=newer(kept.platform, granted),
+                **_rotated(kept, granted.time, is_rotated=is_rotated, is_told=bool(told)),
             )
         )
+        self._sweep_message_keys()
         return held
 
     @_in_turn
     def trust(self, roots: tuple[str, ...]) -> bool:
         """Trust the roots that the platform names, beside those before; returns whether that is news."""
-        named = _naming(self.kept, roots)
+        named = naming(self.kept, roots)
         is_news = named != self.kept
         if is_news:
             self._save(named)
@@ -307,7 +192,7 @@ class Identity:
             return
         kept.may(Step.CONNECT)
         after = msgspec.structs.replace(kept, current=held, next=None)
-        if not kept.asked and root not in _fingerprints(kept.earlier):
+        if not kept.asked and root not in fingerprints(kept.earlier):
             past = (*kept.past, *(fingerprint(each) for each in kept.earlier))
             after = msgspec.structs.replace(after, earlier=(), past=past[-TRUSTS_MAX:])
         if after != kept:
@@ -343,10 +228,22 @@ class Identity:
         return self._message_keys.open(name).private
 
     @_in_turn
-    def forget_message_keys(self) -> None:
-        """Give ours up: others are made when they are needed."""
-        self._save(msgspec.structs.replace(self.kept, message_keys=None, told=""))
-        self._sweep()
+    def next_message_keys(self) -> MessageKeyNames:
+        """Return the names of those that are to follow, made where there are none. They count once they are granted."""
+        names = self.kept.message_keys_next
+        if names is None:
+            names = MessageKeyNames(self._message_keys.make(), self._message_keys.make())
+            self._save(msgspec.structs.replace(self.kept, message_keys_next=names))
+        return names
+
+    @_in_turn
+    def refuse_message_keys(self) -> None:
+        """Note that the platform does not take those that it was told: nothing is made with them any more.
+
+        Others are told before the next message leaves; those that were to follow are given up, too.
+        """
+        self._save(msgspec.structs.replace(self.kept, message_keys_next=None, told=""))
+        self._sweep_message_keys()
 
     @_in_turn
     def know_platform(self, new: NewMessageKeys) -> None:
@@ -359,10 +256,10 @@ class Identity:
         path = self.directory / _FILE
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=Kept)
-            kept.state  # noqa: B018 - a file that somebody edited may be in none
+            kept.check()
         except FileNotFoundError:
             return Kept(device_id)
-        except (msgspec.DecodeError, KeyError) as error:
+        except (msgspec.DecodeError, KeyError, ValueError) as error:
             aside = path.with_name(f"{_FILE}.damaged")
             path.replace(aside)
             self.trouble = f"the identity in {self.directory} is damaged ({error}): set aside as {aside.name}"
@@ -385,13 +282,16 @@ class Identity:
             except RejectedError as error:
                 self.trouble = str(error)
                 kept = msgspec.structs.replace(kept, **{name: None})
-        if kept.message_keys is not None:
+        for name in ("message_keys", "message_keys_next", "message_keys_past"):
+            names: MessageKeyNames | None = getattr(kept, name)
             try:
-                for each in msgspec.structs.astuple(kept.message_keys):
+                for each in () if names is None else msgspec.structs.astuple(names):
                     self._message_keys.open(each)
             except RejectedError as error:
                 self.trouble = str(error)
-                kept = msgspec.structs.replace(kept, message_keys=None, told="")
+                kept = msgspec.structs.replace(kept, **{name: None})
+                if name == "message_keys":
+                    kept = msgspec.structs.replace(kept, told="")
         return kept
 
     def _save(self, kept: Kept) -> None:
@@ -411,39 +311,28 @@ class Identity:
     def _sweep(self) -> None:
         """Delete what nothing refers to any more."""
         parts = [each for each in (self.kept.current, self.kept.next, self.kept.asked) if each is not None]
-        self._keys.keep({each.key for each in parts})
-        names = self.kept.message_keys
-        self._message_keys.keep(set() if names is None else {names.sign, names.agree})
-        chains = {self._chain(each) for each in parts if isinstance(each, Held)}
-        for path in (self.directory / _CHAINS).glob("*"):
-            if path not in chains:
-                path.unlink()
-        (self.directory / f"{_FILE}.new").unlink(missing_ok=True)
+        self._sweep_message_keys()
+        with contextlib.suppress(OSError):  # the next time, then: what is left over does no harm
+            self._keys.keep({each.key for each in parts})
+            chains = {self._chain(each) for each in parts if isinstance(each, Held)}
+            for path in (self.directory / _CHAINS).glob("*"):
+                if path not in chains:
+                    path.unlink()
+            (self.directory / f"{_FILE}.new").unlink(missing_ok=True)
+
+    def _sweep_message_keys(self) -> None:
+        kept = self.kept
+        used = (kept.message_keys, kept.message_keys_next, kept.message_keys_past)
+        with contextlib.suppress(OSError):
+            self._message_keys.keep({key for each in used if each is not None for key in msgspec.structs.astuple(each)})
 
 
-def _newer(known: NewMessageKeys | None, granted: Granted) -> NewMessageKeys | None:
-    """Return the platform's message keys after a grant: what it names counts."""
-    new = granted.platform
-    if new is None or (known is not None and (known.agree_key, known.sign_key) == (new.agree_key, new.sign_key)):
-        return known
-    since = max(granted.time - _GRANT_SLACK_NS, known.since + 1 if known is not None else 0)
-    return msgspec.structs.replace(new, since=since)
-
-
-def _naming(kept: Kept, roots: tuple[str, ...]) -> Kept:
-    """Return what is kept after the platform has named its roots."""
-    if not roots:
-        return kept
-    named = _fingerprints(roots)
-    past = tuple(each for each in kept.past if each not in named)
-    gone = [each for each in (*kept.roots, *kept.earlier) if fingerprint(each) not in named]
-    return msgspec.structs.replace(
-        kept,
-        roots=roots,
-        given=tuple(each for each in kept.given if fingerprint(each) not in named),
-        earlier=tuple(dict.fromkeys(gone))[:TRUSTS_MAX],
-        past=past,
-    )
+def _rotated(kept: Kept, time: int, *, is_rotated: bool, is_told: bool) -> dict[str, Any]:
+    """Return what changes of the keys of messages with a grant."""
+    if is_rotated:
+        made = {"message_keys": kept.message_keys_next, "message_keys_past": kept.message_keys}
+        return {**made, "message_keys_next": None, "message_keys_made": time}
+    return {"message_keys_made": kept.message_keys_made or time} if is_told else {}
 
 
 def _lock(directory: Path) -> int | None:
@@ -460,17 +349,3 @@ def _lock(directory: Path) -> int | None:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle
-
-
-def fingerprint(pem: str) -> str:
-    """Return the SHA-256 of a certificate's DER, lower-case hexadecimal."""
-    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
-
-
-def _fingerprints(pems: tuple[str, ...]) -> set[str]:
-    return {fingerprint(each) for each in pems}
-
-
-def nanoseconds(seconds: float) -> int:
-    """Return a certificate's time (whole seconds) as ns UTC."""
-    return int(seconds) * 1_000_000_000

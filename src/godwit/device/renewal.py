@@ -48,6 +48,10 @@ class Renewal:
         """When to ask."""
         return self._due
 
+    def no_later_than(self, due: float) -> None:
+        """Ask then, where that is earlier: something else goes with the request."""
+        self._due = min(self._due, due)
+
     def is_due(self, now: float) -> bool:
         """Whether to ask now."""
         return now >= self._due

@@ -39,7 +39,8 @@ class Sealing:
     """What a device signs and encrypts with, and whom it believes.
 
     `sign_key` signs what leaves; `platform_agree_key` (of the platform's grant) encrypts it: either, or both.
-    `platform_sign_key` says what of the platform's messages is believed; `agree_key` opens those that are encrypted.
+    `platform_sign_key` says what of the platform's messages is believed; `agree_key` opens those that are encrypted,
+    `agree_key_before` those that were under way when it was made.
     `on_keys` hears of new keys of the platform, to keep them, and their `since`, for the next run.
     """
 
@@ -49,6 +50,7 @@ class Sealing:
         sign_key: SigningKey | str | bytes | None = None,
         platform_agree_key: str | bytes | None = None,
         agree_key: AgreeKey | str | bytes | None = None,
+        agree_key_before: AgreeKey | str | bytes | None = None,
         platform_sign_key: str | bytes | None = None,
         since: int = 0,
         on_keys: Callable[[NewMessageKeys], None] | None = None,
@@ -59,7 +61,7 @@ class Sealing:
         self._signer = None if sign is None else Signer(sign)
         self._to = None if platform_agree_key is None else agree_public(platform_agree_key)
         own = None if agree_key is None else private_agree_key(agree_key)
-        self._own = None if own is None else Agreed(own)
+        self._own = [Agreed(private_agree_key(each)) for each in (own, agree_key_before) if each is not None]
         keys = {"sign_key": sign, "agree_key": own}
         self._publics = {field: pem_of(key.public_key()) for field, key in keys.items() if key is not None}
         self._believed: dict[str, VerifyingKey] = {}
@@ -112,10 +114,11 @@ class Sealing:
         raise RejectedError("it is signed by a key that is not the platform's", code=codes.KEY_UNKNOWN)
 
     def content_key(self, kid: bytes, fresh: object) -> tuple[str, bytes]:
-        """Return our key, and what is agreed with the platform's fresh one."""
-        if self._own is None or not self._own.name.startswith(kid.hex()):
-            raise RejectedError("it is encrypted to a key that we do not have", code=codes.KEY_UNKNOWN)
-        return self._own.name, self._own.content_key(fresh)
+        """Return our key that a message names, and what is agreed with the platform's fresh one."""
+        for own in self._own:
+            if own.name.startswith(kid.hex()):
+                return own.name, own.content_key(fresh)
+        raise RejectedError("it is encrypted to a key that we do not have", code=codes.KEY_UNKNOWN)
 
     def notice(self, device_id: str, payload: bytes) -> Notice:
         """Return a notice, opened where it is sealed; new keys in it count if the platform has signed it.

@@ -20,6 +20,7 @@ import msgspec
 from godwit import __version__
 from godwit.contract.heartbeat import SystemHeartbeat, encode
 from godwit.contract.ids import DeviceId
+from godwit.contract.notices import MESSAGE_KEYS, RenewalWanted, encode_renewal_wanted
 from godwit.contract.times import format_time
 from godwit.contract.topics import HEARTBEAT_TOPIC, Channel, DeviceTopic, topics_for
 from godwit.mqtt.packets import Publish
@@ -235,8 +236,12 @@ class Server:
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
-        self._housekeeping.chores.append(partial(self._seal_keys.audit, self._database))
+        self._housekeeping.chores += [self._seal_keys.write, partial(self._seal_keys.audit, self._database)]
         self._housekeeping.chores += [self._accounts.refusals.tell_more, self._identity.enrollment.limited.tell_more]
+        wanted = encode_renewal_wanted(RenewalWanted(MESSAGE_KEYS))
+        self._identity.message_keys.on_removed = lambda device_id: self._loop.soon(
+            self._ingest.notify, device_id, wanted
+        )
         self._seal_keys.follow(self._identity.news, self._registry, self._loop.soon)
         await road.open(self._ingest, self._group, self._on_failure)
         road.limit(self._registry.tenancy)

@@ -63,7 +63,7 @@ def _protobuf() -> bytes:
     sample.readings["t"].unit = "Cel"
     sample.readings["n"].integer = -3
     message.samples.add().readings["x"].text = "on"
-    data: bytes = message.SerializeToString()
+    data: bytes = message.SerializeToString(deterministic=True)
     return data
 
 

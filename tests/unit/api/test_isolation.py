@@ -40,8 +40,8 @@ IDS_TELL: Final = {
 """Where a taken id and a free one cannot be answered alike, and why. docs/security.md has the list, too."""
 SCALARS: Final = frozenset({
     "after", "aggregate", "all", "before", "channel", "code", "cursor", "every", "expiringDays", "format", "from",
-    "last", "lifecycle", "limit", "offset", "online", "order", "points", "severity", "sort", "state", "step", "to",
-    "what",
+    "inGrace", "last", "lifecycle", "limit", "offset", "online", "order", "points", "severity", "sort", "state", "step",
+    "to", "what",
 })  # fmt: skip
 """Query parameters that name nobody's things."""
 

@@ -70,7 +70,9 @@ def test_a_key_is_registered_used_retired_and_removed(rig, api, keys, device) ->
         api.post(path, json={"purpose": "sign", "public": pem_of(first.public_key())}).json()["code"] == "key-retired"
     )
     assert api.delete(f"{path}/{key_id(first.public_key())}").status_code == 204
-    assert submit(rig, device, signed(first, 4.0)).code == "key-retired"
+    assert submit(rig, device, signed(first, 4.0)).code == "key-removed"
+    again = api.post(path, json={"purpose": "sign", "public": pem_of(first.public_key())})
+    assert again.json()["code"] == "key-removed", "what an operator removed stays refused"
     assert api.delete(f"{path}/{key_id(first.public_key())}").status_code == 404
     with rig.database.read() as connection:
         rows = connection.execute(

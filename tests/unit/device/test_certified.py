@@ -10,11 +10,12 @@ import pytest
 from authorities import DAY, Authority
 from stage import DEVICE, NOTICES, RENEW, Stage, now, staged, until
 
-from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest
+from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, encode
 from godwit.contract.notices import NewAuthorities, encode_new_authorities
 from godwit.device import Device
 from godwit.device.enrollment import read_grant
-from godwit.device.identity import Identity, State, fingerprint
+from godwit.device.identity import Identity
+from godwit.device.identity_file import State, fingerprint
 from godwit.device.power import PowerPolicy
 from godwit.mqtt import reasons
 
@@ -212,6 +213,31 @@ def test_a_claim_helps_where_the_certificate_has_ended(tmp_path: Path) -> None:
             await device.send(n=1, wait="stored")
             await until(lambda: device.is_settled)
         assert ("", "claim-2") in platform.connects
+
+    staged(tmp_path, play)
+
+
+def test_an_answer_to_another_request_is_passed_over(tmp_path: Path) -> None:
+    """One that comes late, for a key that was given up, does not cost the one that is asked for."""
+
+    async def play(stage: Stage) -> None:
+        stray = Identity(tmp_path / "stray", DEVICE)
+        late = stage.grant(EnrollmentRequest(DEVICE, stray.ask().request))
+        stray.close()
+        whole = stage.grant
+
+        def twice(asked: EnrollmentRequest) -> EnrollmentGrant:
+            for wire in stage.platform.wires:
+                wire.publish(f"enrollment/{DEVICE}/grant", encode(late))
+            return whole(asked)
+
+        stage.platform.answer = twice
+        async with stage.device() as device:
+            await until(lambda: device.is_settled)
+            stage.platform.publish(NOTICES, RENEW)
+            await until(lambda: len(stage.certificates) == 2 and device.is_settled)
+            assert not device.errors
+        assert len(stage.platform.requests) == 2, "neither was asked for again"
 
     staged(tmp_path, play)
 

@@ -16,7 +16,8 @@ from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.contract.notices import NewMessageKeys
 from godwit.device.enrollment import read_answer, read_grant, read_roots
-from godwit.device.identity import TABLE, Identity, State, Step, fingerprint
+from godwit.device.identity import Identity
+from godwit.device.identity_file import TABLE, State, Step, fingerprint
 from godwit.device.keys import FileKeys, Key
 
 DEVICE = DeviceId("press-7")
@@ -364,7 +365,7 @@ def test_the_power_is_cut_at_every_step(
         with monkeypatch.context() as patch:
             disk = Disk(directory, patch, cut_at, is_after=is_after)
             seen: list[str] = []
-            keys, names = "", None
+            keys, names, following = "", None, None
             try:
                 names = identity.message_keys()
                 keys = "told"
@@ -377,10 +378,11 @@ def test_the_power_is_cut_at_every_step(
                 identity.told_time(int((NOW + DAY).timestamp()) * NS)
                 identity.know_platform(NewMessageKeys("a", "s", 5))
                 keys = "?"
-                identity.forget_message_keys()
-                keys, names = "", None
+                identity.refuse_message_keys()
+                following = identity.next_message_keys()
                 identity.ask()
-                seen.append(identity.take(answered(identity, authority)).certificate)
+                seen.append(identity.take(answered(identity, authority), told="again", is_rotated=True).certificate)
+                keys = "rotated"
                 assert identity.newest is not None
                 identity.connected(identity.newest)
                 break
@@ -394,8 +396,16 @@ def test_the_power_is_cut_at_every_step(
         kept = identity.kept.message_keys
         if names is not None and keys == "told":
             assert kept == names, "the platform may know these"
-        if kept is not None:
-            assert {identity.message_key(each).key_size for each in (kept.sign, kept.agree)} == {256}
+        past, waiting = identity.kept.message_keys_past, identity.kept.message_keys_next
+        for each in (kept, past, waiting):
+            if each is not None:
+                assert {identity.message_key(name).key_size for name in (each.sign, each.agree)} == {256}
+        assert (identity.kept.told == "again") == (past is not None), "those before are there as long as they may count"
+        if past is not None:
+            assert (past, kept, waiting) == (names, following or kept, None)
+        elif following is not None:
+            assert (kept, waiting) == (names, following), "what the platform may be told is not made twice"
+        assert keys != "rotated" or past is not None
         assert not identity.kept.told or kept is not None
         if not seen:  # the same key asks again, or has its answer
             part = identity.kept.asked or identity.newest
@@ -421,3 +431,55 @@ def finish(identity: Identity, authority: Authority) -> None:
         identity.connected(identity.newest)
     enroll(identity, authority)
     assert identity.state is State.SETTLED
+
+
+@pytest.mark.parametrize("damage", ["torn", "certificate", "no text", "state"])
+def test_what_is_damaged_is_set_aside_and_its_keys_stay(tmp_path: Path, authority: Authority, damage: str) -> None:
+    identity = opened(tmp_path)
+    identity.pin((authority.root,))
+    enroll(identity, authority)
+    identity.message_keys()
+    identity.close()
+    path = tmp_path / "identity.json"
+    whole = path.read_text()
+    broken = {
+        "torn": whole[:-20],
+        "certificate": whole.replace("-----BEGIN CERTIFICATE-----", "-----BEGIN-----", 1),
+        "no text": "\0" * len(whole),
+        "state": whole.replace('"current"', '"next"'),
+    }[damage]
+    path.write_text(broken)
+    before = {each for each in tmp_path.rglob("*") if each.is_file()}
+    identity = opened(tmp_path)
+    if damage != "state":  # granted, and not yet settled: that is a state
+        assert "damaged" in identity.trouble
+        assert identity.state is State.EMPTY
+        assert before - {path} <= {each for each in tmp_path.rglob("*") if each.is_file()}
+    identity.close()
+    if damage != "state":
+        path.write_text(whole)  # somebody had a copy
+        identity = opened(tmp_path)
+        assert identity.state is State.SETTLED
+        assert not identity.trouble
+        identity.close()
+
+
+def test_a_disk_that_takes_nothing_away_stops_nobody(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems need room to delete: what is left over is deleted another time."""
+    identity = opened(tmp_path)
+    identity.pin((authority.root,))
+    enroll(identity, authority)
+
+    def full(_: Path, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", full)
+        enroll(identity, authority)
+    assert identity.state is State.SETTLED
+    assert len(list((tmp_path / "keys").iterdir())) > 1
+    identity.close()
+    opened(tmp_path).close()
+    assert len(list((tmp_path / "keys").iterdir())) == 1

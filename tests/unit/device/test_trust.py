@@ -9,7 +9,7 @@ from authorities import DAY, NOW, NS, Authority
 
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.device.clock import BUILT_NS
-from godwit.device.identity import fingerprint
+from godwit.device.identity_file import fingerprint
 from godwit.device.trust import TimeGuard, Trust, read_fingerprint, read_pems
 from godwit.mqtt.tls import server_context
 from godwit.runtime.clock import VirtualClock

@@ -3,7 +3,7 @@
 import sys
 import tracemalloc
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import process_time, time_ns
 
 import msgspec
 import pytest
@@ -50,10 +50,10 @@ def test_a_hundred_thousand_certificates_fit_and_are_found_in_microseconds():
     size = tracemalloc.get_traced_memory()[0] / count
     tracemalloc.stop()
     assert size < 1_000, f"{size:.0f} bytes for a certificate and its device"  # 100,000: 100 MB at most
-    began = perf_counter()
+    began = process_time()
     for number in range(count):
         assert roster.certificate(number.to_bytes(32, "big")) is not None
-    assert (perf_counter() - began) / count < 20e-6
+    assert (process_time() - began) / count < 20e-6
 
 
 def test_what_is_revoked_stays_so_in_whatever_order_it_is_told():

@@ -385,3 +385,15 @@ def test_commits_stop_before_the_disk_is_full(tmp_path: Path) -> None:
     assert caught.value.code == "disk-full"
     assert store.recover().number == 0
     store.close()
+
+
+def test_who_comes_after_the_end_does_not_open_the_file_anew(tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path)
+    store.commit(Commit(1, points_of((0, 1, 1.0)), DEVICES, SERIES))
+    store.close()
+    with pytest.raises(UnavailableError, match="is closed"):
+        store.quarantine()
+    with pytest.raises(UnavailableError, match="is closed"):
+        store.commit(Commit(2, points_of((0, 2, 2.0))))
+    store.close()
+    DuckDBStore(tmp_path).close()

@@ -77,6 +77,10 @@ REASONS: Final[dict[str, Reason]] = {
     codes.KEY_RETIRED: Reason(
         "Its key was retired, and the overlap is over, or it was signed after that.", "Let the device use its new key."
     ),
+    codes.KEY_REMOVED: Reason(
+        "An operator removed its key: it may be in other hands, so that nothing it signed or sealed counts.",
+        "Nothing, if that was right: the device makes a new key by itself. What it measured meanwhile is in here.",
+    ),
     codes.KEY_UNFIT: Reason("The key is of a kind that is not used for messages.", "Use P-256, or Ed25519 to sign."),
     codes.SIGNATURE_INVALID: Reason(
         "The signature is not of this content, for this device and channel, by this key.",

@@ -1,4 +1,4 @@
-"""What identity does by the clock: first uses are written down, rollovers go on, the server certificate is renewed."""
+"""What identity does by the clock: first uses are written down, rollovers go on, certificates and keys are renewed."""
 
 import asyncio
 import logging
@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.5
 LOOK_TICKS: Final = 10
 """How seldom the server's certificate is looked at."""
+ROTATE_TICKS: Final = 60
+"""How seldom our keys of messages are."""
 
 
 async def run(identity: Identity) -> None:
@@ -28,6 +30,8 @@ async def run(identity: Identity) -> None:
                 await asyncio.to_thread(identity.device_tokens.flush)
             if ticks % 2 == 0:
                 await asyncio.to_thread(identity.campaigns.tick, time_ns())
+            if ticks % ROTATE_TICKS == 1:
+                await asyncio.to_thread(identity.key_rotation.tick, time_ns())
         except UnavailableError as error:  # kept for the next time
             log.warning("uses of certificates and tokens are not written down yet: %s", error)
         if ticks % LOOK_TICKS == 0:

@@ -330,6 +330,7 @@ class Enrollment:
             None if keys is None else keys.agree_key,
             time_ns(),
             sign_key=None if keys is None else keys.sign_key,
+            taken=[] if keys is None else list(keys.taken),
         )
 
     def landing_of(self, authority: str) -> Landing:

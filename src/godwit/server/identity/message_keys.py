@@ -1,10 +1,12 @@
 """Keys of messages that are signed or encrypted end to end: the public ones of devices, and ours, sealed by the vault.
 
-A device has one key of each purpose in use; a new one retires the one before, which counts a while longer for what was
-made before (`TenantPolicy.key_overlap_s`). So it is with ours, of which each tenant has its own. Removing a key ends it
-at once.
+A device has one key of each purpose in use. A new one that an operator registers retires the one before; one that
+comes from the device itself does so when it is first used (`confirm`), since the answer to the device may be lost. A
+retired key counts a while longer for what was made before (`TenantPolicy.key_overlap_s`). Each tenant has keys of ours;
+when these are made anew and end is `key_rotation`'s. What an operator removes ends at once, and is never taken again.
 """
 
+from collections.abc import Callable, Iterable
 from time import time_ns
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +15,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from godwit.contract import codes
 from godwit.contract.cose_keys import AgreeKey, agree_key, agree_public, key_id, pem_of, verifying_key
 from godwit.contract.enrollment import EnrollmentRequest
 from godwit.contract.errors import RejectedError
@@ -30,6 +33,8 @@ from godwit.server.storage.database import Database
 PURPOSES: Final = (KeyPurpose.SIGN, KeyPurpose.AGREE)
 KEYS_MAX: Final = 16
 """Of one device and purpose, retired ones included: the oldest of more leave."""
+IN_USE_MAX: Final = 3
+"""So many keys of a device wait for their first use: of more, the oldest retire."""
 ENDED: Final = 1
 """Retired so long ago (1970) that nothing which it made counts: what listeners are told of a key that was removed."""
 
@@ -39,13 +44,19 @@ class GrantKeys(NamedTuple):
 
     agree_key: str
     sign_key: str
+    taken: tuple[str, ...] = ()
+    """Ids of those of the device that came with its request."""
 
 
 class MessageKeys:
     """The room. Blocks: called in threads."""
 
-    def __init__(self, database: Database, vault: Vault, news: News) -> None:
-        self._database, self._vault, self._news = database, vault, news
+    def __init__(self, database: Database, vault: Vault, news: News, now_ns: Callable[[], int] = time_ns) -> None:
+        self._database, self._vault, self._news, self.now_ns = database, vault, news, now_ns
+        self.on_held: Callable[[DeviceId, str], None] = lambda _device_id, _key_id: None
+        """Told which of our keys a device has been given."""
+        self.on_removed: Callable[[DeviceId], None] = lambda _device_id: None
+        """Told of a device whose key an operator removed: it is to make another."""
 
     # --- devices' keys --------------------------------------------------------------------------------------------
 
@@ -65,31 +76,34 @@ class MessageKeys:
         return changed[-1]
 
     def remove(self, who: Principal, device_id: DeviceId, name: str) -> None:
-        """End a key at once, whatever it signed before. Raises RejectedError (`not-found`)."""
+        """End a key at once, whatever it signed before, and for good. Raises RejectedError (`not-found`)."""
         who.require("operator")
-        c = t.device_keys.c
-        where = sa.and_(c.device_id == device_id, c.key_id == name, c.purpose.in_(PURPOSES))
+        c, now = t.device_keys.c, self.now_ns()
+        where = sa.and_(c.device_id == device_id, c.key_id == name, c.purpose.in_(PURPOSES), c.removed == 0)
         with self._database.write() as connection:
             tenant = _tenant_of(connection, who, device_id)
             found = _device_keys(connection, where)
             if not found:
                 raise not_found("key", name)
-            connection.execute(t.device_keys.delete().where(where))
+            connection.execute(t.device_keys.update().where(where), {"retired": now, "removed": now})
             record(connection, who.name, "device-key.remove", device_id, before=found, tenant=tenant,
                    address=who.address)  # fmt: skip
-        self._tell([msgspec.structs.replace(each, retired=ENDED) for each in found])
+        self._tell([msgspec.structs.replace(each, retired=now, removed=now) for each in found])
+        self.on_removed(device_id)
 
     def erase(self, device_id: DeviceId) -> None:
         """Remove the keys of a device that was erased."""
         with self._database.write() as connection:
             connection.execute(t.device_keys.delete().where(t.device_keys.c.device_id == device_id))
+            connection.execute(t.held_keys.delete().where(t.held_keys.c.device_id == device_id))
 
     def enroll(
         self, device_id: DeviceId, tenant: TenantId, asked: EnrollmentRequest, by: str, address: str
     ) -> GrantKeys:
-        """Take the keys of a request that was granted, and return ours. Raises RejectedError (`key-unfit`).
+        """Take the keys of a request that was granted, and return ours.
 
-        Not within another transaction; the same keys again change nothing.
+        Not within another transaction; the same keys again change nothing. Those before count until these are used.
+        Raises RejectedError (`key-unfit`, `key-retired`, `key-removed`).
         """
         changed: list[DeviceKey] = []
         given = ((KeyPurpose.SIGN, asked.sign_key), (KeyPurpose.AGREE, asked.agree_key))
@@ -97,9 +111,45 @@ class MessageKeys:
         if wanted:
             with self._database.write() as connection:
                 for purpose, public in wanted:
-                    changed += self._put(connection, by, device_id, tenant, purpose, public, address)
+                    changed += self._put(connection, by, device_id, tenant, purpose, public, address, is_its_own=True)
         self._tell(changed)
-        return self.ours(tenant)
+        ours = self.ours(tenant)
+        if wanted:
+            self.hold([(device_id, tenant, key_id(agree_public(ours.agree_key)))])
+        return ours._replace(taken=tuple(key_id(verifying_key(public)) for _, public in wanted))
+
+    def confirm(self, device_id: DeviceId, name: str) -> None:
+        """Note that a device signs with its new key: those from before retire."""
+        c = t.device_keys.c
+        now = self.now_ns()
+        with self._database.write() as connection:
+            kept = _device_keys(connection, sa.and_(c.device_id == device_id, c.purpose.in_(PURPOSES), c.retired == 0))
+            used = next((each for each in kept if each.key_id == name), None)
+            older = [] if used is None else [each for each in kept if each.created < used.created]
+            for each in older:
+                where = sa.and_(c.device_id == device_id, c.purpose == each.purpose, c.key_id == each.key_id)
+                connection.execute(t.device_keys.update().where(where), {"retired": now})
+            if used is not None and older:
+                record(connection, str(device_id), "device-key.retire", device_id, before=older, after=used,
+                       tenant=used.tenant)  # fmt: skip
+        self._tell([msgspec.structs.replace(each, retired=now) for each in older])
+
+    def hold(self, held: Iterable[tuple[DeviceId, TenantId, str]]) -> None:
+        """Write down to which of our keys devices encrypt from now on: until they use another, it does not end."""
+        c, now, rows = t.held_keys.c, self.now_ns(), list(held)
+        with self._database.write() as connection:
+            for device_id, tenant, name in rows:
+                connection.execute(t.held_keys.delete().where(c.device_id == device_id))
+                row = {"device_id": device_id, "tenant": tenant, "key_id": name, "since": now}
+                connection.execute(t.held_keys.insert(), row)
+        for device_id, _, name in rows:
+            self.on_held(device_id, name)
+
+    def held(self) -> dict[DeviceId, str]:
+        """Return which of our keys each device encrypts to, as far as it is known."""
+        c = t.held_keys.c
+        with self._database.read() as connection:
+            return {DeviceId(row.device_id): row.key_id for row in connection.execute(sa.select(c.device_id, c.key_id))}
 
     def _put(  # noqa: PLR0917 - the columns of a key, and who brought it
         self,
@@ -110,24 +160,32 @@ class MessageKeys:
         purpose: KeyPurpose,
         public: str,
         address: str,
+        *,
+        is_its_own: bool = False,
     ) -> list[DeviceKey]:
+        """Keep a key; returns what has changed, the key last. `is_its_own`: the device says so itself."""
         if purpose not in PURPOSES:
             raise RejectedError("keys of messages are to sign or to agree", code="invalid-field")
         read = verifying_key(public) if purpose is KeyPurpose.SIGN else agree_public(public)
         c = t.device_keys.c
         kept = _device_keys(connection, sa.and_(c.device_id == device_id, c.purpose == purpose))
-        now = time_ns()
+        now = self.now_ns()
         key = DeviceKey(key_id(read), device_id, tenant, purpose, pem_of(read), now)
         in_use = [each for each in kept if not each.retired]
         if any(each.key_id == key.key_id for each in in_use):
             return [each for each in in_use if each.key_id == key.key_id]
-        if any(each.key_id == key.key_id for each in kept):
-            raise RejectedError("this key was retired: make a new one", code="key-retired")
-        retired = [msgspec.structs.replace(each, retired=now) for each in in_use]
+        known = next((each for each in kept if each.key_id == key.key_id), None)
+        if known is not None:
+            what, code = (
+                ("removed by an operator", codes.KEY_REMOVED) if known.removed else ("retired", codes.KEY_RETIRED)
+            )
+            raise RejectedError(f"this key was {what}: make a new one", code=code)
+        leaving = in_use[IN_USE_MAX - 1 :] if is_its_own else in_use
+        retired = [msgspec.structs.replace(each, retired=now) for each in leaving]
         for each in retired:
             where = sa.and_(c.device_id == device_id, c.purpose == purpose, c.key_id == each.key_id)
             connection.execute(t.device_keys.update().where(where), {"retired": now})
-        left = kept[KEYS_MAX - 1 :]
+        left = [each for each in kept[KEYS_MAX - 1 :] if not each.removed]
         for each in left:
             where = sa.and_(c.device_id == device_id, c.purpose == purpose, c.key_id == each.key_id)
             connection.execute(t.device_keys.delete().where(where))
@@ -153,6 +211,46 @@ class MessageKeys:
             _require_tenant_row(connection, tenant)
             return _platform_keys(connection, t.platform_keys.c.tenant == tenant)
 
+    def holders(self, tenant: TenantId) -> dict[str, int]:
+        """Return how many devices encrypt to each of our keys, as far as it is known: how far a rotation is."""
+        c = t.held_keys.c
+        statement = sa.select(c.key_id, sa.func.count()).where(c.tenant == tenant).group_by(c.key_id)
+        with self._database.read() as connection:
+            return {name: int(count) for name, count in connection.execute(statement)}
+
+    def remove_ours(self, who: Principal, tenant: TenantId, name: str) -> None:
+        """End a key of ours at once: what is encrypted to it opens no more. One in use is replaced first.
+
+        Raises RejectedError (`not-found`).
+        """
+        who.require("admin")
+        tenant = require_tenant(who, tenant)
+        c, now = t.platform_keys.c, self.now_ns()
+        where = sa.and_(c.tenant == tenant, c.key_id == name, c.removed == 0)
+        with self._database.read() as connection:
+            found = _platform_keys(connection, where)
+        if not found:
+            raise not_found("key", name)
+        if not found[0].retired:
+            self._make(who.name, tenant, found[0].purpose, who.address)
+        self.end(who.name, found[0], removed=now, address=who.address)
+
+    def end(self, who: str, key: PlatformKey, *, removed: int = 0, address: str = "") -> None:
+        """Destroy the private half of a key of ours."""
+        now = removed or self.now_ns()
+        ended = msgspec.structs.replace(key, retired=key.retired or now, ended=key.ended or now, removed=removed)
+        with self._database.write() as connection:
+            where = t.platform_keys.c.key_id == key.key_id
+            connection.execute(t.platform_keys.update().where(where), {**_columns(ended), "secret": None})
+            what = "platform-key.remove" if removed else "platform-key.end"
+            record(connection, who, what, key.tenant, before=key, after=ended, tenant=key.tenant, address=address)
+        self._tell([ended])
+
+    def renew_ours(self, who: str, tenant: TenantId) -> None:
+        """Make new keys of ours, both: who is told of one is told of the other by it."""
+        for purpose in PURPOSES:
+            self._make(who, tenant, purpose)
+
     def rotate(self, who: Principal, tenant: TenantId, purpose: KeyPurpose) -> PlatformKey:
         """Make a new key of ours; the one before counts for the overlap. Raises RejectedError (`not-found`)."""
         who.require("admin")
@@ -174,7 +272,7 @@ class MessageKeys:
 
     def _make(self, who: str, tenant: TenantId, purpose: KeyPurpose, address: str = "") -> PlatformKey:
         private = ec.generate_private_key(ec.SECP256R1())
-        now = time_ns()
+        now = self.now_ns()
         key = PlatformKey(key_id(private.public_key()), tenant, purpose, pem_of(private.public_key()), now)
         secret = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         c = t.platform_keys.c
@@ -236,7 +334,7 @@ def _device_keys(connection: sa.Connection, where: "sa.ColumnElement[bool]") -> 
     return [
         DeviceKey(
             row.key_id, DeviceId(row.device_id), TenantId(row.tenant), KeyPurpose(row.purpose), row.public,
-            row.created, row.retired,
+            row.created, row.retired, row.removed,
         )
         for row in rows
     ]  # fmt: skip
@@ -246,9 +344,12 @@ def _platform_keys(connection: sa.Connection, where: "sa.ColumnElement[bool]") -
     c = t.platform_keys.c
     rows = connection.execute(sa.select(t.platform_keys).where(where).order_by(c.created.desc(), c.key_id)).all()
     return [
-        PlatformKey(row.key_id, TenantId(row.tenant), KeyPurpose(row.purpose), row.public, row.created, row.retired)
+        PlatformKey(
+            row.key_id, TenantId(row.tenant), KeyPurpose(row.purpose), row.public, row.created, row.retired,
+            row.ended, row.removed,
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def _columns(key: DeviceKey | PlatformKey) -> dict[str, Any]:

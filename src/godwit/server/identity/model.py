@@ -217,7 +217,7 @@ class KeyPurpose(StrEnum):
 
 
 class DeviceKey(msgspec.Struct, frozen=True, rename="camel"):
-    """A public key of a device. `key_id`: SHA-256 of its SubjectPublicKeyInfo."""
+    """A public key of a device. `key_id`: SHA-256 of its SubjectPublicKeyInfo. `removed` (by an operator): for good."""
 
     key_id: str
     device_id: DeviceId
@@ -226,10 +226,15 @@ class DeviceKey(msgspec.Struct, frozen=True, rename="camel"):
     public: str
     created: int
     retired: int = 0
+    removed: int = 0
 
 
 class PlatformKey(msgspec.Struct, frozen=True, rename="camel"):
-    """A key of ours for the messages of a tenant's devices: `sign` for what we send, `agree` for what we are sent."""
+    """A key of ours for the messages of a tenant's devices: `sign` for what we send, `agree` for what we are sent.
+
+    A retired one opens what comes late, until it has `ended`: then its private half is gone. `removed`: an operator
+    ended it, at once.
+    """
 
     key_id: str
     tenant: TenantId
@@ -237,6 +242,8 @@ class PlatformKey(msgspec.Struct, frozen=True, rename="camel"):
     public: str
     created: int
     retired: int = 0
+    ended: int = 0
+    removed: int = 0
 
 
 class CampaignKind(StrEnum):

@@ -16,6 +16,7 @@ from godwit.server.identity.device_tokens import DeviceTokens
 from godwit.server.identity.enrollment import Enrollment
 from godwit.server.identity.issuance import LIFETIME_DEFAULT, Issuance
 from godwit.server.identity.key_care import KeyCare
+from godwit.server.identity.key_rotation import KeyRotation
 from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.news import News
 from godwit.server.identity.ocsp import OcspResponder
@@ -55,6 +56,7 @@ class Identity(msgspec.Struct, frozen=True):
     ocsp: OcspResponder
     key_care: KeyCare
     campaigns: Campaigns
+    key_rotation: KeyRotation
 
 
 def open_identity(
@@ -122,4 +124,5 @@ def open_identity(
         ocsp=OcspResponder(lists, authorities.signer_of),
         key_care=key_care,
         campaigns=Campaigns(database, authorities),
+        key_rotation=KeyRotation(database, message_keys),
     )  # fmt: skip

@@ -31,15 +31,18 @@ class SealKeys:
         """Take up what is there, before any message comes, and before the directory learns its devices."""
         for policy in policies.load():
             self._directory.learn(policy)
+        for device_id, name in self._keys.held().items():
+            self._seals.hold(device_id, name)
         devices, ours = self._keys.load()
         for device_key in devices:
             self._seals.learn(device_key)
         for key in ours:
-            self._seals.learn(key, self._keys.private(key.key_id))
+            self._seals.learn(key, None if key.ended else self._keys.private(key.key_id))
 
     def follow(self, news: News, registry: Registry, soon: Soon) -> None:
         """Follow what changes; the keys of an erased device go with it, so that none of its name inherits them."""
         news.on_change(partial(self._follow, soon))
+        self._keys.on_held = partial(soon, self._seals.hold)
         registry.policies.on_change(lambda policy: soon(self._directory.learn, policy))
         registry.on_change(self._erase)
 
@@ -49,9 +52,18 @@ class SealKeys:
 
     def _follow(self, soon: Soon, changed: Change) -> None:
         if isinstance(changed, PlatformKey):
-            soon(self._seals.learn, changed, self._keys.private(changed.key_id))
+            soon(self._seals.learn, changed, None if changed.ended else self._keys.private(changed.key_id))
         elif isinstance(changed, DeviceKey):
             soon(self._seals.learn, changed)
+
+    def write(self) -> None:
+        """Write down which keys have come into use since the last time: of devices, and of ours. Blocks."""
+        used, self._seals.used = self._seals.used, {}
+        for device_id, name in used.items():
+            self._keys.confirm(DeviceId(device_id), name)
+        held, self._seals.newly_held = self._seals.newly_held, {}
+        if held:
+            self._keys.hold((DeviceId(device_id), tenant, name) for device_id, (tenant, name) in held.items())
 
     def audit(self, database: Database) -> None:
         """Tell the audit log what was refused since the last time: a line for each device and reason. Blocks."""

@@ -5,7 +5,7 @@ be opened goes to quarantine like anything that cannot be read, whole and with i
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +16,13 @@ from godwit.contract.cose import DOWN, UP, Agreed, Opened, Session, Signer, abou
 from godwit.contract.cose_keys import AgreeKey, VerifyingKey, agree_public, verifying_key
 from godwit.contract.errors import GodwitError, MalformedError, RejectedError
 from godwit.contract.ids import TenantId
-from godwit.contract.notices import NewMessageKeys, encode_new_message_keys
+from godwit.contract.notices import (
+    MESSAGE_KEYS,
+    NewMessageKeys,
+    RenewalWanted,
+    encode_new_message_keys,
+    encode_renewal_wanted,
+)
 from godwit.contract.telemetry import Telemetry
 from godwit.contract.topics import Channel
 from godwit.server.identity.model import DeviceKey, KeyPurpose, PlatformKey
@@ -47,14 +53,27 @@ class Refusals(msgspec.Struct):
 class _DeviceKeys:
     """A device's keys, and what was agreed with its fresh ones under each of ours."""
 
-    __slots__ = ("_read", "agree", "agreed", "sign", "told")
+    __slots__ = ("_read", "agree", "agreed", "held", "is_changing", "sign", "told")
 
     def __init__(self) -> None:
+        self.is_changing = False
+        """It has a new key to sign with, and may not use it yet."""
+        self.held = ""
+        """Which of ours it encrypts to, as far as we know."""
         self.sign: dict[str, DeviceKey] = {}
         self.agree: dict[str, DeviceKey] = {}
         self.agreed: dict[str, Agreed] = {}
         self._read: dict[str, VerifyingKey] = {}
         self.told = 0
+
+    def learn(self, key: DeviceKey) -> None:
+        """Follow a change of a key."""
+        (self.sign if key.purpose is KeyPurpose.SIGN else self.agree)[key.key_id] = key
+        self.is_changing = sum(not each.retired for each in self.sign.values()) > 1
+
+    def is_newest(self, key: DeviceKey) -> bool:
+        """Whether there is no newer key to sign with."""
+        return all(each.created <= key.created for each in self.sign.values() if not each.retired)
 
     def verifying(self, key: DeviceKey) -> VerifyingKey:
         """Return a key to verify with; it is read from PEM when it is used first."""
@@ -70,25 +89,34 @@ class _Ours:
     __slots__ = ("agree", "sign")
 
     def __init__(self) -> None:
-        self.agree: dict[str, tuple[PlatformKey, AgreeKey]] = {}
-        self.sign: dict[str, tuple[PlatformKey, Signer]] = {}
+        self.agree: dict[str, tuple[PlatformKey, AgreeKey | None]] = {}
+        self.sign: dict[str, tuple[PlatformKey, Signer | None]] = {}
+        """Without a private half: those that have ended."""
+
+    def in_use(self, keys: Mapping[str, tuple[PlatformKey, object]]) -> PlatformKey | None:
+        """Return the newest key that is not retired: there are two while one is made anew."""
+        found = [key for key, _ in keys.values() if not key.retired]
+        return max(found, key=lambda key: key.created, default=None)
 
 
 class _Lookup:
     """What one opening asks for keys."""
 
-    __slots__ = ("_device", "_now", "_ours", "_policy", "is_old", "signed_by")
+    __slots__ = ("_device", "_now", "_ours", "_policy", "is_old", "is_removed", "opened_by", "signed_by")
 
     def __init__(self, device: _DeviceKeys, ours: _Ours, policy: TenantPolicy, now: int) -> None:
         self._device, self._ours, self._policy, self._now = device, ours, policy, now
         self.signed_by: DeviceKey | None = None
-        self.is_old = False
+        self.opened_by: PlatformKey | None = None
+        self.is_old = self.is_removed = False
+        """It is encrypted to an old key of ours; signed by a key that an operator removed."""
 
     def verifying(self, kid: bytes) -> tuple[str, VerifyingKey]:
         """Return the device's key that a message names, with its id."""
         name = kid.hex()
         for key in self._device.sign.values():
             if key.key_id.startswith(name):
+                self.is_removed = bool(key.removed)
                 _check_overlap(key, self._policy, self._now)
                 self.signed_by = key
                 return key.key_id, self._device.verifying(key)
@@ -99,8 +127,10 @@ class _Lookup:
         name = kid.hex()
         for key, private in self._ours.agree.values():
             if key.key_id.startswith(name):
-                _check_overlap(key, self._policy, self._now)
-                self.is_old = bool(key.retired)
+                self.is_old, self.opened_by = bool(key.retired), key
+                if key.key_id != self._device.held or private is None:  # who has no newer one is not to lose anything
+                    _check_overlap(key, self._policy, self._now, is_over=private is None)
+                assert private is not None
                 agreed = self._device.agreed.get(key.key_id)
                 if agreed is None:
                     agreed = self._device.agreed[key.key_id] = Agreed(private, key.key_id)
@@ -117,6 +147,10 @@ class Seals:
         self._random = random
         self._sessions: dict[tuple[str, str], Session] = {}
         self.refused: dict[tuple[str, str], Refusals] = {}
+        self.used: dict[str, str] = {}
+        """Device -> its new key, that has come into use since somebody looked."""
+        self.newly_held: dict[str, tuple[TenantId, str]] = {}
+        """Device -> (tenant, key of ours) that it encrypts to since somebody looked."""
         self.tell: Callable[[str, bytes], None] = lambda _device_id, _payload: None
         """Tells a device something on `notices`, once the group is durable."""
 
@@ -125,17 +159,22 @@ class Seals:
     def learn(self, key: DeviceKey | PlatformKey, private: AgreeKey | None = None) -> None:
         """Follow a change of a key; one of ours comes with its private half."""
         if isinstance(key, PlatformKey):
-            if private is not None:
-                ours = self._ours.setdefault(key.tenant, _Ours())
-                if key.purpose is KeyPurpose.SIGN:
-                    ours.sign[key.key_id] = (key, Signer(private))
-                else:
-                    ours.agree[key.key_id] = (key, private)
+            ours = self._ours.setdefault(key.tenant, _Ours())
+            if key.purpose is KeyPurpose.SIGN:
+                ours.sign[key.key_id] = (key, None if private is None else Signer(private))
+            else:
+                ours.agree[key.key_id] = (key, private)
+            if private is None:
+                for device in self._devices.values():
+                    device.agreed.pop(key.key_id, None)
             return
         if key.purpose is KeyPurpose.JWT:
             return
-        keys = self._devices.setdefault(key.device_id, _DeviceKeys())
-        (keys.sign if key.purpose is KeyPurpose.SIGN else keys.agree)[key.key_id] = key
+        self._devices.setdefault(key.device_id, _DeviceKeys()).learn(key)
+
+    def hold(self, device_id: str, name: str) -> None:
+        """Note which key of ours a device encrypts to."""
+        self._devices.setdefault(device_id, _DeviceKeys()).held = name
 
     def forget(self, device_id: str) -> None:
         """Drop the keys of an erased device."""
@@ -163,14 +202,38 @@ class Seals:
                 _check_protection(entry, topic.channel, opened)
         except (MalformedError, RejectedError) as error:
             self.refuse(arrival, entry, error)
+            if entry is not None and error.code in (codes.KEY_REMOVED, codes.KEY_RETIRED):
+                self._tell_keys(device, lookup, entry, arrival.received)
             raise
         arrival.sealed = opened
         if entry is not None:
             entry.sealed = opened
-            if lookup.is_old and arrival.received - device.told > TOLD_EVERY_NS:
-                device.told = arrival.received
-                self.announce(topic.device_id, entry.policy, arrival.received)
+            self._note_use(device, lookup, entry)
+            if lookup.is_old:
+                self._tell_keys(device, lookup, entry, arrival.received)
         return opened
+
+    def _note_use(self, device: _DeviceKeys, lookup: _Lookup, entry: Entry) -> None:
+        """Note which keys a message that counts was made with: those before them may go."""
+        signed_by, opened_by = lookup.signed_by, lookup.opened_by
+        if device.is_changing and signed_by is not None and device.is_newest(signed_by):
+            self.used[entry.device_id] = signed_by.key_id
+        if opened_by is not None and opened_by.key_id != device.held:
+            ours = self._ours[opened_by.tenant].agree
+            before = ours.get(device.held)
+            if before is None or before[0].created < opened_by.created:  # not what comes late
+                device.held = opened_by.key_id
+                self.newly_held[entry.device_id] = opened_by.tenant, opened_by.key_id
+
+    def _tell_keys(self, device: _DeviceKeys, lookup: _Lookup, entry: Entry, now: int) -> None:
+        """Tell a device that uses a key which is not in use any more; not more often than it can follow."""
+        if now - device.told <= TOLD_EVERY_NS:
+            return
+        device.told = now
+        if lookup.is_removed:
+            self.tell(entry.device_id, encode_renewal_wanted(RenewalWanted(MESSAGE_KEYS)))
+        if lookup.is_old:
+            self.announce(entry.device_id, entry.policy, now)
 
     def admit_plain(self, arrival: Arrival, entry: Entry) -> None:
         """Let a plain message in. Raises RejectedError where the policy wants it signed or encrypted."""
@@ -255,7 +318,8 @@ class Seals:
         Raises RejectedError (`key-unknown`) where we have no key to sign with.
         """
         ours = self._ours.get(tenant) or _Ours()
-        signer = next((signer for key, signer in ours.sign.values() if not key.retired), None)
+        key = ours.in_use(ours.sign)
+        signer = None if key is None else ours.sign[key.key_id][1]
         if signer is None:
             raise RejectedError(f"tenant {tenant!r} has no key to sign with", code=codes.KEY_UNKNOWN)
         about = about_message(DOWN, device_id, str(channel))
@@ -266,7 +330,8 @@ class Seals:
 
     def _session(self, device_id: str) -> Session | None:
         device = self._devices.get(device_id)
-        key = next((key for key in device.agree.values() if not key.retired), None) if device is not None else None
+        in_use = [] if device is None else [key for key in device.agree.values() if not key.retired]
+        key = max(in_use, key=lambda each: each.created, default=None)
         if key is None:
             return None
         found = self._sessions.get((device_id, key.key_id))
@@ -280,19 +345,20 @@ class Seals:
     def announce(self, device_id: str, policy: TenantPolicy, now: int) -> None:
         """Tell a device our keys in use, signed by each of ours that it may know."""
         ours = self._ours.get(policy.tenant) or _Ours()
-        agree = next((key for key, _ in ours.agree.values() if not key.retired), None)
-        sign = next((key for key, _ in ours.sign.values() if not key.retired), None)
+        agree, sign = ours.in_use(ours.agree), ours.in_use(ours.sign)
         if agree is None or sign is None:
             return
         said = encode_new_message_keys(NewMessageKeys(agree.public, sign.public, max(agree.created, sign.created)))
         about = about_message(DOWN, device_id, str(Channel.NOTICES))
-        for key, signer in ours.sign.values():
-            if not key.retired or now < key.retired + policy.key_overlap_s * NS:
+        for _, signer in ours.sign.values():
+            if signer is not None:
                 self.tell(device_id, seal(said, about, signer=signer, nonce=lambda: b"", at=now // NS))
 
 
-def _check_overlap(key: DeviceKey | PlatformKey, policy: TenantPolicy, now: int) -> None:
-    if key.retired and now > key.retired + policy.key_overlap_s * NS:
+def _check_overlap(key: DeviceKey | PlatformKey, policy: TenantPolicy, now: int, *, is_over: bool = False) -> None:
+    if key.removed:
+        raise RejectedError(f"key {key.key_id[:16]} was removed by an operator", code=codes.KEY_REMOVED)
+    if is_over or (key.retired and now > key.retired + policy.key_overlap_s * NS):
         raise RejectedError(f"key {key.key_id[:16]} is retired", code=codes.KEY_RETIRED)
 
 

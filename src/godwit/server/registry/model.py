@@ -98,13 +98,15 @@ class TenantPolicy(msgspec.Struct, frozen=True, rename="camel"):
     """What a tenant wants of its devices' messages.
 
     `replay_window_s`: a signed message that brings nothing new, and was made longer ago, is no redelivery but a replay.
-    `key_overlap_s`: for so long after its retirement a key still counts for what was made before.
+    `key_overlap_s`: for so long after its retirement a key still counts for what was made before. `key_age_s`: the
+    platform's own keys are made anew when they are so old; 0: never by themselves.
     """
 
     tenant: TenantId = DEFAULT_TENANT
     messages: Protection = Protection.NONE
     replay_window_s: int = 86_400
     key_overlap_s: int = 604_800
+    key_age_s: int = 7_776_000
 
 
 class Location(msgspec.Struct, frozen=True, rename="camel"):

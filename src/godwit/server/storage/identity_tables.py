@@ -156,6 +156,7 @@ device_keys = sa.Table(
     sa.Column("secret", sa.LargeBinary),  # sealed: our half of an agreement, if any
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("retired", sa.BigInteger, nullable=False),  # 0: in use
+    sa.Column("removed", sa.BigInteger, nullable=False, default=0, server_default="0"),  # by an operator; 0: it is not
     sa.Index("device_keys_by_device", "device_id", "purpose"),
 )
 
@@ -166,10 +167,22 @@ platform_keys = sa.Table(
     sa.Column("tenant", sa.String(64), sa.ForeignKey("tenants.name"), nullable=False),
     sa.Column("purpose", sa.String(16), nullable=False),  # sign, agree: ours, for messages end to end
     sa.Column("public", sa.Text, nullable=False),  # PEM
-    sa.Column("secret", sa.LargeBinary, nullable=False),  # sealed PKCS#8
+    sa.Column("secret", sa.LargeBinary),  # sealed PKCS#8; NULL: it has ended, and opens nothing any more
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("retired", sa.BigInteger, nullable=False),  # 0: in use
+    sa.Column("ended", sa.BigInteger, nullable=False, default=0, server_default="0"),  # 0: it opens what comes late
+    sa.Column("removed", sa.BigInteger, nullable=False, default=0, server_default="0"),  # by an operator; 0: it is not
     sa.Index("platform_keys_by_tenant", "tenant", "purpose"),
+)
+
+held_keys = sa.Table(  # which of our keys a device encrypts to, as far as we know
+    "held_keys",
+    metadata,
+    sa.Column("device_id", sa.String(64), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Index("held_keys_by_key", "key_id"),
 )
 
 campaigns = sa.Table(

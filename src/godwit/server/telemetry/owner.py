@@ -44,7 +44,14 @@ class Owner:
         self._memory, self._temp, self._opened = memory, directory / "tmp", opened
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
         self._left = threading.Condition()
-        self.con = self._open()
+        self._con: duckdb.DuckDBPyConnection | None = self._open()
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        """Return the connection. Raises UnavailableError once it is closed: who comes late does not open it anew."""
+        if self._con is None:
+            raise UnavailableError("the telemetry store is closed", code="store-unavailable")
+        return self._con
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         config: dict[str, str | bool | int | float | list[str]] = {
@@ -91,7 +98,7 @@ class Owner:
             if not self._left.wait_for(lambda: not self._cursors, _LEAVE_S_MAX):
                 raise UnavailableError("the telemetry store waits for a reader to leave", code="store-unavailable")
         self.con.close()
-        self.con = self._open()
+        self._con = self._open()
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -137,4 +144,6 @@ class Owner:
     def close(self) -> None:
         """Close the file."""
         with self.lock:
-            self.con.close()
+            if self._con is not None:
+                self._con.close()
+                self._con = None

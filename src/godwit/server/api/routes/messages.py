@@ -47,12 +47,17 @@ class PolicyBody(Body):
     messages: Wanted = Field("none", description="What telemetry and events have to be")
     replayWindowS: int = Field(86_400, ge=60, le=SECONDS_MAX)  # noqa: N815
     keyOverlapS: int = Field(604_800, ge=0, le=SECONDS_MAX)  # noqa: N815
+    keyAgeS: int = Field(  # noqa: N815
+        7_776_000, ge=0, le=10 * SECONDS_MAX,
+        description="The platform's own keys are made anew when they are so old; 0: only when somebody says so",
+    )  # fmt: skip
 
 
 def document(key: DeviceKey | PlatformKey) -> dict[str, Any]:
     """Return a key as the API shows it."""
     shown: dict[str, Any] = msgspec.to_builtins(key)
-    return {**shown, "created": time_or_none(key.created), "retired": time_or_none(key.retired)}
+    times = ("created", "retired", "removed", *(("ended",) if isinstance(key, PlatformKey) else ()))
+    return shown | {name: time_or_none(shown[name]) for name in times}
 
 
 @router.get("/devices/{device_id}/message-keys", responses=documented(404), summary="Keys of a device's messages")
@@ -80,7 +85,10 @@ def register_key(device_id: Id, body: NewKey, who: Operator, rooms: Rooms) -> Re
     "/devices/{device_id}/message-keys/{keyId}", status_code=204, responses=documented(404), summary="End a key at once"
 )
 def remove_key(device_id: Id, keyId: KeyId, who: Operator, rooms: Rooms) -> Response:  # noqa: N803
-    """Remove a key: nothing that it signed counts any more, however old."""
+    """Remove a key: nothing that it signed counts any more, however old, and it is never taken again (`key-removed`).
+
+    The device is told to make another one.
+    """
     rooms.identity.message_keys.remove(who, device_id, keyId)
     return Response(status_code=204)
 
@@ -94,15 +102,19 @@ def policy(name: Tenant, who: Who, rooms: Rooms) -> Response:
 @router.put("/tenants/{name}/policy", responses=documented(403, 404, 413), summary="Set it")
 def put_policy(name: Tenant, body: PolicyBody, who: Admin, rooms: Rooms) -> Response:
     """Set the policy. It counts for messages that come from then on."""
-    wanted = TenantPolicy(TenantId(name), Protection(body.messages), body.replayWindowS, body.keyOverlapS)
+    wanted = TenantPolicy(TenantId(name), Protection(body.messages), body.replayWindowS, body.keyOverlapS, body.keyAgeS)
     return answer(rooms.registry.policies.put(who, wanted))
 
 
 @router.get("/tenants/{name}/message-keys", responses=documented(404), summary="The platform's keys for a tenant")
 def platform_keys(name: Tenant, who: Who, rooms: Rooms) -> Response:
-    """Return the public keys: devices encrypt to the `agree` key in use, and believe what the `sign` key signed."""
+    """Return the public keys: devices encrypt to the `agree` key in use, and believe what the `sign` key signed.
+
+    `devices`: how many encrypt to it, as far as is known. A retired key has `ended` when nothing comes to it any more.
+    """
     keys = rooms.identity.message_keys.platform_keys(who, TenantId(name))
-    return answer({"items": [document(each) for each in keys]})
+    holders = rooms.identity.message_keys.holders(TenantId(name))
+    return answer({"items": [document(each) | {"devices": holders.get(each.key_id, 0)} for each in keys]})
 
 
 @router.post(
@@ -112,3 +124,13 @@ def rotate(name: Tenant, body: Rotation, who: Admin, rooms: Rooms) -> Response:
     """Make a new key. The one before counts for the overlap; a device that still uses it is told the new one."""
     key = rooms.identity.message_keys.rotate(who, TenantId(name), KeyPurpose(body.purpose))
     return answer(document(key), status=201)
+
+
+@router.delete(
+    "/tenants/{name}/message-keys/{keyId}", status_code=204, responses=documented(403, 404),
+    summary="End a key of ours at once",
+)  # fmt: skip
+def remove_our_key(name: Tenant, keyId: KeyId, who: Admin, rooms: Rooms) -> Response:  # noqa: N803
+    """Destroy a key: what is encrypted to it goes to quarantine (`key-removed`). One in use is made anew first."""
+    rooms.identity.message_keys.remove_ours(who, TenantId(name), keyId)
+    return Response(status_code=204)
