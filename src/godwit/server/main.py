@@ -30,8 +30,9 @@ from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
 from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
-from godwit.server.broker.authentication import FleetAuthenticator, Switches
+from godwit.server.broker.authentication import FleetAuthenticator
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
+from godwit.server.broker.switches import switches_of
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
 from godwit.server.device_port.app import create_app
@@ -290,11 +291,8 @@ class Server:
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
         refusals = Refusals(self._accounts.refusals)
-        switches = Switches(
-            settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
-        )
         fleet = FleetAuthenticator(
-            identity.roster, lambda _device, _topic: False, None, switches,
+            identity.roster, lambda _device, _topic: False, None, switches_of(settings),
             seen=identity.revocation.seen, find_token=identity.device_tokens.find,
         )  # fmt: skip
         rooms = Rooms(

@@ -7,9 +7,10 @@ import pytest
 
 from godwit.mqtt.packets import Connect
 from godwit.server.accounts.principal import Principal
-from godwit.server.broker.authentication import FleetAuthenticator, Switches
+from godwit.server.broker.authentication import FleetAuthenticator
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import Grant
+from godwit.server.broker.switches import Switches
 from godwit.server.identity.grace import DAY_NS, is_in_grace, renewable_until
 from godwit.server.identity.model import CertificateState, Door
 from godwit.server.registry.model import Lifecycle

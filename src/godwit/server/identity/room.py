@@ -103,7 +103,7 @@ def open_identity(
         revocation=revocation,
         roster=roster,
         device_tokens=DeviceTokens(database, registry, news, roster),
-        device_keys=DeviceKeys(database, registry, news, roster),
+        device_keys=DeviceKeys(database, registry, news),
         server=ServerCertificates(data_dir, authorities, given),
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),
