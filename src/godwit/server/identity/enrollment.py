@@ -25,7 +25,7 @@ from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
-from godwit.server.identity.grounds import is_over
+from godwit.server.identity.grounds import check_trust, is_over
 from godwit.server.identity.issuance import Issuance, device_uri
 from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
@@ -184,11 +184,15 @@ class Enrollment:
         self.keep(certificate, f"authority {authority.name}", address)
 
     def keep(self, certificate: Certificate, who: str, address: str) -> None:
-        """Keep what another authority issued; again is no error. Raises RejectedError (`serial-shared`)."""
+        """Keep what another authority issued; again is no error.
+
+        Raises RejectedError (`serial-shared`, `authority-not-trusted`).
+        """
         with self._database.write() as connection:
             if _is_kept(connection, certificate):
                 return
             connection.execute(t.certificates.insert(), rows.row_of_certificate(certificate))
+            check_trust(connection, certificate.authority, certificate.device_id)  # its terms, as they are by now
             record(
                 connection, who, "certificate.register", certificate.device_id, tenant=certificate.tenant,
                 address=address,
