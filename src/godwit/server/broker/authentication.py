@@ -290,7 +290,7 @@ class FleetAuthenticator:
     def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
         """See `Judge`."""
         del client_id
-        if credential.door is Door.CERTIFICATE:
+        if credential.door in (Door.CERTIFICATE, Door.ENDED):
             known = self._roster.certificate(bytes.fromhex(credential.name))
             authority = self._roster.authorities.get(known.authority) if known is not None else None
             if known is None or authority is None or authority.row.state is AuthorityState.RETIRED:
