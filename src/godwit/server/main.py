@@ -160,6 +160,7 @@ class Server:
             credentials=os.environ.get("CREDENTIALS_DIRECTORY"),
             lifetime=lifetime_of(settings),
             given=given_of(settings),
+            refusals=self._accounts.refusals,
         )
         self._identity.certificates.grace_days = settings.renewal_grace_days
         self._certificate = self._identity.server.ensure()
@@ -237,8 +238,9 @@ class Server:
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
-        self._housekeeping.chores += [self._seal_keys.write, partial(self._seal_keys.audit, self._database)]
-        self._housekeeping.chores += [self._accounts.refusals.tell_more, self._identity.enrollment.limited.tell_more]
+        self._housekeeping.chores += [
+            self._seal_keys.write, partial(self._seal_keys.audit, self._database), self._accounts.refusals.tell_more
+        ]  # fmt: skip
         wanted = encode_renewal_wanted(RenewalWanted(MESSAGE_KEYS))
         self._identity.message_keys.on_removed = lambda device_id: self._loop.soon(
             self._ingest.notify, device_id, wanted

@@ -94,7 +94,9 @@ class Enrollment:
         issuance: Issuance,
         revocation: Revocation,
         news: News,
+        refusals: Refusals,
     ) -> None:
+        """`refusals` writes down who asks too much: at once, then once a minute how often."""
         self._database, self._registry, self._authorities = database, registry, authorities
         self._issuance, self._revocation, self._news = issuance, revocation, news
         self.claims, self.rules = Claims(database, news), Rules(database)
@@ -104,8 +106,7 @@ class Enrollment:
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
-        self.limited = Refusals(database)
-        """Writes down who asks too much: at once, then once a minute how often."""
+        self.refusals = refusals
 
     # --- who asks -------------------------------------------------------------------------------------------------
 
@@ -377,7 +378,7 @@ class Enrollment:
         return _refusal(asked, "rate-limited", f"{why}: wait a minute")
 
     def _limit(self, asker: _Asker, about: str, why: str) -> None:
-        self.limited.note(
+        self.refusals.note(
             asker.name, "enrollment.refuse", _readable(about), code="rate-limited", address=asker.address,
             tenant=asker.tenant, detail=why,
         )  # fmt: skip
