@@ -187,8 +187,10 @@ def user_form(who: Principal) -> str:
         + parts.field("Full name", "display", needed=False)
         + role_fields(who)
         + parts.field("E-mail", "email", kind="email", needed=False)
-        + parts.choice("Signs in", "how", (("password", "with a password"), ("oidc", "elsewhere (OIDC)")), "password")
     )
+    if who.limited_to("admin").tenants is None:  # the people of the provider are the installation's
+        ways = (("password", "with a password"), ("oidc", "elsewhere (OIDC)"))
+        fields += parts.choice("Signs in", "how", ways, "password")
     return sheet("Add a user", parts.form("add-user", fields, "Add"))
 
 
