@@ -14,7 +14,7 @@ from starlette.responses import Response
 from godwit.contract.errors import GodwitError, RejectedError
 from godwit.contract.ids import DeviceId, TypeName
 from godwit.server.accounts.principal import Principal
-from godwit.server.console import batch_parts, certificate_parts, enrollment_parts, parts, rollover_parts
+from godwit.server.console import batch_parts, certificate_parts, parts, rollover_parts
 from godwit.server.console.batches import Batch, Batches, Download, Known, Stage, first_group
 from godwit.server.console.forms import form_of, landing_of_form, listed
 from godwit.server.console.frame import Frame, in_thread, markup
@@ -254,7 +254,7 @@ class _Page:
     async def _on_terms(self, arg: str) -> None:
         who, known = self._frame.acting("admin"), await in_thread(self._identity.authorities.get, arg[:64])
         who.require("admin", known.tenant)
-        sheet = enrollment_parts.sheet(f"Terms of {known.name}", certificate_parts.terms_form(known, mark_of(known)))
+        sheet = parts.sheet(f"Terms of {known.name}", certificate_parts.terms_form(known, mark_of(known)))
         self._frame.screen.put("sheet-in", sheet)
         self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
 
