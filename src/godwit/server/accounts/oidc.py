@@ -227,7 +227,7 @@ class OidcDoor:
         if self.settings.grants and not granted:
             if user.grants:
                 self._users.strip(who, user.name)
-            raise RejectedError("the provider gives this account no rights", code="not-admitted")
+            raise RejectedError("the provider gives this account no rights any more", code="not-admitted")
         if self.settings.grants and user.grants != granted:
             return self._users.change(who, user.name, {"grants": granted})
         return user
