@@ -127,6 +127,14 @@ def button(words: str, act: str, arg: object = "", *, classes: str = "", sure: s
     )
 
 
+def sheet(title: str, body: str) -> str:
+    """Return a dialogue's content. `body` is HTML."""
+    return (
+        f'<div class="bar" style="justify-content:space-between"><h2>{text(title)}</h2>'
+        f'<button class="btn ghost icon-only" data-close aria-label="Close">{icon("close")}</button></div>{body}'
+    )
+
+
 def form(act: str, fields: str, words: str, *, classes: str = "") -> str:
     """Return a form whose fields are sent, as JSON, as the argument of `act`."""
     return (
