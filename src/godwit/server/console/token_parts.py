@@ -83,19 +83,7 @@ def make_token(accounts: Accounts, who: Principal, argument: str) -> NewToken:
 
 def shown_once(title: str, secret: str, why: str) -> str:
     """Return a dialogue's content with a secret in it."""
-    return (
-        f'<div class="bar" style="justify-content:space-between"><h2>{parts.text(title)}</h2>'
-        f'<button class="btn ghost icon-only" data-close aria-label="Close">{parts.icon("close")}</button></div>'
-        f'<p class="soft">{parts.text(why)}</p>{parts.command(secret)}'
-    )
-
-
-def sheet(title: str, body: str) -> str:
-    """Return a dialogue's content."""
-    return (
-        f'<div class="bar" style="justify-content:space-between"><h2>{parts.text(title)}</h2>'
-        f'<button class="btn ghost icon-only" data-close aria-label="Close">{parts.icon("close")}</button></div>{body}'
-    )
+    return parts.sheet(title, f'<p class="soft">{parts.text(why)}</p>{parts.command(secret)}')
 
 
 def tokens_table(tokens: Iterable[ApiToken], *, with_owner: bool) -> str:

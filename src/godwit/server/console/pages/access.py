@@ -16,7 +16,6 @@ from godwit.server.console.token_parts import (
     grants_from,
     make_token,
     role_fields,
-    sheet,
     shown_once,
     token_form,
     tokens_table,
@@ -105,7 +104,7 @@ class _Page:
 
     async def _new(self, _argument: str) -> None:
         who = self._frame.who
-        self._open(sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who))
+        self._open(parts.sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who))
 
     async def _add_user(self, argument: str) -> None:
         fields, who = fields_of(argument), self._frame.who
@@ -189,7 +188,7 @@ def user_form(who: Principal) -> str:
         + parts.field("E-mail", "email", kind="email", needed=False)
         + parts.choice("Signs in", "how", (("password", "with a password"), ("oidc", "elsewhere (OIDC)")), "password")
     )
-    return sheet("Add a user", parts.form("add-user", fields, "Add"))
+    return parts.sheet("Add a user", parts.form("add-user", fields, "Add"))
 
 
 def change_form(user: User, who: Principal) -> str:
@@ -204,7 +203,7 @@ def change_form(user: User, who: Principal) -> str:
         + "</div>"
     )
     if user.name == who.account:
-        return sheet(user.name, parts.form("change-user", fields, "Change"))
+        return parts.sheet(user.name, parts.form("change-user", fields, "Change"))
     sure = f"Disable {user.name}? All sessions end at once, and tokens open nothing."
     switch = (
         parts.button("Enable", "enable", user.name)
@@ -217,7 +216,7 @@ def change_form(user: User, who: Principal) -> str:
         f'<div class="bar">{parts.button("New password", "new-password", user.name, sure=password)}{switch}'
         f"{parts.button('Remove', 'remove', user.name, classes='danger', sure=sure)}</div>"
     )
-    return sheet(user.name, parts.form("change-user", fields, "Change") + more)
+    return parts.sheet(user.name, parts.form("change-user", fields, "Change") + more)
 
 
 def render_users(users: list[User], who: Principal) -> str:

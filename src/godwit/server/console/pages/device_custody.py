@@ -6,7 +6,7 @@ from time import time_ns
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.accounts.principal import Principal
-from godwit.server.console import custody_parts, enrollment_parts
+from godwit.server.console import custody_parts, enrollment_parts, parts
 from godwit.server.console.custody_parts import Custody
 from godwit.server.console.forms import form_of
 from godwit.server.console.frame import Frame, in_thread
@@ -46,7 +46,7 @@ class CustodyActs:
         )
 
     def _show(self, title: str, body: str) -> None:
-        self._frame.screen.put("sheet-in", enrollment_parts.sheet(title, body))
+        self._frame.screen.put("sheet-in", parts.sheet(title, body))
         self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
 
     async def _done(self, said: str) -> None:
