@@ -14,7 +14,8 @@ EXAMPLES: Final = """examples:
   godwit mosquitto-files /etc/mosquitto/godwit && systemctl reload mosquitto
 
 Mosquitto reads rights and revocation lists again on SIGHUP, and asks the lists at new connections only: who is
-connected stays. `mosquitto_ctrl dynsec disableClient NAME` closes an open session at once.
+connected stays. Then `mosquitto_ctrl dynsec disableClient NAME` closes an open session at once; by itself it keeps
+nobody out who shows a certificate.
 """
 
 
@@ -24,7 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "mosquitto-files",
         help="write authorities, revocation lists and rights for a Mosquitto",
         description="Write what a Mosquitto needs to admit the platform's devices by their certificates:\n"
-        "authorities.pem, revoked.pem, rights.acl (patterns with %%u), and godwit.conf.",
+        "authorities.pem, revoked.pem, rights.acl (patterns with %u), and godwit.conf.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

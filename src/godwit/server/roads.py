@@ -289,19 +289,23 @@ class EmbeddedRoad:
 
     async def _ask_again(self) -> None:
         """End the sessions of applications whose tokens are revoked: nobody tells."""
-        guard, wills = self._broker.guard, self._broker.wills
+        guard, wills, is_said = self._broker.guard, self._broker.wills, False
         while True:
             await asyncio.sleep(ASK_AGAIN_S)
-            asked, absent = list(guard.asked.items()), list(wills.asked.items())
+            asked = list(guard.asked.items())
+            absent = [((client_id, still), still) for client_id, still in wills.asked.items()]
             try:
                 answers = await asyncio.to_thread(_answers, asked) if asked else []
                 gone = await asyncio.to_thread(_answers, absent) if absent else []
             except UnavailableError as error:  # the database is away: nobody is thrown out for that
-                log.warning("nobody can say now whether the tokens of applications still count: %s", error)
+                if not is_said:
+                    log.warning("nobody can say now whether the tokens of applications still count: %s", error)
+                is_said = True
                 continue
+            is_said = False
             guard.deny((client, denial) for client, denial in answers if denial is not None)
-            for client_id, denial in gone:
-                left = wills.take(client_id) if denial is not None else None
+            for (client_id, still), denial in gone:
+                left = wills.deny(client_id, still) if denial is not None else None
                 if left is not None and denial is not None:
                     self._note_withheld(left, denial.code)
 

@@ -210,14 +210,6 @@ def _table(heads: tuple[str, ...], body: str) -> str:
 # --- dialogues --------------------------------------------------------------------------------------------------------
 
 
-def sheet(title: str, body: str) -> str:
-    """Return a dialogue's content."""
-    return (
-        f'<div class="bar" style="justify-content:space-between"><h2>{parts.text(title)}</h2>'
-        f'<button class="btn ghost icon-only" data-close aria-label="Close">{parts.icon("close")}</button></div>{body}'
-    )
-
-
 def claim_form(tenants: list[str], tenant: str) -> str:
     """Return the dialogue that makes a claim."""
     kinds = (("one-time", "One device, once"), ("fleet", "A fleet: many devices"))
@@ -230,7 +222,7 @@ def claim_form(tenants: list[str], tenant: str) -> str:
         + parts.field("Name", "name", hint="what it is for", needed=False)
         + _landing_fields(tenants, tenant)
     )
-    return sheet("New claim", parts.form("make-claim", fields, "Make the claim"))
+    return parts.sheet("New claim", parts.form("make-claim", fields, "Make the claim"))
 
 
 def rule_form(tenants: list[str], tenant: str) -> str:
@@ -244,7 +236,7 @@ def rule_form(tenants: list[str], tenant: str) -> str:
         'placeholder="{&quot;intervalS&quot;: 10}" autocomplete="off" spellcheck="false">'
         "<small>a JSON object: new devices get it with their certificate</small></label>"
     )
-    return sheet("New rule", parts.form("make-rule", fields, "Keep the rule"))
+    return parts.sheet("New rule", parts.form("make-rule", fields, "Keep the rule"))
 
 
 def _landing_fields(tenants: list[str], tenant: str) -> str:
@@ -273,7 +265,7 @@ def shown_once(label: Label) -> str:
         f'value="{parts.text(link.claim)}"><button class="btn">Print a label</button></form>'
     )
     join = f"godwit device join {claim.device_id or 'press-7'} --link '{link.text()}'"
-    return sheet(
+    return parts.sheet(
         claim.name or "The claim's token",
         '<p class="soft">Copy, scan or print it now: it is shown this once, and nobody can find it out again.</p>'
         f'{parts.command(link.claim)}<div class="code-and-facts">{qr(link)}<div>{facts}{printed}</div></div>'
@@ -292,7 +284,7 @@ def claims_form(tenants: list[str], tenant: str) -> str:
         + parts.field("Name", "name", hint="what they are for", needed=False)
         + _landing_fields(tenants, tenant)
     )
-    return sheet(
+    return parts.sheet(
         "Claims for many devices",
         '<form class="fields" method="post" action="/enrollment/labels" target="_blank">'
         f'{fields}<div class="bar"><button class="btn primary">Make claims and labels</button></div></form>'

@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DEFAULT_TENANT
 from godwit.server.console import parts, words
-from godwit.server.console.token_parts import sheet
 from godwit.server.platform import TenantUse
 from godwit.server.registry.model import Tenant, TenantQuota
 from godwit.server.settings import Settings
@@ -125,7 +124,7 @@ def add_form() -> str:
         '<p class="soft">A tenant owns devices and all that came of them, and nobody of another sees any of it. '
         'Then give somebody a role in it, under <a class="link" href="/access">Access</a>.</p>'
     )
-    return sheet("Add a tenant", note + parts.form("add-tenant", fields, "Add"))
+    return parts.sheet("Add a tenant", note + parts.form("add-tenant", fields, "Add"))
 
 
 def quota_form(tenant: Tenant, settings: Settings) -> str:
@@ -136,7 +135,7 @@ def quota_form(tenant: Tenant, settings: Settings) -> str:
         rest = f"; empty: {each.show(general)}, as all" if general else "; empty: no limit"
         said = short(own) if each.show is words.size else str(own)
         fields += parts.field(each.words, each.field, said if own else "", hint=f"{each.hint}{rest}", needed=False)
-    return sheet(f"Limits of {tenant.name}", parts.form("limit", fields, "Change"))
+    return parts.sheet(f"Limits of {tenant.name}", parts.form("limit", fields, "Change"))
 
 
 def quota_from(fields: Mapping[str, str]) -> dict[str, int]:

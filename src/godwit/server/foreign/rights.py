@@ -4,6 +4,7 @@ That broker does TLS and connections; who somebody is, and what he may, is answe
 at filters only, and not at each delivery: an application of some tenants names their devices in its filters.
 """
 
+import re
 from base64 import b64decode
 from typing import Final, Literal
 
@@ -35,7 +36,7 @@ UNKNOWN_PLACEHOLDER: Final = "${"
 """How EMQX says what its version does not know: as it stands in the template."""
 _PEM: Final = b"-----BEGIN"
 _DOORS: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT, Door.LOCAL)
-_HEX: Final = frozenset("0123456789abcdef")
+_FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -142,7 +143,7 @@ def _read_credential(said: str) -> Credential | None:
     if len(parts) != 4:
         return None
     device_id, door, name, tenant = parts
-    if door not in _DOORS or (door == Door.CERTIFICATE and not set(name) <= _HEX):
+    if door not in _DOORS or (door == Door.CERTIFICATE and _FINGERPRINT.fullmatch(name) is None):
         return None
     return Credential(Door(door), name, TenantId(tenant), DeviceId(device_id))
 

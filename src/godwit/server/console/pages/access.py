@@ -9,14 +9,13 @@ from godwit.contract.errors import RejectedError
 from godwit.server.accounts.model import User
 from godwit.server.accounts.principal import ROLES, Principal
 from godwit.server.console import parts
+from godwit.server.console.forms import form_of
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.token_parts import (
-    fields_of,
     grants,
     grants_from,
     make_token,
     role_fields,
-    sheet,
     shown_once,
     token_form,
     tokens_table,
@@ -105,10 +104,10 @@ class _Page:
 
     async def _new(self, _argument: str) -> None:
         who = self._frame.who
-        self._open(sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who))
+        self._open(parts.sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who))
 
     async def _add_user(self, argument: str) -> None:
-        fields, who = fields_of(argument), self._frame.who
+        fields, who = form_of(argument), self._frame.who
         password = None if fields.get("how") == "oidc" else new_password()
         user = await in_thread(
             self._accounts.users.create, who, fields.get("name", ""), grants_from(fields), password=password,
@@ -125,7 +124,7 @@ class _Page:
         self._open(change_form(user, self._frame.who))
 
     async def _change_user(self, argument: str) -> None:
-        fields = fields_of(argument)
+        fields = form_of(argument)
         changes = {
             "display": fields.get("display", "")[:128], "email": fields.get("email", "")[:256],
             "grants": grants_from_lines(fields.get("grants", "")),
@@ -187,9 +186,11 @@ def user_form(who: Principal) -> str:
         + parts.field("Full name", "display", needed=False)
         + role_fields(who)
         + parts.field("E-mail", "email", kind="email", needed=False)
-        + parts.choice("Signs in", "how", (("password", "with a password"), ("oidc", "elsewhere (OIDC)")), "password")
     )
-    return sheet("Add a user", parts.form("add-user", fields, "Add"))
+    if who.limited_to("admin").tenants is None:  # the people of the provider are the installation's
+        ways = (("password", "with a password"), ("oidc", "elsewhere (OIDC)"))
+        fields += parts.choice("Signs in", "how", ways, "password")
+    return parts.sheet("Add a user", parts.form("add-user", fields, "Add"))
 
 
 def change_form(user: User, who: Principal) -> str:
@@ -204,7 +205,7 @@ def change_form(user: User, who: Principal) -> str:
         + "</div>"
     )
     if user.name == who.account:
-        return sheet(user.name, parts.form("change-user", fields, "Change"))
+        return parts.sheet(user.name, parts.form("change-user", fields, "Change"))
     sure = f"Disable {user.name}? All sessions end at once, and tokens open nothing."
     switch = (
         parts.button("Enable", "enable", user.name)
@@ -217,7 +218,7 @@ def change_form(user: User, who: Principal) -> str:
         f'<div class="bar">{parts.button("New password", "new-password", user.name, sure=password)}{switch}'
         f"{parts.button('Remove', 'remove', user.name, classes='danger', sure=sure)}</div>"
     )
-    return sheet(user.name, parts.form("change-user", fields, "Change") + more)
+    return parts.sheet(user.name, parts.form("change-user", fields, "Change") + more)
 
 
 def render_users(users: list[User], who: Principal) -> str:

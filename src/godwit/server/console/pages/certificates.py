@@ -1,7 +1,7 @@
 """`/certificates`: the authorities, the devices' certificates, rollovers, and batches from a file."""
 
+import io
 from asyncio import to_thread
-from collections.abc import AsyncIterator
 from time import time_ns
 from typing import Final
 
@@ -9,23 +9,22 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from godwit.contract.errors import GodwitError, RejectedError
-from godwit.contract.ids import DeviceId, TypeName
+from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
-from godwit.server.console import batch_parts, certificate_parts, enrollment_parts, parts, rollover_parts
-from godwit.server.console.batches import Batch, Batches, Known, Stage, first_group, stream
-from godwit.server.console.forms import form_of, landing_of_form, listed
+from godwit.server.console import batch_parts, certificate_parts, parts, rollover_parts
+from godwit.server.console.batches import Batch, Batches, Download, Known, Stage, first_group
 from godwit.server.console.frame import Frame, in_thread, markup
+from godwit.server.console.pages.authority_trust import TrustActs
 from godwit.server.console.plain import whole
 from godwit.server.console.session import principal_of
 from godwit.server.identity.archive import packed
-from godwit.server.identity.batch_lines import Refused, read_lines
+from godwit.server.identity.batch_lines import Line, Refused, read_lines
 from godwit.server.identity.certificates import DAY, SOON_DAYS
-from godwit.server.identity.model import Authority, CampaignKind, CampaignState, CertificateState, Landing, Step
+from godwit.server.identity.model import Authority, CampaignKind, CampaignState, CertificateState, Step
 from godwit.server.identity.operators import Wanted
-from godwit.server.identity.trusted import TermsChange, mark_of
 from godwit.server.platform import Platform
 from godwit.server.registry.model import Device
 
@@ -34,6 +33,7 @@ SLOW_TICKS: Final = 3
 """All but the progress of a batch is looked at every three seconds."""
 ROWS: Final = 10
 FILE_BYTES_MAX: Final = 4_194_304
+LINES_MAX: Final = 50_000
 _NO_STORE: Final = {"cache-control": "no-store"}
 _STATES: Final = (
     ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"),
@@ -75,8 +75,7 @@ def register(platform: Platform) -> None:
 async def _answer(platform: Platform, batches: Batches, who: Principal, request: Request) -> Response:
     """Return the archive as it is made; or a page about the lines that are wrong, before anything is done."""
     text, said = await _file_of(request)
-    refused: list[Refused] = []
-    lines = list(read_lines(text.splitlines(), {}, refused))
+    lines, refused = await to_thread(_read, text)
     known = Known(said["known"]) if said.get("known") in set(Known) else Known.LEAVE
     if refused and not (said.get("go") and lines):
         body = batch_parts.wrong_lines(refused, len(lines), text, known)
@@ -86,16 +85,15 @@ async def _answer(platform: Platform, batches: Batches, who: Principal, request:
     acting = who.limited_to("operator")
     batch = Batch(platform, acting, lines, refused, known)
     batches.begin(who, batch)
-    first = await to_thread(first_group, batch)
+    return Download(batch, await to_thread(first_group, batch))
 
-    async def pieces() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in rest:
-            yield piece
 
-    rest = stream(batch)
-    headers = {"content-disposition": 'attachment; filename="bundles.zip"', **_NO_STORE}
-    return StreamingResponse(pieces(), 200, headers, "application/zip")
+def _read(text: str) -> tuple[list[Line], list[Refused]]:
+    """Return the lines of a file, and those that are wrong. Raises RejectedError (`too-many-devices`, `csv-...`)."""
+    if max(text.count("\n"), text.count("\r")) > LINES_MAX:
+        raise RejectedError(f"a batch has at most {LINES_MAX:,} lines", code="too-many-devices")
+    refused: list[Refused] = []
+    return list(read_lines(io.StringIO(text, newline=""), {}, refused)), refused
 
 
 async def _file_of(request: Request) -> tuple[str, dict[str, str]]:
@@ -140,6 +138,7 @@ class _Page:
             f"{parts.select('state', _STATES, self._state, 'Which certificates')}</div>"
         )
         batch = f'<div class="health" id="batch">{part["batches"]}<div>{batch_parts.form()}</div></div>'
+        trust = parts.button("Trust another…", "trust") if frame.may("admin") else ""
         upload = parts.card("Enroll a batch", batch) if frame.may("operator") else ""
         with frame.main():
             markup(
@@ -149,17 +148,17 @@ class _Page:
                 f'<div class="stats">{tiles}</div>'
                 f"{parts.card('When they end', part['ends'])}{parts.card('Rollover', part['campaign'])}"
                 f"{parts.card('Devices', part['certificates'], aside=tools, flush=True)}"
-                f"{parts.card('Authorities', part['authorities'], flush=True)}{upload}"
+                f"{parts.card('Authorities', part['authorities'], aside=trust, flush=True)}{upload}"
             )
         for act, do, role in (
             ("search", self._on_search, "viewer"), ("state", self._on_state, "viewer"),
             ("page", self._on_page, "viewer"), ("step", self._on_step, "viewer"),
             ("more-devices", self._on_more, "viewer"), ("forget-batch", self._on_forget, "operator"),
             ("revoke-certificate", self._revoke, "operator"), ("start", self._start, "admin"),
-            ("campaign", self._change, "admin"), ("terms", self._on_terms, "admin"),
-            ("change-terms", self._on_change_terms, "admin"),
+            ("campaign", self._change, "admin"),
         ):  # fmt: skip
             frame.on(act, do, role)
+        TrustActs(frame, self._refresh).listen()
         frame.tick(TICK_S, self._tick)
 
     def _draw(self) -> dict[str, str]:
@@ -168,7 +167,7 @@ class _Page:
         shown = [each for each in identity.authorities.all() if each.tenant is None or who.role_in(each.tenant)]
         return certificate_parts.tiles(identity.certificates.counts(who)) | {
             "ends": certificate_parts.ends(identity.certificates.ends(who)),
-            "authorities": certificate_parts.authorities(shown, self._may_change),
+            "authorities": certificate_parts.authorities(shown, self._may_change, identity.trusted.waiting(who)),
             "certificates": self._table(),
             "campaign": self._campaign(),
             "batches": batch_parts.progress(self._batches.last(who)),
@@ -250,28 +249,6 @@ class _Page:
 
     async def _on_forget(self, _arg: str) -> None:
         self._batches.forget(self._frame.who)
-        await self._refresh()
-
-    async def _on_terms(self, arg: str) -> None:
-        who, known = self._frame.acting("admin"), await in_thread(self._identity.authorities.get, arg[:64])
-        who.require("admin", known.tenant)
-        sheet = enrollment_parts.sheet(f"Terms of {known.name}", certificate_parts.terms_form(known, mark_of(known)))
-        self._frame.screen.put("sheet-in", sheet)
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
-    async def _on_change_terms(self, arg: str) -> None:
-        said = form_of(arg)
-        lands: Landing = landing_of_form(said)
-        landing = Landing(
-            TypeName(said["type"]) if said.get("type") else None, lands.groups, lands.tags, lands.configuration
-        )
-        wanted = TermsChange(said.get("name"), listed(said.get("ids", "")), said.get("jit") == "yes", landing)
-        changed = await in_thread(
-            self._identity.trusted.change, self._frame.acting("admin"), said.get("fingerprint", "")[:64], wanted,
-            marks={said.get("mark", "")},
-        )  # fmt: skip
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", f"{changed.name} has new terms")
         await self._refresh()
 
     async def _revoke(self, arg: str) -> None:
