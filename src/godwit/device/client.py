@@ -143,16 +143,14 @@ class Device:
         self._given = spool if isinstance(spool, Spool) else None
         self._where = Path(spool) if isinstance(spool, Path | str) else spool_path(device_id)
         self._durability, self._bounds = Durability(durability), bounds
-        known = {each.name: each for each in (STREAM_EVENTS, STREAM_MAIN, *streams)}
-        self._streams = known
+        self._streams = {each.name: each for each in (STREAM_EVENTS, STREAM_MAIN, *streams)}
         self._power, self._compression = power, Compression(compression)
         self.location = location
         """Sent with the telemetry; change it when the device moves."""
         self.metadata = Metadata(firmware_version=firmware_version)
         """Sent with the telemetry."""
         self._health_every_s = health_every_s
-        self._machine = Machine(self._where)
-        self._watchdog = Watchdog(watchdog)
+        self._machine, self._watchdog = Machine(self._where), Watchdog(watchdog)
         self._on_notice, self._on_configuration = on_notice, on_configuration
         self._protection = _protection_of(sealing, has_identity=is_known)
         self._message_keys: MessageKeys | None = None
