@@ -419,6 +419,50 @@ def test_a_batch_says_what_is_wrong_goes_on_and_is_rolled_over(visit: Visit, tmp
     expect(page.locator("#campaign .badge").first).to_have_text("cancelled")
 
 
+def openssl(directory: Path, words: str) -> None:
+    subprocess.run(["openssl", *shlex.split(words)], cwd=directory, check=True, capture_output=True, timeout=20)
+
+
+def test_a_factorys_authority_is_trusted_once_it_has_signed_the_code(
+    visit: Visit, platform: Any, tmp_path: Path
+) -> None:
+    openssl(tmp_path, "req -x509 -newkey rsa:2048 -nodes -keyout authority.key -out authority.pem -subj /CN=works<b>")
+    openssl(tmp_path, "x509 -in authority.pem -outform DER -out authority.der")
+    page = visit.show("/certificates")
+    opener = page.get_by_role("button", name="Trust another")
+    opener.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Trust an authority")
+    expect(dialog.get_by_label("Certificate of the authority", exact=True)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    page.keyboard.press("Enter")
+    dialog.locator("input[type=file]").set_input_files(tmp_path / "authority.der")
+    dialog.get_by_label("Ids it may name").fill("fan-*, pump-?")
+    dialog.get_by_label("Lands in groups").fill("works")
+    dialog.get_by_role("button", name="Go on").click()
+    proof = page.get_by_role("dialog", name="Prove works<b>")
+    signing = proof.locator(".command code").nth(1).text_content() or ""
+    assert (proof.locator(".command code").first.text_content() or "?") in signing
+
+    page.get_by_role("button", name="Close").click()
+    row = page.locator("#authorities tr", has_text="works<b>")
+    expect(row).to_contain_text("not proven yet")
+    assert "works<b>" not in {each["name"] for each in platform.json("/api/v1/authorities")["items"]}
+    row.get_by_role("button", name="Prove").click()
+    proof.locator("input[type=file]").set_input_files(tmp_path / "authority.pem")  # not what was asked for
+    proof.get_by_role("button", name="Prove it").click()
+    expect(page.locator("dialog .toast")).to_contain_text("the proof is a certificate with CN")
+    for line in signing.splitlines():
+        openssl(tmp_path, line.removeprefix("openssl "))
+    proof.locator("input[type=file]").set_input_files(tmp_path / "proof.pem")
+    proof.get_by_role("button", name="Prove it").click()
+    expect(row.locator(".badge")).to_have_text("active")
+    expect(row).to_contain_text("fan-*, pump-?")
+    (trusted,) = [each for each in platform.json("/api/v1/authorities")["items"] if each["name"] == "works<b>"]
+    assert (trusted["tenant"], trusted["terms"]["landing"]["groups"]) == ("default", ["works"])
+
+
 def test_the_broker_page_finds_a_client_and_disconnects_it(visit: Visit, platform: Any) -> None:
     words = [
         "-h",

@@ -103,6 +103,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "user disable",
         "user enable",
         "user password",
+        "user grant",
+        "user remove",
         "token create",
         "token list",
         "token revoke",
@@ -119,7 +121,10 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         "device transfer",
         "config",
         "audit",
-        "tenant",
+        "tenant list",
+        "tenant add",
+        "tenant remove",
+        "tenant quota",
         "version",
     ):
         assert re.search(rf"^\s+{command.split()[0]}\s", listed, re.MULTILINE), command

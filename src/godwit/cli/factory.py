@@ -14,8 +14,9 @@ from godwit.contract.errors import RejectedError
 KINDS: Final = ("factory", "customer")
 EXAMPLES: Final = """Examples:
   godwit factory add works-ca.pem --ids 'pump-*' --just-in-time --group pumps
-  openssl req -new -key works-ca.key -subj "/CN=<the code>" -out proof.csr
-  openssl x509 -req -in proof.csr -CA works-ca.pem -CAkey works-ca.key -days 1 -out proof.pem
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout proof.key \\
+      -subj "/CN=<the code>" -out proof.csr
+  openssl x509 -req -in proof.csr -CA works-ca.pem -CAkey works-ca.key -CAcreateserial -days 1 -out proof.pem
   godwit factory prove <fingerprint> proof.pem
   godwit factory list
   godwit factory change <fingerprint> --ids 'pump-*' --ids 'fan-*' --no-just-in-time"""

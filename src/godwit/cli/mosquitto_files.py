@@ -25,7 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "mosquitto-files",
         help="write authorities, revocation lists and rights for a Mosquitto",
         description="Write what a Mosquitto needs to admit the platform's devices by their certificates:\n"
-        "authorities.pem, revoked.pem, rights.acl (patterns with %%u), and godwit.conf.",
+        "authorities.pem, revoked.pem, rights.acl (patterns with %u), and godwit.conf.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

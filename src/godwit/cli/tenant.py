@@ -4,7 +4,8 @@ import argparse
 from typing import Any, Final
 from urllib.parse import quote
 
-from godwit.cli.platform_client import PlatformClient, add_server_arguments, client_of
+from godwit.cli.platform_client import PlatformClient, client_of
+from godwit.cli.user import add_verb
 
 EXAMPLES: Final = """Examples:
   godwit tenant list                                        tenants, their devices and limits
@@ -34,19 +35,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(title="commands", metavar="command", required=True)
-    listing = verbs.add_parser("list", help="tenants, their devices and limits")
-    listing.set_defaults(run=_list)
+    add_verb(verbs, "list", "list tenants, with their devices and limits", "godwit tenant list", _list)
     for verb, words, run in (("add", "add a tenant", _add), ("remove", "remove an empty tenant", _remove)):
-        each = verbs.add_parser(verb, help=words)
-        each.add_argument("name", metavar="TENANT")
-        each.set_defaults(run=run)
-    limits = verbs.add_parser("quota", help="show or change what a tenant may use")
+        add_verb(verbs, verb, words, f"godwit tenant {verb} acme", run).add_argument("name", metavar="TENANT")
+    example = "godwit tenant quota acme --devices 5000 --messages 500"
+    limits = add_verb(verbs, "quota", "show or change what a tenant may use", example, _quota)
     limits.add_argument("name", metavar="TENANT")
     for option, (_field, words) in LIMITS.items():
         limits.add_argument(f"--{option}", type=int, metavar="N", help=f"{words}; 0: what the settings say")
-    limits.set_defaults(run=_quota)
-    for each in verbs.choices.values():
-        add_server_arguments(each)
 
 
 def _path(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`godwit user add|list|disable|enable|password`: who signs in to a running platform."""
+"""`godwit user add|list|grant|disable|enable|password|remove`: who signs in to a running platform."""
 
 import argparse
 import getpass
@@ -20,7 +20,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     user = commands.add_parser(
         "user",
         help="who signs in to the console",
-        description="Add, list, disable users of a running platform, and give them passwords.",
+        description="Add, list, disable and remove users of a running platform, give them rights and passwords.",
         epilog="Example: godwit user add eve --role operator",
     )
     verbs = user.add_subparsers(title="commands", metavar="command", required=True)
@@ -40,6 +40,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     password = add_verb(verbs, "password", "give a user a new password", "godwit user password eve", _password)
     password.add_argument("name", metavar="NAME")
     _add_password_arguments(password)
+    grant = add_verb(
+        verbs, "grant", "give a user other rights, in place of all that they have",
+        "godwit user grant eve --role operator --tenant acme", _grant,
+    )  # fmt: skip
+    grant.add_argument("name", metavar="NAME")
+    grant.add_argument("--role", choices=ROLES, required=True)
+    grant.add_argument("--tenant", action="append", metavar="TENANT", help="where; may be said again (default: all)")
+    remove = add_verb(
+        verbs, "remove", "remove a user, with all tokens; what they did stays in the audit log",
+        "godwit user remove eve", _remove,
+    )  # fmt: skip
+    remove.add_argument("name", metavar="NAME")
 
 
 def add_verb(verbs: Any, name: str, text: str, example: str, run: Any) -> argparse.ArgumentParser:
@@ -118,6 +130,17 @@ def _password(options: argparse.Namespace) -> None:
     body = {"password": password, "mustChange": not options.keep}
     client_of(options).call("POST", f"/api/v1/users/{quote(options.name, safe='')}/password", body)
     print(f"{options.name} has a new password" + (f": {password}" if is_made else "") + "; all sessions have ended")
+
+
+def _grant(options: argparse.Namespace) -> None:
+    grants = dict.fromkeys(options.tenant or ["*"], options.role)
+    user = client_of(options).call("PATCH", f"/api/v1/users/{quote(options.name, safe='')}", {"grants": grants})
+    print(f"{user['name']} may: {may(user)}")
+
+
+def _remove(options: argparse.Namespace) -> None:
+    client_of(options).call("DELETE", f"/api/v1/users/{quote(options.name, safe='')}")
+    print(f"{options.name} is removed")
 
 
 def may(user: dict[str, Any]) -> str:

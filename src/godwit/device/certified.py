@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from godwit.contract import codes
+from godwit.contract.credentials import RENEWAL_USER
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
 from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
 from godwit.contract.notices import MESSAGE_KEYS, NewAuthorities, RenewalWanted
@@ -43,8 +44,6 @@ LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
 SESSION_S: Final = 86_400
 """What waits for us on the platform stays there, while we tell it our keys."""
-RENEWAL_USER: Final = "renewal"
-"""The user name of who wants nothing but a renewal: with it, the platform may take a certificate that has ended."""
 KEEP_TIME_NS: Final = 3_600 * NS
 """How far time goes on before it is written down again."""
 

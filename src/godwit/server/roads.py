@@ -21,7 +21,7 @@ from godwit.runtime.supervise import OnFailure, supervise
 from godwit.server.accounts.refusal_tally import Refusal
 from godwit.server.accounts.room import Accounts
 from godwit.server.broker.aside import Aside
-from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
+from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.client import Client
 from godwit.server.broker.door import ThreadSafeDoor
@@ -32,6 +32,7 @@ from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.redirect import redirect_to
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import LOCAL, LOOPBACK, WEBSOCKET
+from godwit.server.broker.switches import switches_of
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
@@ -181,9 +182,7 @@ class EmbeddedRoad:
             self._identity.roster,
             self._may_answer,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
-            Switches(
-                settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
-            ),
+            switches_of(settings),
             Desk(enrollment.credential_of_claim, enrollment.take_in, self._accounts.known),
             seen=self._identity.revocation.seen,
             find_token=self._identity.device_tokens.find,

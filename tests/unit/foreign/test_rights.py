@@ -9,7 +9,8 @@ from cryptography.x509.oid import NameOID
 
 from godwit.contract.topics import topics_for
 from godwit.server.accounts.principal import Principal
-from godwit.server.broker.authentication import Desk, Switches
+from godwit.server.broker.authentication import Desk
+from godwit.server.broker.switches import Switches
 from godwit.server.foreign.rights import Asked, ForeignRights, acl_file
 from godwit.server.identity.model import Source
 from godwit.server.identity.room import open_identity

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Final
 
-import msgspec
-
 from godwit.contract.times import format_time
 from godwit.server.console import parts, words
 from godwit.server.identity.certificates import DAY, SOON_DAYS, CertificatePage, Ends
@@ -17,6 +15,7 @@ from godwit.server.identity.model import (
     DeviceKey,
     DeviceToken,
 )
+from godwit.server.identity.trusted import Awaited
 
 TILES: Final = (
     ("In use", "n-active"), ("Not used yet", "n-pending"), ("End soon", "n-ending"), ("Revoked", "n-revoked"),
@@ -49,8 +48,15 @@ def _value(number: int, note: str) -> str:
     return f'<span class="value">{number:,}</span><span class="note">{parts.text(note)}</span>'
 
 
-def authorities(rows: Sequence[Authority], may_change: Callable[[Authority], bool] = lambda _: False) -> str:
-    """Return the authorities as a tree, each below its issuer. `may_change`: whose terms."""
+def authorities(
+    rows: Sequence[Authority],
+    may_change: Callable[[Authority], bool] = lambda _: False,
+    waiting: Sequence[Awaited] = (),
+) -> str:
+    """Return the authorities as a tree, each below its issuer, then those that wait for their proof.
+
+    `may_change`: whose terms, and whose proof may be shown.
+    """
     known = {each.fingerprint for each in rows}
     lines: list[str] = []
 
@@ -63,16 +69,33 @@ def authorities(rows: Sequence[Authority], may_change: Callable[[Authority], boo
     for each in rows:
         if each.issuer in (None, each.fingerprint) or each.issuer not in known:
             add(each, 0)
+    lines += [_awaited(each, may_change=may_change(each.authority)) for each in waiting]
     return _table(("Authority", "State", "Key", "Until", ""), "".join(lines))
 
 
-def _authority(each: Authority, depth: int, *, may_change: bool) -> str:
+def _awaited(each: Awaited, *, may_change: bool) -> str:
+    act = parts.button("Prove…", "proof", each.authority.fingerprint, classes="primary") if may_change else ""
+    return (
+        f"<tr><td>{_who(each.authority)}</td><td>{parts.badge('not proven yet', 'warn')}</td>"
+        '<td class="hide">elsewhere</td>'
+        f'<td class="num" style="white-space:nowrap">{_end(each.authority.not_after)}</td>'
+        f'<td class="right">{act}</td></tr>'
+    )
+
+
+def _who(each: Authority) -> str:
     whose = parts.text(each.tenant) if each.tenant else "this installation"
+    return (
+        f'<span class="who"><span><b>{parts.text(each.name)}</b>'
+        f"<small>{each.kind} · {whose}{_may(each)}</small>"
+        f'<small title="{each.fingerprint}">SHA-256 {each.fingerprint[:24]}…</small></span></span>'
+    )
+
+
+def _authority(each: Authority, depth: int, *, may_change: bool) -> str:
     key = "here" if each.has_key else "elsewhere"
     return (
-        f'<tr><td style="padding-left:{16 + 22 * depth}px"><span class="who"><span><b>{parts.text(each.name)}</b>'
-        f"<small>{each.kind} · {whose}{_may(each)}</small>"
-        f'<small title="{each.fingerprint}">SHA-256 {each.fingerprint[:24]}…</small></span></span></td>'
+        f'<tr><td style="padding-left:{16 + 22 * depth}px">{_who(each)}</td>'
         f'<td>{parts.badge(each.state, _AUTHORITY_TONES[each.state])}</td><td class="hide">{key}</td>'
         f'<td class="num" style="white-space:nowrap">{_end(each.not_after)}</td>'
         f'<td class="right">{parts.button("Terms…", "terms", each.fingerprint) if may_change else ""}</td></tr>'
@@ -181,38 +204,6 @@ def pager(page: CertificatePage, shown: int, *, has_before: bool) -> str:
         f'<div class="foot"><span class="num">{shown + 1:,} to {shown + len(page.items):,} '
         f"of {page.total:,}, those first "
         f'that end first</span><span class="bar">{before}{after}</span></div>'
-    )
-
-
-def terms_form(each: Authority, mark: str) -> str:
-    """Return the dialogue that changes what an authority of a factory or customer may do."""
-    terms, landing = each.terms, each.terms.landing
-    tags = ", ".join(f"{key}:{value}" for key, value in landing.tags.items())
-    configuration = msgspec.json.encode(landing.configuration).decode() if landing.configuration else ""
-    hidden = {"fingerprint": each.fingerprint, "mark": mark, "type": landing.device_type or ""}
-    fields = (
-        "".join(f'<input type="hidden" name="{name}" value="{parts.text(value)}">' for name, value in hidden.items())
-        + parts.field("Name", "name", each.name)
-        + parts.choice(
-            "Unknown devices", "jit", (("no", "have to enroll"), ("yes", "are taken in just in time")),
-            "yes" if terms.just_in_time else "no",
-        )
-        + '<label class="all">Ids it may name<input class="field mono" name="ids" '
-        'autocomplete="off" spellcheck="false" '
-        f'maxlength="2000" value="{parts.text(", ".join(terms.ids))}">'
-        f'<small>patterns such as pump-*, by commas; empty: '
-        f"any device of {parts.text(each.tenant)}</small></label>"
-        + parts.field("Lands in groups", "groups", ", ".join(landing.groups), hint="by commas", needed=False)
-        + parts.field("Gets tags", "tags", tags, hint="such as hall:2, row:4", needed=False)
-        + '<label class="all">First configuration<input class="field mono" name="configuration" maxlength="2000" '
-        f'autocomplete="off" spellcheck="false" value="{parts.text(configuration)}">'
-        f'<small>a JSON object</small></label>'
-    )  # fmt: skip
-    return (
-        '<p class="soft">New terms count for what is enrolled from now on. Devices that came in by wider ones '
-        "may still "
-        'connect; the <a class="link" href="/security">Security page</a> names them.</p>'
-        + parts.form("change-terms", fields, "Keep the terms")
     )
 
 

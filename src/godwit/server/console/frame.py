@@ -20,8 +20,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Act = Callable[[str], Awaitable[None]]
 
-ARGUMENT_MAX: Final = 4_000
-"""Characters of what a form says."""
+ARGUMENT_MAX: Final = 24_000
+"""Characters of what a form says: a certificate and its terms."""
 _CHECK_S: Final = 30.0
 """How often an open page asks whether its session still is one, where nothing has changed meanwhile."""
 
@@ -60,7 +60,8 @@ class Frame:
         with self._main:
             markup(self._banners())
         markup(
-            '<dialog class="sheet" id="sheet" aria-label="Details"><div class="in" id="sheet-in"></div></dialog>',
+            '<dialog class="sheet" id="sheet" aria-labelledby="sheet-title">'
+            '<div class="in" id="sheet-in"></div></dialog>'
         )
 
     def main(self) -> AbstractContextManager[Any]:

@@ -103,6 +103,18 @@ def empty(title: str, body: str, *, name: str = "inbox", big: bool = False) -> s
     return f'<div class="empty{" big" if big else ""}">{icon(name)}<b>{text(title)}</b><div>{body}</div></div>'
 
 
+def sheet(title: str, body: str, *, tone: str = "") -> str:
+    """Return a dialogue's content: its title, which names it to screen readers, how to close it, and `body`.
+
+    With a `tone` the title is a badge.
+    """
+    head = badge(title, tone) if tone else text(title)
+    return (
+        f'<div class="bar between"><h2 id="sheet-title">{head}</h2>'
+        f'<button class="btn ghost icon-only" data-close aria-label="Close">{icon("close")}</button></div>{body}'
+    )
+
+
 def command(line: str) -> str:
     """Return a command to paste, with a button that copies it."""
     return (
@@ -124,14 +136,6 @@ def button(words: str, act: str, arg: object = "", *, classes: str = "", sure: s
     return (
         f'<button class="btn {classes}" data-act="{text(act)}" data-arg="{text(arg)}" '
         f'data-focus="{text(act)}-{text(arg)}"{ask}{off}>{words}</button>'
-    )
-
-
-def sheet(title: str, body: str) -> str:
-    """Return a dialogue's content. `body` is HTML."""
-    return (
-        f'<div class="bar" style="justify-content:space-between"><h2>{text(title)}</h2>'
-        f'<button class="btn ghost icon-only" data-close aria-label="Close">{icon("close")}</button></div>{body}'
     )
 
 

@@ -16,7 +16,7 @@ from godwit.contract.errors import MalformedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.contract.topics import COMMAND_ALIASES, RULES, Channel, Topics
 from godwit.mqtt.packets import Connect
-from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
+from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import (
     ApplicationRights,
@@ -27,6 +27,7 @@ from godwit.server.broker.rights import (
     Rights,
 )
 from godwit.server.broker.routes import bare_filter
+from godwit.server.broker.switches import Switches
 from godwit.server.identity.model import Credential, Door
 from godwit.server.identity.room import Identity
 
@@ -64,6 +65,7 @@ class ForeignRights:
     """See the module. Blocks."""
 
     def __init__(self, identity: Identity, topics: Topics, desk: Desk, switches: Switches) -> None:
+        switches = msgspec.structs.replace(switches, grace_days=0)  # nobody renews by way of a broker of others
         self._identity, self._topics, self._switches = identity, topics, switches
         self._fleet = FleetAuthenticator(
             identity.roster, lambda _client, _device: False, PasswordAuthenticator(), switches, desk,

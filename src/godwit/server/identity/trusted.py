@@ -107,6 +107,13 @@ class TrustedAuthorities:
             self._waiting[key] = awaited
         return awaited
 
+    def waiting(self, who: Principal) -> list[Awaited]:
+        """Return the authorities that wait for their proof, as far as `who` may see them; the oldest first."""
+        now = time_ns()
+        with self._lock:
+            found = [each for each in self._waiting.values() if each.expires > now]
+        return [each for each in found if _may_see(who, each.authority)]
+
     def prove(self, who: Principal, fingerprint: str, pem: str) -> Authority:
         """Trust an authority from now on, which signed the code. Raises RejectedError (`not-found`, `proof-wrong`)."""
         with self._lock:

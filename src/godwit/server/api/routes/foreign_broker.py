@@ -12,8 +12,9 @@ from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
-from godwit.server.broker.authentication import Desk, Switches
+from godwit.server.broker.authentication import Desk
 from godwit.server.broker.refusals import NOT_AUTHORISED
+from godwit.server.broker.switches import switches_of
 from godwit.server.foreign.rights import CONFIGURATION, Asked, ForeignRights, acl_file
 from godwit.server.platform import Platform
 
@@ -73,7 +74,7 @@ def _rights(request: Request, rooms: Platform) -> ForeignRights:
             rooms.identity,
             topics_for(settings.topic_layout),
             Desk(enrollment.credential_of_claim, enrollment.take_in, rooms.accounts.known),
-            Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+            switches_of(settings),
         )
     return found
 

@@ -12,20 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from godwit.contract.errors import GodwitError, RejectedError
-from godwit.contract.ids import DeviceId, TypeName
+from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import batch_parts, certificate_parts, parts, rollover_parts
 from godwit.server.console.batches import Batch, Batches, Download, Known, Stage, first_group
-from godwit.server.console.forms import form_of, landing_of_form, listed
 from godwit.server.console.frame import Frame, in_thread, markup
+from godwit.server.console.pages.authority_trust import TrustActs
 from godwit.server.console.plain import whole
 from godwit.server.console.session import principal_of
 from godwit.server.identity.archive import packed
 from godwit.server.identity.batch_lines import Line, Refused, read_lines
 from godwit.server.identity.certificates import DAY, SOON_DAYS
-from godwit.server.identity.model import Authority, CampaignKind, CampaignState, CertificateState, Landing, Step
+from godwit.server.identity.model import Authority, CampaignKind, CampaignState, CertificateState, Step
 from godwit.server.identity.operators import Wanted
-from godwit.server.identity.trusted import TermsChange, mark_of
 from godwit.server.platform import Platform
 from godwit.server.registry.model import Device
 
@@ -140,6 +139,7 @@ class _Page:
         )
         batch = f'<div class="health" id="batch">{part["batches"]}<div>{batch_parts.form()}</div></div>'
         rollover = parts.card("Rollover", part["campaign"]) if frame.who.tenants is None else ""
+        trust = parts.button("Trust another…", "trust") if frame.may("admin") else ""
         upload = parts.card("Enroll a batch", batch) if frame.may("operator") else ""
         with frame.main():
             markup(
@@ -149,17 +149,17 @@ class _Page:
                 f'<div class="stats">{tiles}</div>'
                 f"{parts.card('When they end', part['ends'])}{rollover}"
                 f"{parts.card('Devices', part['certificates'], aside=tools, flush=True)}"
-                f"{parts.card('Authorities', part['authorities'], flush=True)}{upload}"
+                f"{parts.card('Authorities', part['authorities'], aside=trust, flush=True)}{upload}"
             )
         for act, do, role in (
             ("search", self._on_search, "viewer"), ("state", self._on_state, "viewer"),
             ("page", self._on_page, "viewer"), ("step", self._on_step, "viewer"),
             ("more-devices", self._on_more, "viewer"), ("forget-batch", self._on_forget, "operator"),
             ("revoke-certificate", self._revoke, "operator"), ("start", self._start, "admin"),
-            ("campaign", self._change, "admin"), ("terms", self._on_terms, "admin"),
-            ("change-terms", self._on_change_terms, "admin"),
+            ("campaign", self._change, "admin"),
         ):  # fmt: skip
             frame.on(act, do, role)
+        TrustActs(frame, self._refresh).listen()
         frame.tick(TICK_S, self._tick)
 
     def _draw(self) -> dict[str, str]:
@@ -168,7 +168,7 @@ class _Page:
         shown = [each for each in identity.authorities.all() if each.tenant is None or who.role_in(each.tenant)]
         return certificate_parts.tiles(identity.certificates.counts(who)) | {
             "ends": certificate_parts.ends(identity.certificates.ends(who)),
-            "authorities": certificate_parts.authorities(shown, self._may_change),
+            "authorities": certificate_parts.authorities(shown, self._may_change, identity.trusted.waiting(who)),
             "certificates": self._table(),
             "campaign": self._campaign(),
             "batches": batch_parts.progress(self._batches.last(who)),
@@ -252,28 +252,6 @@ class _Page:
 
     async def _on_forget(self, _arg: str) -> None:
         self._batches.forget(self._frame.who)
-        await self._refresh()
-
-    async def _on_terms(self, arg: str) -> None:
-        who, known = self._frame.acting("admin"), await in_thread(self._identity.authorities.get, arg[:64])
-        who.require("admin", known.tenant)
-        sheet = parts.sheet(f"Terms of {known.name}", certificate_parts.terms_form(known, mark_of(known)))
-        self._frame.screen.put("sheet-in", sheet)
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
-    async def _on_change_terms(self, arg: str) -> None:
-        said = form_of(arg)
-        lands: Landing = landing_of_form(said)
-        landing = Landing(
-            TypeName(said["type"]) if said.get("type") else None, lands.groups, lands.tags, lands.configuration
-        )
-        wanted = TermsChange(said.get("name"), listed(said.get("ids", "")), said.get("jit") == "yes", landing)
-        changed = await in_thread(
-            self._identity.trusted.change, self._frame.acting("admin"), said.get("fingerprint", "")[:64], wanted,
-            marks={said.get("mark", "")},
-        )  # fmt: skip
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", f"{changed.name} has new terms")
         await self._refresh()
 
     async def _revoke(self, arg: str) -> None:

@@ -280,9 +280,7 @@ def render_sheet(message: Quarantined, *, may_change: bool = True) -> str:
         rows.append(("Sample", f"number {message.sample + 1} of its message"))
     number = message.number
     sure = "Purge this message? Its payload is gone then."
-    return (
-        f'<div class="bar" style="justify-content:space-between"><h2>{parts.badge(message.code, "warn")}</h2>'
-        f'<button class="btn ghost icon-only" data-close aria-label="Close">{parts.icon("close")}</button></div>'
+    body = (
         f'<div class="note-block"><b>{parts.text(why.what)}</b> {parts.text(message.detail)}<br>'
         f'<span class="soft">{parts.text(why.what_to_do)}</span></div>{parts.facts(rows)}'
         f'<pre class="payload" tabindex="0">{parts.text(words.payload(message.payload)) or "(empty)"}</pre>'
@@ -290,3 +288,4 @@ def render_sheet(message: Quarantined, *, may_change: bool = True) -> str:
         f'<a class="btn" href="/quarantine/{number}/payload" download>{parts.icon("download")}Download</a>'
         f"{parts.button('Purge', 'purge', number, classes='danger', sure=sure) if may_change else ''}</div>"
     )
+    return parts.sheet(message.code, body, tone="warn")

@@ -82,10 +82,22 @@ window.godwit = (() => {
     (document.querySelector("dialog[open]") ?? document.body).append(box); // a dialog is above all else
     setTimeout(() => box.remove(), 4000);
   };
+  // what a dialog asks for first has the keyboard; when it closes, what opened it has it again, drawn anew or not
+  let opener = null;
   const sheet = (open) => {
     const box = document.getElementById("sheet");
-    if (open && !box.open) box.showModal();
-    if (!open && box.open) box.close();
+    if (!open) { if (box.open) box.close(); return; }
+    if (!box.open) {
+      opener = document.activeElement?.dataset.focus ?? null;
+      box.onclose = () => {
+        const gone = !document.activeElement || document.activeElement === document.body;
+        if (gone && opener) document.querySelector(`[data-focus="${CSS.escape(opener)}"]`)?.focus();
+      };
+      box.showModal();
+    }
+    box.scrollTop = 0;
+    const first = "input:not([type=hidden], [type=file]), select, textarea, button.primary, [data-copy]";
+    (box.querySelector(first) ?? box.querySelector("button"))?.focus();
   };
   const address = (query) => history.replaceState(history.state, "", location.pathname + (query ? `?${query}` : ""));
 
@@ -135,6 +147,16 @@ window.godwit = (() => {
     const secure = location.protocol === "https:" ? "; Secure" : "", value = event.target.value;
     document.cookie = `${cookie}=${encodeURIComponent(value)}; Path=/; SameSite=Lax; Max-Age=${value ? 31536000 : 0}${secure}`;
     location.assign(location.pathname);
+  });
+  // a file that is chosen beside a field is what stands in it, DER as PEM
+  document.addEventListener("change", async (event) => {
+    const [name, file] = [event.target.dataset?.into, event.target.files?.[0]];
+    if (!name || !file) return;
+    const bytes = new Uint8Array(await file.slice(0, 65536).arrayBuffer());
+    const text = new TextDecoder().decode(bytes);
+    const base64 = () => btoa(String.fromCharCode(...bytes)).replace(/.{1,64}/g, "$&\n");
+    event.target.form.elements[name].value = text.includes("-----BEGIN")
+      ? text : `-----BEGIN CERTIFICATE-----\n${base64()}-----END CERTIFICATE-----\n`;
   });
   let waiting;
   document.addEventListener("input", (event) => {
