@@ -69,7 +69,7 @@ class KeyRotation:
         return {TenantId(row.name): store.policy_of(row) for row in rows}
 
     def _held(self) -> set[str]:
-        """Return the keys that devices encrypt to which may come back; not to the last owner, if they were given away."""
+        """Return the keys that devices encrypt to which may come back to that owner."""
         h, d = t.held_keys.c, tables.devices.c
         its_own = sa.and_(d.device_id == h.device_id, d.tenant == h.tenant, d.lifecycle != str(Lifecycle.RETIRED))
         with self._database.read() as connection:
