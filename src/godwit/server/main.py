@@ -161,8 +161,8 @@ class Server:
             lifetime=lifetime_of(settings),
             given=given_of(settings),
             refusals=self._accounts.refusals,
+            grace_days=settings.renewal_grace_days,
         )
-        self._identity.certificates.grace_days = settings.renewal_grace_days
         self._certificate = self._identity.server.ensure()
         self._store = DuckDBStore(
             settings.data_dir / "telemetry",
