@@ -138,6 +138,7 @@ class _Page:
             f"{parts.select('state', _STATES, self._state, 'Which certificates')}</div>"
         )
         batch = f'<div class="health" id="batch">{part["batches"]}<div>{batch_parts.form()}</div></div>'
+        rollover = parts.card("Rollover", part["campaign"]) if frame.who.tenants is None else ""
         trust = parts.button("Trust another…", "trust") if frame.may("admin") else ""
         upload = parts.card("Enroll a batch", batch) if frame.may("operator") else ""
         with frame.main():
@@ -146,7 +147,7 @@ class _Page:
                 'when.</span></div></div><div class="bar"><a class="btn" href="/pki/ca.crt" download>'
                 f"{parts.icon('download')}ca.crt</a></div></div>"
                 f'<div class="stats">{tiles}</div>'
-                f"{parts.card('When they end', part['ends'])}{parts.card('Rollover', part['campaign'])}"
+                f"{parts.card('When they end', part['ends'])}{rollover}"
                 f"{parts.card('Devices', part['certificates'], aside=tools, flush=True)}"
                 f"{parts.card('Authorities', part['authorities'], aside=trust, flush=True)}{upload}"
             )
@@ -202,7 +203,9 @@ class _Page:
 
     def _campaign(self) -> str:
         who, campaigns = self._frame.who, self._identity.campaigns
-        may = who.tenants is None and self._frame.may("admin")
+        if who.tenants is not None:  # its numbers are those of all tenants
+            return ""
+        may = self._frame.may("admin")
         newest = next(iter(campaigns.all(limit=1)), None)
         step = Step(self._step) if self._step in set(Step) else None
         rows = (
