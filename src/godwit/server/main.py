@@ -391,6 +391,7 @@ class Server:
         await self._group.close()
         await asyncio.wait([committing], timeout=3)
         committing.cancel()
+        await self._housekeeping.finish()
         self._housekeeping.close()
         await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
         self._group.shut()
