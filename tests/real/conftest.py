@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 sys.path.insert(0, str(Path(__file__).parent))
 
 from house import House
+from line import Line
 from playwright.sync_api import expect
 
 expect.set_options(timeout=20_000)  # pages follow within a second; on a busy machine the browser itself takes several
@@ -95,6 +96,32 @@ def house_in(tmp_path: Path, platform_in: Callable[..., Any]) -> Iterator[Callab
     yield make
     for each in made:
         each.server.stop()
+
+
+@pytest.fixture(scope="module")
+def long_house(
+    tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]
+) -> Iterator[Callable[..., House]]:
+    """Return what starts a platform in this process, for all tests of a module."""
+    made: list[House] = []
+
+    def make(**settings: Any) -> House:
+        directory = tmp_path_factory.mktemp("house")
+        free = platform_class(directory / "ports")  # never started: only its ports
+        made.append(House(directory, [free.http, free.mqtt, free.mqtts, free.https], **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _closed_lines() -> Iterator[None]:
+    """Hang up what a failed test has left open."""
+    yield
+    while Line.opened:
+        Line.opened.pop().close()
 
 
 @pytest.fixture

@@ -161,8 +161,8 @@ class Server:
             lifetime=lifetime_of(settings),
             given=given_of(settings),
             refusals=self._accounts.refusals,
+            grace_days=settings.renewal_grace_days,
         )
-        self._identity.certificates.grace_days = settings.renewal_grace_days
         self._certificate = self._identity.server.ensure()
         self._store = DuckDBStore(
             settings.data_dir / "telemetry",
@@ -391,6 +391,7 @@ class Server:
         await self._group.close()
         await asyncio.wait([committing], timeout=3)
         committing.cancel()
+        await self._housekeeping.finish()
         self._housekeeping.close()
         await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
         self._group.shut()

@@ -185,6 +185,40 @@ def test_who_never_came_holds_nobody_up_once_its_certificate_has_ended(rooms, fl
     assert fleet.campaigns.all()[0].state is CampaignState.FINISHED
 
 
+def test_who_is_away_and_may_renew_though_its_certificate_has_ended_is_waited_for(rooms, csr):
+    """The end of its authority would be the end of grace: nobody is shut out unless it is forced."""
+    rooms.again(grace_days=30)
+    fleet = Fleet(rooms, 2, csr)
+    (away,) = (each for each in rooms.issuance.of_device("pump-1"))
+    rooms.identity.revocation.seen(away.fingerprint)
+    rooms.identity.revocation.flush()
+    fleet.campaigns.start(ADMIN, CampaignKind.INTERMEDIATE)
+    fleet.renew("pump-0")
+    fleet.tick(0)
+    fleet.tick(100 * 86_400)
+    assert fleet.steps() == {"pump-0": "renewed", "pump-1": "waiting"}
+    with pytest.raises(RejectedError, match="shut out"):
+        fleet.campaigns.change(ADMIN, 1, CampaignState.FINISHED)
+    renewed = rooms.issuance.issue(csr("pump-1"), DeviceId("pump-1"), DEFAULT_TENANT, Source.RENEWAL, "pump-1")
+    rooms.identity.revocation.seen(renewed.certificate.fingerprint)
+    rooms.identity.revocation.flush()
+    fleet.tick(1)
+    assert fleet.campaigns.all()[0].state is CampaignState.FINISHED
+
+
+def test_who_stays_away_until_the_end_of_grace_is_gone(rooms, csr):
+    rooms.again(grace_days=30)
+    fleet = Fleet(rooms, 1, csr)
+    (away,) = (each for each in rooms.issuance.of_device("pump-0"))
+    rooms.identity.revocation.seen(away.fingerprint)
+    rooms.identity.revocation.flush()
+    fleet.campaigns.start(ADMIN, CampaignKind.INTERMEDIATE)
+    fleet.tick(119 * 86_400)
+    assert fleet.steps() == {"pump-0": "waiting"}
+    fleet.tick(121 * 86_400)
+    assert fleet.steps() == {"pump-0": "gone"}
+
+
 def test_who_was_enrolled_anew_under_the_old_one_waits_again(rooms, fleet):
     campaign = fleet.campaigns.start(ADMIN, CampaignKind.ROOT)
     new = fleet.renew("pump-0", campaign.new)
