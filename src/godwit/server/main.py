@@ -24,6 +24,7 @@ from godwit.contract.notices import MESSAGE_KEYS, RenewalWanted, encode_renewal_
 from godwit.contract.times import format_time
 from godwit.contract.topics import HEARTBEAT_TOPIC, Channel, DeviceTopic, topics_for
 from godwit.mqtt.packets import Publish
+from godwit.runtime.hosts import is_loopback
 from godwit.runtime.supervise import supervise
 from godwit.server import upgrade
 from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
@@ -42,7 +43,7 @@ from godwit.server.device_port.port import DevicePort
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.device_port.rooms import Rooms
 from godwit.server.device_port.trust import Trust
-from godwit.server.front import Front, is_loopback
+from godwit.server.front import Front
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity import clockwork
 from godwit.server.identity.registrars import Registrars
