@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from ports import free_port
 
 pytestmark = pytest.mark.real
@@ -28,17 +28,6 @@ PEOPLE = (
     {"sub": "lee", "email": "lee@example.org", "preferred_username": "lee", "groups": ["staff"]},
     {"sub": "eve-at-oidc", "email": "mallory@example.org", "groups": []},
 )
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
