@@ -317,17 +317,17 @@ class Certified:
             await client.wait_closed()
             return
         assert self._held is not None
-        plan, is_again = self._plan(self._held), False
+        plan, has_other_keys = self._plan(self._held), False
         while True:
             await self._until_due(plan)
             try:
                 await self._renew(client, plan.answer_s)
             except RejectedError as error:
-                plan.failed(self._now_s(), self._chance())  # before anything is awaited: a wish after it is for at once
+                if error.code in KEYS_REFUSED and not has_other_keys:
+                    has_other_keys = True  # and asks at once, with those
+                else:  # before anything is awaited: a wish that comes after it is for at once
+                    plan.failed(self._now_s(), self._chance())
                 await self._give_up(error)
-                if error.code in KEYS_REFUSED and not is_again:  # at once with others, then
-                    is_again = True
-                    continue
             except (OSError, UnavailableError, GodwitError) as error:
                 if not client.is_open:
                     return

@@ -331,8 +331,7 @@ class EmbeddedRoad:
 
     def _write(self, refusal: Refusal) -> None:
         """Have a refusal written into the audit log, in a thread; the same one once a minute, with how often."""
-        refusals, about = self._accounts.refusals, refusal.about
-        refusal = refusal._replace(about=(about if about.isprintable() else repr(about))[:256])
+        refusals = self._accounts.refusals
         if refusals.is_new(refusal):
             self._aside.do(lambda: refusals.write(refusal))
 

@@ -128,6 +128,22 @@ def test_silence_and_refusals_are_borne(tmp_path: Path) -> None:
     staged(tmp_path, play)
 
 
+def test_a_wish_that_comes_while_a_refusal_is_written_down_is_not_put_off_by_it(tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        platform = stage.platform
+        async with stage.device() as device:
+            await device.send(n=1, wait="stored")
+            platform.answer = lambda asked: EnrollmentGrant(asked.device_id, code="weak-key", message="no")
+            platform.publish(NOTICES, RENEW)
+            await until(lambda: "renewal" in device.errors)
+            platform.answer = stage.grant
+            platform.publish(NOTICES, RENEW)
+            async with asyncio.timeout(20):  # the wait after a refusal is longer: it has not begun anew
+                await until(lambda: len(stage.certificates) == 2)
+
+    staged(tmp_path, play)
+
+
 def test_a_request_outlives_the_device(tmp_path: Path) -> None:
     async def play(stage: Stage) -> None:
         platform = stage.platform

@@ -134,8 +134,7 @@ def test_a_key_that_the_platform_does_not_take_any_more_is_replaced(tmp_path: Pa
             stage.platform.publish(NOTICES, RENEW)
             await until(lambda: "renewal" in device.errors)
             assert device.errors["renewal"].message == "key-retired: make a new one"
-            stage.platform.publish(NOTICES, RENEW)  # comes while the refusal is still being written down
-            async with asyncio.timeout(20):  # the wait after a refusal is longer: it has not begun anew
+            async with asyncio.timeout(20):  # the wait after another refusal is longer
                 await until(lambda: len(platform.known) == 2 and device.is_settled and len(stage.certificates) == 2)
             await device.send(n=2, wait="stored")
             assert platform.known[-1].sign_key != old

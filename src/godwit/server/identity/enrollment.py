@@ -379,14 +379,14 @@ class Enrollment:
 
     def _limit(self, asker: _Asker, about: str, why: str) -> None:
         self.refusals.note(
-            asker.name, "enrollment.refuse", _readable(about), code="rate-limited", address=asker.address,
+            asker.name, "enrollment.refuse", about, code="rate-limited", address=asker.address,
             tenant=asker.tenant, detail=why,
         )  # fmt: skip
 
     def _refused(self, asker: _Asker, about: str, code: str, detail: str) -> None:
         with self._database.write() as connection:
             record(
-                connection, asker.name, "enrollment.refuse", _readable(about), tenant=asker.tenant,
+                connection, asker.name, "enrollment.refuse", about, tenant=asker.tenant,
                 address=asker.address, after={"code": code, "detail": detail[:512], "source": str(asker.source)},
             )  # fmt: skip
 
@@ -413,10 +413,6 @@ class Enrollment:
                     continue
                 if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
                     self._revocation.revoke(each.fingerprint, "superseded", "godwit")
-
-
-def _readable(about: str) -> str:
-    return about if about.isascii() and about.isprintable() else repr(about[:64])
 
 
 def _is_kept(connection: sa.Connection, certificate: Certificate) -> bool:
