@@ -322,7 +322,7 @@ def test_who_loses_all_rights_at_the_provider_is_out_everywhere_at_the_next_sign
     finally:
         httpx.put(f"{provider}/users/lee", json=lee).raise_for_status()
     assert (refused.status_code, "no rights any more" in refused.text) == (403, True)
-    expect(page).to_have_url(re.compile("/sign-in"), timeout=15_000)  # the page that was open elsewhere
+    expect(page).to_have_url(re.compile("/sign-in"))  # the page that was open elsewhere
     assert platform.json("/api/v1/users/lee")["grants"] == {}
 
 

@@ -298,7 +298,7 @@ def test_hardware_is_replaced_from_the_device_page_by_the_link_of_its_code(
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert joined.returncode == 0, joined.stderr
-    expect(custody).to_contain_text("nobody comes in with the old ones", timeout=10_000)
+    expect(custody).to_contain_text("nobody comes in with the old ones")
     expect(page.locator("#certificates tr", has_text="batch")).to_contain_text("revoked")
     assert page.evaluate("window.notReloaded") is True
 
@@ -328,7 +328,7 @@ def test_claims_for_many_are_labels_to_print(visit: Visit) -> None:
     expect(labels.nth(1)).to_contain_text("gwc_")
     expect(labels.nth(1).locator("svg.qr path").first).to_be_attached()
     opened.value.close()
-    expect(page.locator("#claims tr", has_text="label-2")).to_have_count(1, timeout=5_000)
+    expect(page.locator("#claims tr", has_text="label-2")).to_have_count(1)
 
 
 def test_a_batch_says_what_is_wrong_goes_on_and_is_rolled_over(visit: Visit, tmp_path: Path) -> None:
