@@ -239,6 +239,9 @@ def test_tenants_are_added_limited_watched_and_removed(
     show(other, platform, "/tenants")
     expect(other.get_by_text("Who administers all tenants")).to_be_visible()
     assert other.get_by_role("link", name="Tenants").count() == other.get_by_label("Tenant", exact=True).count() == 0
+    show(other, platform, "/certificates")
+    expect(other.get_by_role("heading", name="Authorities")).to_be_visible()
+    assert other.get_by_role("heading", name="Rollover").count() == 0  # its numbers are those of all tenants
     other.context.add_cookies(
         [{"name": f"godwit-tenant-{urlsplit(platform.url).port}", "value": "mill", "url": platform.url}]
     )

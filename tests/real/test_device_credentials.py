@@ -32,13 +32,14 @@ def jwt_key_of(platform: Any, directory: Path) -> tuple[dict[str, Any], str]:
     (directory / "jwt.key").write_bytes(key.private_bytes(*private))
     public = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     made = platform.post(f"{V1}/keys", {"public": key.public_key().public_bytes(*public).decode()})
-    return {"jwt_key": directory / "jwt.key"}, f"{V1}/keys/{made['keyId']}/retire"
+    return {"jwt_key": directory / "jwt.key", "jwt_audience": "plant-north"}, f"{V1}/keys/{made['keyId']}/retire"
 
 
 @pytest.mark.parametrize("road", ["token", "jwt"])
 def test_a_credential_that_is_revoked_costs_no_sample(
-    platform: Any, tmp_path: Path, road: str, eventually: Callable[..., Any]
+    platform_in: Callable[..., Any], tmp_path: Path, road: str, eventually: Callable[..., Any]
 ) -> None:
+    platform = platform_in(JWT_AUDIENCE="elsewhere, plant-north").start()
     platform.post("/api/v1/devices", {"deviceId": DEVICE})
 
     def credential() -> tuple[dict[str, Any], str]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -21,11 +22,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fleet_certificates import Bundle, Maker, issue, name, pem_of, public_pem
 from house import ADMIN, READING, House, until
+from ports import free_port
 
 from godwit.server.registry.model import Device
 
 pytestmark = pytest.mark.real
 
+DYNAMIC_SECURITY = Path("/usr/lib") / f"{platform.machine()}-linux-gnu" / "mosquitto_dynamic_security.so"
+KEEPER = "a secret of the keeper's"
 RUSH = Path(__file__).parents[2] / "bench" / "rush.py"
 
 
@@ -189,6 +193,15 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
         program.terminate()
 
 
+def dynamic_security(files: Path, port: int) -> str:
+    """Return the lines of Mosquitto's plugin, with a door for its keeper."""
+    made = ["mosquitto_ctrl", "dynsec", "init", str(files / "dynamic.json"), "keeper", KEEPER]
+    subprocess.run(made, check=True, capture_output=True, timeout=20)
+    plugin = f"plugin {DYNAMIC_SECURITY}\nplugin_opt_config_file {files / 'dynamic.json'}\n"
+    return f"{plugin}listener {port} 127.0.0.1\n"
+
+
+@pytest.mark.skipif(not DYNAMIC_SECURITY.exists(), reason="Mosquitto's dynamic security plugin is not installed")
 def test_mosquitto_admits_our_devices_by_our_files(
     house: House, mosquitto_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
@@ -201,21 +214,47 @@ def test_mosquitto_admits_our_devices_by_our_files(
     for name_of in ("server.crt", "server.key"):
         (files / name_of).write_bytes((tls / name_of).read_bytes())
     lines = (files / "godwit.conf").read_text().replace("listener 8883\n", "")
-    mosquitto = mosquitto_in(lines=lines).start()
+    mosquitto = mosquitto_in(lines=lines + dynamic_security(files, door := free_port())).start()
+    trust = ["-h", "localhost", "-p", str(mosquitto.port), "--cafile", str(tls / "ca.crt"), "-V", "mqttv5", "-q", "1"]
 
     def publish(topic: str, bundle: Bundle) -> int:
-        command = ["mosquitto_pub", "-h", "localhost", "-p", str(mosquitto.port), "--cafile", str(tls / "ca.crt")]
-        told = [*command, *bundle.mosquitto, "-V", "mqttv5", "-q", "1", "-t", topic, "-m", READING]
+        told = ["mosquitto_pub", *trust, *bundle.mosquitto, "-t", topic, "-m", READING]
         done = subprocess.run(told, capture_output=True, text=True, timeout=20, check=False)
         return 1 if "ot authorized" in done.stderr else done.returncode
+
+    def control(*words: str) -> None:
+        keeper = ["mosquitto_ctrl", "-p", str(door), "-u", "keeper", "-P", KEEPER, "dynsec", *words]
+        subprocess.run(keeper, check=True, capture_output=True, timeout=20)
 
     assert publish("devices/press-7/telemetry", press) in {0, 16}
     assert publish("devices/press-8/telemetry", press) == 1
     assert publish("devices/press-7/commands", press) == 1
-    house.identity.revocation.revoke(press.fingerprint, "keyCompromise", "test")
-    subprocess.run([*command, *server], check=True, capture_output=True, timeout=30)
-    mosquitto.process.send_signal(signal.SIGHUP)
-    eventually(lambda: publish("devices/press-7/telemetry", press) not in {0, 16})
+    control("createClient", "press-7", "-p", "it comes by certificate")
+    listening = [
+        "stdbuf",
+        "-oL",
+        "mosquitto_sub",
+        *trust,
+        *press.mosquitto,
+        "-W",
+        "60",
+        "-d",
+        "-t",
+        "devices/press-7/commands",
+    ]
+    with subprocess.Popen(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as open_session:
+        until(open_session, "SUBACK")
+        house.identity.revocation.revoke(press.fingerprint, "keyCompromise", "test")
+        subprocess.run([*command, *server], check=True, capture_output=True, timeout=30)
+        mosquitto.process.send_signal(signal.SIGHUP)
+        eventually(lambda: publish("devices/press-7/telemetry", press) not in {0, 16})
+        assert open_session.poll() is None  # a list is for those who come
+        control("disableClient", "press-7")
+        assert "152" in until(open_session, "DISCONNECT")  # 0x98, administrative action
+        open_session.terminate()
+    # the plugin asks nobody who shows a certificate: without the list he would be back
+    control("createClient", "press-8", "-p", "it comes by certificate")
+    control("disableClient", "press-8")
     assert publish("devices/press-8/telemetry", other) in {0, 16}
 
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from godwit.server.registry.model import Device
 from godwit.server.registry.service import Registry
 from godwit.server.settings import load
 from godwit.server.storage import identity_tables as t
+from godwit.server.storage import liveness
 from godwit.server.storage.database import Database
 from godwit.server.storage.engine import open_engine
 from godwit.server.storage.tables import metadata
@@ -36,8 +38,21 @@ from windows import ADMIN, WindowSuite
 pytestmark = pytest.mark.real
 
 
+class Server(NamedTuple):
+    """A running PostgreSQL."""
+
+    url: str
+    control: list[str | Path]
+    options: str
+
+    def restart(self, how: str) -> None:
+        """Stop it in a mode of pg_ctl, and start it again."""
+        for words in (["-m", how, "stop"], ["-o", self.options, "start"]):
+            subprocess.run([*self.control, *words], check=True, cwd="/", stdout=subprocess.DEVNULL)
+
+
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
+def server() -> Iterator[Server]:
     """A server of its own, which only this module knows. PostgreSQL does not run as root: its own user does it then."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
     directory = Path(tempfile.mkdtemp(prefix="godwit-postgres-", dir="/tmp"))
@@ -52,11 +67,16 @@ def database_url() -> Iterator[str]:
         stdout=subprocess.DEVNULL,
     )
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {directory} -c fsync=off"
-    control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-l", directory / "log"]
+    control: list[str | Path] = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-l", directory / "log"]
     subprocess.run([*control, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
-    yield f"postgres://godwit@127.0.0.1:{port}/postgres"
+    yield Server(f"postgres://godwit@127.0.0.1:{port}/postgres", control, options)
     subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd="/", stdout=subprocess.DEVNULL)
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def database_url(server: Server) -> str:
+    return server.url
 
 
 @pytest.fixture
@@ -125,3 +145,59 @@ def test_a_key_that_left_is_not_in_the_tables_files(database: Database, identity
     assert is_at_rest()
     identity.key_care.remove_root_key(ADMIN, root.fingerprint)
     assert not is_at_rest()
+
+
+@pytest.fixture
+def asked(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was asked of the server to see whether it is there."""
+    asked: list[object] = []
+    ping = database.engine.dialect.do_ping
+
+    def count(connection: Any) -> bool:
+        asked.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(database.engine.dialect, "do_ping", count)
+    return asked
+
+
+def fill_the_pool(database: Database, registry: Registry) -> None:
+    """Have several connections, all at rest."""
+    for _ in range(2):  # those that are fresh are not looked at
+        with database.read(), database.read(), database.read():
+            registry.devices(ADMIN)
+
+
+@pytest.mark.parametrize("how", ["fast", "immediate"])
+def test_a_restart_of_the_server_costs_no_read_and_no_write(
+    server: Server, database: Database, registry: Registry, how: str, asked: list[object]
+) -> None:
+    """All connections of the pool are dead then: the first that is taken says so, and nobody notices."""
+    registry.create_device(ADMIN, Device(DeviceId("pump-7")))
+    fill_the_pool(database, registry)
+    assert asked == []
+    server.restart(how)
+    assert [each.device_id for each, _ in registry.devices(ADMIN).items] == ["pump-7"]
+    fill_the_pool(database, registry)
+    assert len(asked) == 1, "the others went with the first"
+    server.restart(how)
+    registry.create_device(ADMIN, Device(DeviceId("pump-8")))
+    assert len(asked) == 2
+
+
+def test_a_connection_that_the_server_ended_is_replaced_and_one_that_rested_is_asked(
+    server: Server, database: Database, registry: Registry, asked: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.read() as one:
+        pid = one.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+    url = load({"DATABASE_URL": server.url}, None, {}).settings.database_url
+    elsewhere = sa.create_engine(url, poolclass=sa.NullPool)
+    with elsewhere.connect() as other:
+        assert other.execute(sa.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid}).scalar_one()
+    assert registry.devices(ADMIN).total == 0
+    assert len(asked) == 1
+    fill_the_pool(database, registry)
+    assert len(asked) == 1
+    monkeypatch.setattr(liveness, "REST_S", 0.0)
+    assert registry.devices(ADMIN).total == 0
+    assert len(asked) == 2

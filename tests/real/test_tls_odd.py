@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,9 @@ def test_how_much_of_its_chain_a_device_shows_makes_no_difference(house: House) 
         assert visit(house, press, "odd-chain") == 0
 
 
-def test_an_authority_that_a_trusted_one_made_is_not_trusted_for_that(house: House, factory: Maker) -> None:
+def test_an_authority_that_a_trusted_one_made_is_not_trusted_for_that(
+    house: House, factory: Maker, eventually: Callable[..., Any]
+) -> None:
     """A chain of ten leads to the factory, and verifies; but nobody has said that the tenth may name devices."""
     maker, chain = factory, ""
     for number in range(10):
@@ -91,14 +92,7 @@ def test_an_authority_that_a_trusted_one_made_is_not_trusted_for_that(house: Hou
         chain, maker = below.pem + chain, below
     house.registry.create_device(ADMIN, Device("odd-ten"))
     assert visit(house, leaf(maker, house.directory / "odd-ten", "odd-ten", chain=chain), "odd-ten") == 0x87
-    assert "authority-unknown" in {each["code"] for each in refusals_of(house)}
-
-
-def refusals_of(house: House) -> list[dict[str, Any]]:
-    end = time.monotonic() + 5
-    while not (found := house.refusals()):
-        assert time.monotonic() < end
-    return found
+    eventually(lambda: "authority-unknown" in {each["code"] for each in house.refusals()})
 
 
 def test_a_huge_certificate_does_not_come_far(house: House, factory: Maker) -> None:
@@ -146,9 +140,7 @@ def test_a_thousand_who_never_end_their_handshake_keep_nobody_out(
             if number % 2:
                 wire.sendall(hello)
             stalled.append(wire)
-        began = time.monotonic()
         assert visit(house, press, "odd-crowd") == 0
-        assert time.monotonic() - began < 8
         for wire in stalled[:20]:  # and they are parted from
             wire.settimeout(10)
             assert wire.recv(1) == b""

@@ -3,6 +3,7 @@
 The hook strikes in the transaction that keeps the certificate, right before its insert, and commits first.
 """
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,13 @@ from godwit.contract.enrollment import EnrollmentRequest
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId
 from godwit.server.accounts.principal import Principal
+from godwit.server.identity import rows
+from godwit.server.identity.authorities import authority_certificate, describe
 from godwit.server.identity.claims import NewClaim
 from godwit.server.identity.model import (
+    AuthorityKind,
     AuthorityState,
+    AuthorityTerms,
     Certificate,
     CertificateState,
     ClaimKind,
@@ -32,6 +37,7 @@ from godwit.server.identity.model import (
 from godwit.server.identity.operators import Wanted
 from godwit.server.identity.profiles import common
 from godwit.server.identity.room import Identity
+from godwit.server.identity.trusted import TermsChange
 from godwit.server.registry.model import Device
 from godwit.server.registry.service import Registry
 from godwit.server.storage import identity_tables as t
@@ -214,3 +220,57 @@ class WindowSuite:
         strike = lambda: self.identity.enrollment.claims.revoke(ADMIN, claim.claim_id)  # noqa: E731
         assert self.refused(by, strike) == "claim-revoked"
         assert self.refused_at_once(by) == "claim-revoked"
+
+    def test_a_certificate_in_grace_is_superseded(self) -> None:
+        """The device came back twice, by the old certificate and by the new: only the new one goes on."""
+        by = msgspec.structs.replace(self.enrolled(), door=Door.ENDED)
+        grant = self.identity.enrollment.enroll(EnrollmentRequest(PUMP, request()), by, Source.CLAIM)
+        assert grant.certificate
+        renewed = next(each for each in self.certificates() if each.fingerprint != by.name)
+
+        def strike() -> None:
+            self.identity.revocation.seen(renewed.fingerprint)
+            self.identity.revocation.flush()
+
+        assert self.refused(by, strike) == "certificate-expired"
+        assert self.refused_at_once(by) == "certificate-expired"
+
+    def trust(self, kind: AuthorityKind) -> tuple[str, x509.Certificate]:
+        """Trust somebody else for our device; returns who, and what it issued."""
+        key, name, now = ec.generate_private_key(ec.SECP256R1()), common(str(kind)), dt.datetime.now(dt.UTC)
+        year = dt.timedelta(days=365)
+        own = authority_certificate(name, key.public_key(), name, key, now, year, depth=0)
+        terms = AuthorityTerms(ids=("pump-*",))
+        described = msgspec.structs.replace(describe(own, kind), tenant=DEFAULT_TENANT, terms=terms)
+        with self.database.write() as connection:
+            connection.execute(t.authorities.insert(), rows.row_of_authority(described, None))
+        self.identity.news.tell(described)
+        device = ec.generate_private_key(ec.SECP256R1()).public_key()
+        made = x509.CertificateBuilder().subject_name(common(PUMP)).issuer_name(name).public_key(device)
+        made = made.serial_number(7).not_valid_before(now).not_valid_after(now + year / 2)
+        return described.fingerprint, made.sign(key, hashes.SHA256())
+
+    def strikes(self, authority: str) -> list[Doer]:
+        """Return what takes our device from an authority: other terms, and its end."""
+        narrower = TermsChange(ids=("press-*",))
+        return [
+            lambda: self.identity.trusted.change(ADMIN, authority, narrower),
+            lambda: self.identity.authorities.set_state(authority, AuthorityState.RETIRED, "admin"),
+        ]
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_the_terms_of_a_factory_are_narrowed_or_it_is_retired(self, which: int) -> None:
+        authority, shown = self.trust(AuthorityKind.FACTORY)
+        by = self.identity.enrollment.take_in(shown.public_bytes(serialization.Encoding.DER))
+        assert by.door is Door.FACTORY
+        assert self.refused(by, self.strikes(authority)[which]) == "authority-not-trusted"
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_the_terms_of_a_customers_authority_are_narrowed_or_it_is_retired(self, which: int) -> None:
+        authority, shown = self.trust(AuthorityKind.CUSTOMER)
+        strike = self.strikes(authority)[which]
+        with just_before_the_insert(self.database, strike) as struck, pytest.raises(RejectedError) as refused:
+            self.identity.enrollment.take_in(shown.public_bytes(serialization.Encoding.DER))
+        assert struck
+        assert refused.value.code == "authority-not-trusted"
+        assert self.count() == 0

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from godwit.cli import device_enroll, device_join, device_owner, device_token
 from godwit.cli.device_lines import CsvLines, JsonLines, LineSplit, reader_of
+from godwit.contract.credentials import AUDIENCE
 from godwit.contract.errors import MalformedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 
@@ -64,6 +65,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     getting_in.add_argument("--password-file", type=Path, metavar="FILE", help="file that holds the password")
     getting_in.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds a device token")
     getting_in.add_argument("--jwt-key", type=Path, metavar="FILE", help="PEM of the key that signs tokens (ES256)")
+    getting_in.add_argument(
+        "--jwt-audience", default=AUDIENCE, metavar="NAME", help="what the platform is called: its setting JWT_AUDIENCE"
+    )
     keep = run.add_argument_group("spool")
     keep.add_argument("--spool", type=Path, metavar="FILE", help="(default: in the user's state directory)")
     keep.add_argument(
@@ -95,7 +99,7 @@ async def _run(options: argparse.Namespace) -> int:
     device = Device(
         parse_device_id(options.device_id), options.host, options.port, tls=options.tls, username=options.username,
         password=device_join.secret_of(options.password_file), token=device_join.secret_of(options.token_file),
-        jwt_key=options.jwt_key, spool=options.spool, durability=options.durability,
+        jwt_key=options.jwt_key, jwt_audience=options.jwt_audience, spool=options.spool, durability=options.durability,
         bounds=Bounds(bytes_max=options.spool_mb * 2**20), streams=(Stream(options.stream, qos=options.qos),),
         compression=options.compression, **device_join.identity_of(options),
     )  # fmt: skip

@@ -7,7 +7,6 @@ So no device gets two certificates, and none half of its files.
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from godwit.cli.platform_client import PlatformClient, add_server_arguments, cli
 from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 from godwit.runtime.files import write_whole
-from godwit.server.identity.batch_lines import Line, Refused, read_lines
+from godwit.server.identity.batch_lines import Line, Refused, read_lines, report
 
 GROUP: Final = 250
 HANDS: Final = 2
@@ -255,10 +254,7 @@ def _report(out: Path, done: int, refused: list[Refused]) -> int:
         path.unlink(missing_ok=True)
         print(f"{done:,} devices enrolled in {out}")
         return 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        report = csv.writer(file)
-        report.writerow(("line", "device_id", "code", "detail"))
-        report.writerows(sorted(refused))
+    path.write_bytes(report(refused))
     print(f"{done:,} devices enrolled in {out}; {len(refused):,} line{'s' * (len(refused) != 1)} refused, see {path}")
     return 1
 

@@ -14,7 +14,8 @@ EXAMPLES: Final = """examples:
   godwit mosquitto-files /etc/mosquitto/godwit && systemctl reload mosquitto
 
 Mosquitto reads rights and revocation lists again on SIGHUP, and asks the lists at new connections only: who is
-connected stays. `mosquitto_ctrl dynsec disableClient NAME` closes an open session at once.
+connected stays. Then `mosquitto_ctrl dynsec disableClient NAME` closes an open session at once; by itself it keeps
+nobody out who shows a certificate.
 """
 
 

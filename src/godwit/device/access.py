@@ -14,7 +14,7 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.contract.notices import NewAuthorities, RenewalWanted
 from godwit.device.jwt import make_jwt
-from godwit.device.keys import Key
+from godwit.device.keys import FileKey, Key
 from godwit.device.trust import Seen, TimeGuard, Trust, fetch_root, read_fingerprint, read_pems
 from godwit.mqtt.client import MqttClient
 from godwit.runtime.clock import Clock
@@ -212,9 +212,10 @@ class Token(Pinned):
         return login._replace(password=secret.encode())
 
 
-def jwt_of(device_id: DeviceId, key: Key) -> Callable[[int], str]:
-    """Return what makes JWTs of a device."""
-    return lambda now: make_jwt(device_id, key, now)
+def jwt_of(device_id: DeviceId, key: Key | Path | str, audience: str) -> Callable[[int], str]:
+    """Return what makes JWTs of a device for a platform. Raises RejectedError (`key-missing`, `key-damaged`)."""
+    signing = FileKey(Path(key)) if isinstance(key, Path | str) else key
+    return lambda now: make_jwt(device_id, signing, now, audience=audience)
 
 
 def first_roots(server: Server) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from godwit.contract import codes
+from godwit.contract.credentials import RENEWAL_USER
 from godwit.contract.enrollment import EnrollmentGrant, EnrollmentRequest, decode_grant, encode
 from godwit.contract.errors import GodwitError, RejectedError, UnavailableError
 from godwit.contract.notices import MESSAGE_KEYS, NewAuthorities, RenewalWanted
@@ -43,8 +44,6 @@ LOOK_EVERY_S: Final = 600.0
 """A clock may be set: what is due is looked at again."""
 SESSION_S: Final = 86_400
 """What waits for us on the platform stays there, while we tell it our keys."""
-RENEWAL_USER: Final = "renewal"
-"""The user name of who wants nothing but a renewal: with it, the platform may take a certificate that has ended."""
 KEEP_TIME_NS: Final = 3_600 * NS
 """How far time goes on before it is written down again."""
 
@@ -318,17 +317,17 @@ class Certified:
             await client.wait_closed()
             return
         assert self._held is not None
-        plan, is_again = self._plan(self._held), False
+        plan, has_other_keys = self._plan(self._held), False
         while True:
             await self._until_due(plan)
             try:
                 await self._renew(client, plan.answer_s)
             except RejectedError as error:
-                plan.failed(self._now_s(), self._chance())  # before anything is awaited: a wish after it is for at once
+                if error.code in KEYS_REFUSED and not has_other_keys:
+                    has_other_keys = True  # and asks at once, with those
+                else:  # before anything is awaited: a wish that comes after it is for at once
+                    plan.failed(self._now_s(), self._chance())
                 await self._give_up(error)
-                if error.code in KEYS_REFUSED and not is_again:  # at once with others, then
-                    is_again = True
-                    continue
             except (OSError, UnavailableError, GodwitError) as error:
                 if not client.is_open:
                     return

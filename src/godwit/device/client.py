@@ -18,6 +18,7 @@ import msgspec
 
 from godwit.contract import notices
 from godwit.contract.compression import Compression
+from godwit.contract.credentials import AUDIENCE
 from godwit.contract.errors import MalformedError, RejectedError, UnavailableError
 from godwit.contract.ids import parse_device_id
 from godwit.contract.notices import Notice
@@ -32,7 +33,7 @@ from godwit.device.enrollment import HTTPS_PORT
 from godwit.device.health import Machine
 from godwit.device.identity import Identity
 from godwit.device.identity_file import State
-from godwit.device.keys import FileKey, Key, KeyProvider
+from godwit.device.keys import Key, KeyProvider
 from godwit.device.link import Address, Link
 from godwit.device.message_keys import PERIOD_DAYS, MessageKeys, Protection
 from godwit.device.power import ALWAYS_ON, PowerPolicy
@@ -85,8 +86,8 @@ class Device:
 
     Getting in: `claim` enrolls (by MQTT, or `is_https`), into the directory `identity`; once enrolled it is enough to
     name that, or to say True for the usual place. `keys`: where keys are, if not in files. `ca` (PEM file)
-    or `ca_fingerprint` (SHA-256) say whom to trust before the platform does. Or: `token`, `jwt_key` (a PEM file), or
-    `username` and `password`.
+    or `ca_fingerprint` (SHA-256) say whom to trust before the platform does. Or: `token`, `jwt_key` (a PEM file; the
+    platform is called `jwt_audience`), or `username` and `password`.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Device:
         https_port: int = HTTPS_PORT,
         token: str | None = None,
         jwt_key: Key | Path | str | None = None,
+        jwt_audience: str = AUDIENCE,
         spool: Path | str | Spool | None = None,
         durability: Durability | str = Durability.NORMAL,
         bounds: Bounds = Bounds(),  # noqa: B008 - immutable
@@ -137,22 +139,19 @@ class Device:
         self._identity: Identity | None = identity if isinstance(identity, Identity) else None
         self._identity_at = Path(identity) if isinstance(identity, Path | str) else identity_path(device_id)
         self._keys = keys
-        self._access: Access | None = None
-        if not is_known:
-            self._access = self._other_access(context, username, password, token, jwt_key)
+        secret = token if jwt_key is None else jwt_of(self.device_id, jwt_key, jwt_audience)
+        self._access = None if is_known else self._other_access(context, username, password, secret)
         self._given = spool if isinstance(spool, Spool) else None
         self._where = Path(spool) if isinstance(spool, Path | str) else spool_path(device_id)
         self._durability, self._bounds = Durability(durability), bounds
-        known = {each.name: each for each in (STREAM_EVENTS, STREAM_MAIN, *streams)}
-        self._streams = known
+        self._streams = {each.name: each for each in (STREAM_EVENTS, STREAM_MAIN, *streams)}
         self._power, self._compression = power, Compression(compression)
         self.location = location
         """Sent with the telemetry; change it when the device moves."""
         self.metadata = Metadata(firmware_version=firmware_version)
         """Sent with the telemetry."""
         self._health_every_s = health_every_s
-        self._machine = Machine(self._where)
-        self._watchdog = Watchdog(watchdog)
+        self._machine, self._watchdog = Machine(self._where), Watchdog(watchdog)
         self._on_notice, self._on_configuration = on_notice, on_configuration
         self._protection = _protection_of(sealing, has_identity=is_known)
         self._message_keys: MessageKeys | None = None
@@ -193,12 +192,9 @@ class Device:
         return self
 
     def _other_access(
-        self, context: ssl.SSLContext | None, username: str | None, password: str | None, token: str | None,
-        jwt_key: Key | Path | str | None,
+        self, context: ssl.SSLContext | None, username: str | None, password: str | None,
+        token: str | Callable[[int], str] | None,
     ) -> Access:  # fmt: skip
-        if jwt_key is not None:
-            key = FileKey(Path(jwt_key)) if isinstance(jwt_key, Path | str) else jwt_key
-            return Token(self.device_id, self._server, context, self._clock, jwt_of(self.device_id, key))
         if token is not None:
             return Token(self.device_id, self._server, context, self._clock, token)
         if context is None and (self._server.ca is not None or self._server.ca_fingerprint is not None):

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from godwit.contract.credentials import AUDIENCE
 from godwit.device.keys import Key, fingerprint
 from godwit.runtime.clock import NS
 
@@ -13,7 +14,7 @@ LIFETIME_S: Final = 3_600
 _COORDINATE_BYTES: Final = 32
 
 
-def make_jwt(device_id: str, key: Key, now: int, *, audience: str = "godwit", lifetime_s: int = LIFETIME_S) -> str:
+def make_jwt(device_id: str, key: Key, now: int, *, audience: str = AUDIENCE, lifetime_s: int = LIFETIME_S) -> str:
     """Return a token of a device, good from `now` (ns UTC) on. `kid` is the fingerprint of the key."""
     issued = now // NS
     header = {"alg": "ES256", "typ": "JWT", "kid": fingerprint(key.public_key())}

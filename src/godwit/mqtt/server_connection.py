@@ -332,8 +332,7 @@ class ServerConnection:
             elif session.is_for(delivery):
                 self._send(delivery, session, now)
             else:
-                del session.inflight[delivery.packet_id]
-                self._withhold(delivery, session)
+                session.withhold(delivery)
 
     def refuse(
         self, reason_code: int, text: str, *, with_text: bool = True, server_reference: str | None = None
@@ -461,13 +460,7 @@ class ServerConnection:
             elif session.is_for(delivery):
                 self._send(delivery, session, now)
             else:
-                self._withhold(delivery, session)
-
-    @staticmethod
-    def _withhold(delivery: Delivery, session: Session) -> None:
-        """Drop what waited for a client that has lost the right to it."""
-        session.finish(delivery)
-        session.drop()
+                session.withhold(delivery)
 
     def _send(self, delivery: Delivery, session: Session, now: int) -> None:
         if delivery.qos and not delivery.packet_id:
@@ -480,9 +473,7 @@ class ServerConnection:
             first = 0x30 | delivery.is_resent << 3 | delivery.qos << 1 | delivery.retain
             data = message.frame(self.version, first, delivery.packet_id)
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
-            session.inflight.pop(delivery.packet_id, None)
-            session.finish(delivery)  # 3.1.2-24: as if it had been sent
-            session.drop()
+            session.withhold(delivery)  # 3.1.2-24: as if it had been sent
             self._forget_alias(message.topic)
             return
         if delivery.qos:

@@ -264,6 +264,12 @@ class Session:
                 self.finished = []
             self.finished.append(delivery)
 
+    def withhold(self, delivery: Delivery) -> None:
+        """Be done with what the client does not get: it is too large for it, or its right to it is gone."""
+        self.inflight.pop(delivery.packet_id, None)
+        self.finish(delivery)
+        self.drop()
+
     def detach(self) -> None:
         """Part from the connection: what it had not acknowledged may come again."""
         self.connection = None

@@ -30,8 +30,9 @@ from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
 from godwit.server.accounts.room import Accounts
 from godwit.server.api.app import create_api
 from godwit.server.api.encoder import Encoders
-from godwit.server.broker.authentication import FleetAuthenticator, Switches
+from godwit.server.broker.authentication import FleetAuthenticator
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
+from godwit.server.broker.switches import switches_of
 from godwit.server.broker_loop import BrokerLoop
 from godwit.server.console.app import mount
 from godwit.server.device_port.app import create_app
@@ -159,6 +160,7 @@ class Server:
             credentials=os.environ.get("CREDENTIALS_DIRECTORY"),
             lifetime=lifetime_of(settings),
             given=given_of(settings),
+            refusals=self._accounts.refusals,
         )
         self._identity.certificates.grace_days = settings.renewal_grace_days
         self._certificate = self._identity.server.ensure()
@@ -236,8 +238,9 @@ class Server:
         self._housekeeping = Housekeeping(
             self._ingest, self._board, self._registry, self._store, self._live, self._beat
         )
-        self._housekeeping.chores += [self._seal_keys.write, partial(self._seal_keys.audit, self._database)]
-        self._housekeeping.chores += [self._accounts.refusals.tell_more, self._identity.enrollment.limited.tell_more]
+        self._housekeeping.chores += [
+            self._seal_keys.write, partial(self._seal_keys.audit, self._database), self._accounts.refusals.tell_more
+        ]  # fmt: skip
         wanted = encode_renewal_wanted(RenewalWanted(MESSAGE_KEYS))
         self._identity.message_keys.on_removed = lambda device_id: self._loop.soon(
             self._ingest.notify, device_id, wanted
@@ -290,11 +293,8 @@ class Server:
         trust = Trust(identity.authorities, self._certificate, minimum=settings.tls_minimum)
         trust.follow(identity.news)
         refusals = Refusals(self._accounts.refusals)
-        switches = Switches(
-            settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
-        )
         fleet = FleetAuthenticator(
-            identity.roster, lambda _device, _topic: False, None, switches,
+            identity.roster, lambda _device, _topic: False, None, switches_of(settings),
             seen=identity.revocation.seen, find_token=identity.device_tokens.find,
         )  # fmt: skip
         rooms = Rooms(

@@ -21,7 +21,7 @@ from godwit.runtime.supervise import OnFailure, supervise
 from godwit.server.accounts.refusal_tally import Refusal
 from godwit.server.accounts.room import Accounts
 from godwit.server.broker.aside import Aside
-from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
+from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator
 from godwit.server.broker.broker import Broker
 from godwit.server.broker.client import Client
 from godwit.server.broker.door import ThreadSafeDoor
@@ -32,6 +32,7 @@ from godwit.server.broker.listener import Server as MqttServer
 from godwit.server.broker.redirect import redirect_to
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import LOCAL, LOOPBACK, WEBSOCKET
+from godwit.server.broker.switches import switches_of
 from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
@@ -181,9 +182,7 @@ class EmbeddedRoad:
             self._identity.roster,
             self._may_answer,
             PasswordAuthenticator(settings.mqtt_username, settings.mqtt_password),
-            Switches(
-                settings.device_certificates, settings.device_tokens, settings.device_jwt, settings.renewal_grace_days
-            ),
+            switches_of(settings),
             Desk(enrollment.credential_of_claim, enrollment.take_in, self._accounts.known),
             seen=self._identity.revocation.seen,
             find_token=self._identity.device_tokens.find,
@@ -290,19 +289,23 @@ class EmbeddedRoad:
 
     async def _ask_again(self) -> None:
         """End the sessions of applications whose tokens are revoked: nobody tells."""
-        guard, wills = self._broker.guard, self._broker.wills
+        guard, wills, is_said = self._broker.guard, self._broker.wills, False
         while True:
             await asyncio.sleep(ASK_AGAIN_S)
-            asked, absent = list(guard.asked.items()), list(wills.asked.items())
+            asked = list(guard.asked.items())
+            absent = [((client_id, still), still) for client_id, still in wills.asked.items()]
             try:
                 answers = await asyncio.to_thread(_answers, asked) if asked else []
                 gone = await asyncio.to_thread(_answers, absent) if absent else []
             except UnavailableError as error:  # the database is away: nobody is thrown out for that
-                log.warning("nobody can say now whether the tokens of applications still count: %s", error)
+                if not is_said:
+                    log.warning("nobody can say now whether the tokens of applications still count: %s", error)
+                is_said = True
                 continue
+            is_said = False
             guard.deny((client, denial) for client, denial in answers if denial is not None)
-            for client_id, denial in gone:
-                left = wills.take(client_id) if denial is not None else None
+            for (client_id, still), denial in gone:
+                left = wills.deny(client_id, still) if denial is not None else None
                 if left is not None and denial is not None:
                     self._note_withheld(left, denial.code)
 
@@ -328,8 +331,7 @@ class EmbeddedRoad:
 
     def _write(self, refusal: Refusal) -> None:
         """Have a refusal written into the audit log, in a thread; the same one once a minute, with how often."""
-        refusals, about = self._accounts.refusals, refusal.about
-        refusal = refusal._replace(about=(about if about.isprintable() else repr(about))[:256])
+        refusals = self._accounts.refusals
         if refusals.is_new(refusal):
             self._aside.do(lambda: refusals.write(refusal))
 

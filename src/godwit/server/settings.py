@@ -1,8 +1,7 @@
 """Settings: what is in force, and where each value came from.
 
 Each field is an environment variable and a line of `.env`, in upper case. Flags win over the environment, the
-environment
-over `.env`, that over the default. An empty value means unset.
+environment over `.env`, that over the default. An empty value means unset.
 """
 
 import os
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from godwit.contract.credentials import AUDIENCE
 from godwit.contract.errors import RejectedError
 
 SECRETS: Final = frozenset({"mqtt_password", "database_url", "key_passphrase", "oidc_client_secret"})
@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_certificates: bool = True
     device_tokens: bool = True
     device_jwt: bool = True
+    jwt_audience: str = AUDIENCE
     device_host: str = "0.0.0.0"  # noqa: S104 - the HTTPS port of devices
     device_port: int = 8443
     public_host: str = ""

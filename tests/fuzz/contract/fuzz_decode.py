@@ -3,6 +3,7 @@
 Arguments are libFuzzer's. The first byte of an input chooses the content type. A crash is any error but MalformedError.
 """
 
+import resource
 import sys
 import tempfile
 from contextlib import suppress
@@ -16,6 +17,9 @@ with atheris.instrument_imports(include=["godwit.contract"]):
 
 sys.path.insert(0, str(Path(__file__).parent))
 from corpus import TYPES, messages
+
+MEMORY_BYTES_MAX = 512 * 2**20
+"""What an input may make us take. libFuzzer's own limit counts what the process that started it had, too."""
 
 
 def fuzz(data: bytes) -> None:
@@ -31,6 +35,7 @@ def fuzz(data: bytes) -> None:
 
 def main() -> None:
     """Begin with the valid messages."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     with tempfile.TemporaryDirectory() as directory:
         for number, (payload, content_type) in enumerate(messages()):
             (Path(directory) / f"{number}").write_bytes(bytes([TYPES.index(content_type)]) + payload)

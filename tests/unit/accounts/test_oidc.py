@@ -13,7 +13,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.server.accounts.oidc import OidcDoor
 from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
 from godwit.server.accounts.oidc_tokens import LOGOUT_EVENT, read_id_token
@@ -79,15 +79,56 @@ def test_an_expected_user_is_bound_by_a_verified_address_once(accounts: Accounts
     assert accounts.users.by_subject("https://x", "1") == bound
 
 
+def test_only_who_administers_all_tenants_says_whom_the_provider_is_to_know(accounts: Accounts) -> None:
+    """A tenant's administrator would else keep somebody out whom others expect, or have him as a user of his own."""
+    admin, acme = Principal("admin"), Principal("eva", ("acme",))
+    users, mine = accounts.users, {"acme": "viewer"}
+    users.create(admin, "kim", {"*": "viewer"}, email="kim@example.org")
+    users.create(acme, "ann", mine)
+    users.create(acme, "zoe", mine, email="kim@example.org", password="a sentence of zoe's")
+    for attempt in (
+        lambda: users.create(acme, "own", mine, email="Kim@example.org"),
+        lambda: users.create(acme, "kim@example.org", mine),
+        lambda: users.create(acme, "own", mine, email="whoever@example.org"),
+        lambda: users.change(acme, "ann", {"email": "kim@example.org"}),
+    ):
+        with pytest.raises(RejectedError) as refused:
+            attempt()
+        assert refused.value.code == "forbidden"
+    for twice in (
+        lambda: users.create(admin, "other", mine, email="KIM@example.org"),
+        lambda: users.create(admin, "kim@example.org", mine),
+        lambda: users.change(admin, "ann", {"email": "kim@example.org"}),
+    ):
+        with pytest.raises(RejectedError) as refused:
+            twice()
+        assert refused.value.code == "exists"
+    bound = users.bind(admin, "kim@example.org", "https://x", "1")
+    assert bound is not None
+    assert bound.name == "kim"
+
+
+def test_only_who_administers_all_tenants_gives_a_password_to_whom_the_provider_knows(accounts: Accounts) -> None:
+    """Whoever knows it has what the provider grants later, which may be more."""
+    admin, acme = Principal("admin"), Principal("eva", ("acme",))
+    accounts.users.create(admin, "kim", {"acme": "viewer"}, issuer="https://x", subject="1")
+    with pytest.raises(RejectedError) as refused:
+        accounts.users.set_password(acme, "kim", "a sentence of eva's")
+    assert refused.value.code == "forbidden"
+    accounts.users.set_password(admin, "kim", "a sentence of kim's")
+
+
 class Provider:
     """What a provider publishes, served on loopback, and tokens that it signs."""
 
     def __init__(self) -> None:
         self.key = ECKey.generate_key("P-256", {"kid": "now", "use": "sig"})
+        self.asked: list[str] = []
         provider = self
 
         class Published(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                provider.asked.append(self.path)
                 found = provider.metadata() if "well-known" in self.path else {"keys": [provider.key.as_dict()]}
                 body = json.dumps(found).encode()
                 self.send_response(200)
@@ -168,6 +209,46 @@ def test_nobody_else_signs_people_out(
         door.log_out(forge(provider), address="192.0.2.1")
     assert refused.value.code == "oidc-invalid"
     assert accounts.known(session)
+
+
+def test_whoever_posts_logout_tokens_does_not_have_the_provider_asked_each_time(
+    provider: Provider, door: OidcDoor
+) -> None:
+    provider.asked.clear()
+    for _ in range(20):
+        with pytest.raises(RejectedError):
+            door.log_out("rubbish", address="192.0.2.1")
+    assert len(provider.asked) == 2  # its metadata, and its keys
+
+
+def test_a_provider_that_does_not_answer_is_not_waited_for_by_everybody(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(issuer="https://login.example.org")
+    assert found is not None
+    door, asked = OidcDoor(found, accounts.users, accounts.sign_in, accounts.refusals), []
+
+    def silent(_method: str, url: str) -> dict[str, Any]:
+        asked.append(url)
+        raise UnavailableError("it does not answer", code="provider-unavailable")
+
+    monkeypatch.setattr(door, "_ask", silent)
+    for _ in range(20):
+        with pytest.raises(UnavailableError, match="does not answer"):
+            door.begin("https://here/callback")
+    assert len(asked) == 1
+
+
+def test_whom_the_provider_gives_nothing_twice_gets_no_session_that_opens_nothing(accounts: Accounts) -> None:
+    found = settings(grants="staff=acme:viewer")
+    assert found is not None
+    door = OidcDoor(found, accounts.users, accounts.sign_in, accounts.refusals)
+    assert door._user_of({"sub": "kim", "groups": ["staff"]}, "x").grants == {"acme": "viewer"}
+    for _ in range(2):
+        with pytest.raises(RejectedError) as refused:
+            door._user_of({"sub": "kim", "groups": []}, "x")
+        assert refused.value.code == "not-admitted"
+    assert door._user_of({"sub": "kim", "groups": ["staff"]}, "x").grants == {"acme": "viewer"}
 
 
 def test_a_session_of_the_provider_is_shorter_than_others(accounts: Accounts) -> None:

@@ -13,8 +13,9 @@ from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import batch_parts, batches
-from godwit.server.console.batches import Batch, Batches, Known, Stage, stream
-from godwit.server.identity.batch_lines import Line, Refused
+from godwit.server.console.batches import Batch, Batches, Download, Known, Stage, first_group
+from godwit.server.console.pages.certificates import LINES_MAX, _read
+from godwit.server.identity.batch_lines import Line, Refused, report
 
 ADMIN = Principal("admin")
 
@@ -27,17 +28,31 @@ def begun(rig, ids: list[str], known: Known = Known.LEAVE) -> Batch:
     return Batch(rig.platform, ADMIN, lines(*ids), [], known)
 
 
-async def read(batch: Batch, pieces: int | None = None) -> bytes:
-    """Read a batch to its end, or go away after so many pieces."""
-    got = bytearray()
-    answer = stream(batch)
-    async for piece in answer:
-        got += piece
-        if pieces is not None and (pieces := pieces - 1) == 0:
-            await answer.aclose()
-            break
+async def read(batch: Batch, pieces: int | None = None, first: bytes = b"") -> bytes:
+    """Read a batch to its end, or go away while so many pieces have come."""
+    got, came, gone = bytearray(), 0, asyncio.Event()
+
+    async def send(message) -> None:
+        nonlocal came
+        came += bool(message.get("body"))
+        if came == pieces:
+            gone.set()
+            await asyncio.Event().wait()
+        got.extend(message.get("body", b""))
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    if pieces == 0:
+        gone.set()
+    await Download(batch, first)({"type": "http"}, receive, send)
     await asyncio.get_running_loop().shutdown_default_executor()
     return bytes(got)
+
+
+def states_of(rig, ids: list[str]) -> list[str]:
+    return [str(each.state) for name in ids for each in rig.identity.issuance.of_device(DeviceId(name))]
 
 
 def refused(archive: zipfile.ZipFile) -> dict[str, str]:
@@ -70,16 +85,58 @@ def test_an_archive_comes_piece_by_piece_and_is_whole(rig):
 
 
 @pytest.mark.usefixtures("small")
-def test_what_did_not_arrive_is_taken_back(rig):
-    ids = [f"tb-{each}" for each in range(8)]
+@pytest.mark.parametrize(
+    ("pieces", "issued"), [(0, 3), (1, 3), (2, 6), (4, 8)], ids=["at once", "first", "middle", "last"]
+)
+def test_what_did_not_arrive_is_taken_back(rig, pieces, issued):
+    """Also what was issued before anything was sent, and an archive of which only the end is missing."""
+    ids = [f"tb-{pieces}-{each}" for each in range(8)]
     batch = begun(rig, ids)
-    asyncio.run(read(batch, pieces=2))
-    assert (batch.stage, batch.enrolled) == (Stage.BROKEN, 6)
-    states = [str(each.state) for name in ids for each in rig.identity.issuance.of_device(DeviceId(name))]
-    assert states == ["revoked"] * 6
+    asyncio.run(read(batch, pieces, first_group(batch)))
+    assert (batch.stage, batch.enrolled) == (Stage.BROKEN, issued)
+    assert states_of(rig, ids) == ["revoked"] * issued
     again = begun(rig, ids)
     asyncio.run(read(again))
     assert (again.stage, again.enrolled, again.refused) == (Stage.DONE, 8, [])
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_batch_that_fails_for_whatever_reason_keeps_nobody_from_the_next_one(rig, monkeypatch, at):
+    ids = [f"fb-{at}-{each}" for each in range(8)]
+    batch, enroll = begun(rig, ids), Batch._enroll
+
+    def failing(self, group):
+        enroll(self, group)
+        if self.at >= at:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Batch, "_enroll", failing)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(read(batch, first=first_group(batch)))
+    assert batch.stage is Stage.BROKEN
+    assert set(states_of(rig, ids)) == {"revoked"}
+
+
+@pytest.mark.usefixtures("small")
+def test_of_a_batch_that_is_over_little_is_kept(rig):
+    batch = Batch(rig.platform, ADMIN, lines("kept-1"), [Refused(at, "?", "x", "y") for at in range(20)], Known.LEAVE)
+    asyncio.run(read(batch))
+    assert (batch.wrong, len(batch.refused), list(batch._lines), batch._issued) == (20, 5, [], [])
+    assert "and 15 more" in batch_parts.progress(batch)
+
+
+def test_what_was_refused_is_no_formula():
+    told = report([Refused(2, '=HYPERLINK("https://x")', "invalid-device-id", "-1")]).decode()
+    assert told.splitlines()[1] == """2,"'=HYPERLINK(""https://x"")",invalid-device-id,'-1"""
+
+
+def test_a_file_of_too_many_lines_is_not_read():
+    for end in ("\n", "\r"):
+        with pytest.raises(RejectedError) as refused:
+            _read("device_id\n" + f"x{end}" * (LINES_MAX + 1))
+        assert refused.value.code == "too-many-devices"
+    assert [each.device_id for each in _read('device_id,name\r\na-1,"two\nlines"\r\na-2,\r\n')[0]] == ["a-1", "a-2"]
 
 
 @pytest.mark.usefixtures("small")
@@ -91,8 +148,7 @@ def test_certificates_that_were_never_used_are_given_anew_where_that_is_asked(ri
     batch = begun(rig, ["un-0", "un-1"], Known.UNUSED)
     asyncio.run(read(batch))
     assert [(each.device_id, each.code) for each in batch.refused] == [("un-1", "already-enrolled")]
-    states = [str(each.state) for each in rig.identity.issuance.of_device(DeviceId("un-0"))]
-    assert states == ["pending", "revoked"]
+    assert states_of(rig, ["un-0"]) == ["pending", "revoked"]
 
 
 def test_one_batch_of_a_person_at_a_time(rig):

@@ -7,9 +7,12 @@ from godwit.mqtt import packets as p
 from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.room import Known
 from godwit.server.broker.authentication import Desk, FleetAuthenticator
+from godwit.server.broker.journal import Journal, LeftWill
 from godwit.server.broker.rights import SUBSCRIBE
+from godwit.server.broker.wills import Wills
 from godwit.server.identity.model import DeviceToken
 from godwit.server.identity.roster import Roster
+from godwit.server.ingest.arrival import Peer
 from godwit.server.registry.model import Device, Lifecycle
 
 NS = 1_000_000_000
@@ -245,3 +248,15 @@ def test_the_will_of_a_program_whose_token_is_revoked_is_not_published(dying):
     assert board.client.closed.reason_code == 0x98
     board.vanish()
     assert dying.ear.payloads() == []
+
+
+def test_an_answer_about_an_earlier_will_takes_no_later_one_away(tmp_path):
+    """The token is asked about in a thread; meanwhile its client was back, and left another will by another token."""
+    wills = Wills(Journal(tmp_path / "broker.sqlite"))
+    left = LeftWill(p.Will("board/status", b"gone"), Peer("board", "tls"))
+    wills.put("board", 5 * NS, left, revoked := lambda: None)
+    assert wills.take("board") == left
+    wills.put("board", 9 * NS, left, good := lambda: None)
+    assert wills.deny("board", revoked) is None
+    assert wills.deny("board", good) == left
+    assert wills.due(10 * NS) == []

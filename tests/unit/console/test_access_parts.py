@@ -1,12 +1,16 @@
 """What the pages about access draw, and what their forms say."""
 
+import asyncio
+
 import pytest
+from starlette.requests import Request
 
 from godwit.contract.errors import RejectedError
 from godwit.server.accounts.principal import Principal
 from godwit.server.console.changes import changes
+from godwit.server.console.forms import form_of, number, posted
 from godwit.server.console.pages.access import grants_from_lines
-from godwit.server.console.token_parts import fields_of, grants_from, token_form
+from godwit.server.console.token_parts import grants_from, token_form
 
 EVIL = "<script>alert(1)</script>"
 
@@ -52,8 +56,30 @@ def test_rights_in_words() -> None:
 @pytest.mark.parametrize("argument", ["", "[]", "null", "{", "1"])
 def test_a_form_that_was_made_up_is_refused(argument: str) -> None:
     with pytest.raises(RejectedError) as refused:
-        fields_of(argument)
+        form_of(argument)
     assert refused.value.code == "invalid-form"
+
+
+def test_numbers_of_a_form_are_bounded() -> None:
+    assert number({"uses": "12"}, "uses", 1) == 12
+    assert (number({}, "uses", 1), number({"uses": ""}, "uses", 1)) == (1, 1)
+    for wrong in ("-1", "1.5", "٣", "9" * 10, "9" * 5_000):
+        with pytest.raises(RejectedError) as refused:
+            number({"uses": wrong}, "uses", 1)
+        assert refused.value.code == "invalid-form"
+
+
+def test_a_form_is_read_no_further_than_it_may_be_long() -> None:
+    taken = []
+
+    async def receive() -> dict[str, object]:
+        taken.append(1)
+        return {"type": "http.request", "body": b"ids=" + b"x" * 1_000, "more_body": True}
+
+    with pytest.raises(RejectedError) as refused:
+        asyncio.run(posted(Request({"type": "http", "method": "POST", "headers": []}, receive), 5_000))
+    assert refused.value.code == "payload-too-large"
+    assert len(taken) == 5
 
 
 def test_nobody_is_offered_a_role_above_his_own() -> None:

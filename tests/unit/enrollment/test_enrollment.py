@@ -303,7 +303,7 @@ def test_too_many_refusals_from_an_address_are_not_even_looked_at(rig):
 def check_counted(rig, codes):
     """See that each that was turned away is in the audit log: the first at once, the others a minute later."""
     assert [row.after["code"] for row in rig.audited()].count("rate-limited") == 1
-    rig.enrollment.limited.tell_more(at_once=True)
+    rig.enrollment.refusals.tell_more(at_once=True)
     more = rig.audited()[-1].after
     assert more["codes"] == {"rate-limited": codes.count("rate-limited") - 1}
 

@@ -7,9 +7,10 @@ import pytest
 
 from godwit.mqtt.packets import Connect
 from godwit.server.accounts.principal import Principal
-from godwit.server.broker.authentication import FleetAuthenticator, Switches
+from godwit.server.broker.authentication import FleetAuthenticator
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import Grant
+from godwit.server.broker.switches import Switches
 from godwit.server.identity.grace import DAY_NS, is_in_grace, renewable_until
 from godwit.server.identity.model import CertificateState, Door
 from godwit.server.registry.model import Lifecycle
@@ -38,6 +39,7 @@ class Yard:
         )  # fmt: skip
         der = ssl.PEM_cert_to_DER_cert(self.certificate.certificate)
         self.again = lambda credential: fleet.judge_again(credential, der, client_id)
+        self.absent = lambda credential: fleet.judge_absent(credential, client_id)
         return fleet.authenticate("tls", Connect(client_id, username=user), der, "192.0.2.1")
 
     def code(self, *given: Any, **named: Any) -> str:
@@ -96,9 +98,10 @@ def test_what_was_taken_away_is_not_in_grace(yard, make):
     assert yard.rig.ask("pump-7", make.key(), by=credential).code == "device-suspended"
     yard.rig.registry.change_device(ADMIN, yard.certificate.device_id, {"lifecycle": Lifecycle.ACTIVE})
     assert yard.code() == ""
+    assert yard.absent(credential) is None
     yard.rig.identity.revocation.revoke(yard.certificate.fingerprint, "keyCompromise", "t")
     assert yard.code() == "certificate-revoked"
-    assert yard.again(credential).code == "certificate-revoked"
+    assert yard.again(credential).code == yard.absent(credential).code == "certificate-revoked"
     assert yard.rig.ask("pump-7", make.key(), by=credential).code == "certificate-expired"
 
 

@@ -9,7 +9,8 @@ from cryptography.x509.oid import NameOID
 
 from godwit.contract.topics import topics_for
 from godwit.server.accounts.principal import Principal
-from godwit.server.broker.authentication import Desk, Switches
+from godwit.server.broker.authentication import Desk
+from godwit.server.broker.switches import Switches
 from godwit.server.foreign.rights import Asked, ForeignRights, acl_file
 from godwit.server.identity.model import Source
 from godwit.server.identity.room import open_identity
@@ -58,6 +59,7 @@ def test_a_device_is_known_by_token_or_name_and_has_its_own_topics(tmp_path):
         "device:press-7",
         "device:press-7;certificate;zz;default",
         "device:press-7;x;y;default",
+        "device:press-7;certificate;abc;default",
     ):
         assert not rights.may("press-7", nonsense, "publish", "devices/press-7/telemetry"), nonsense
     registry.change_device(WHO, "press-7", {"lifecycle": "suspended"})

@@ -10,7 +10,7 @@ from joserfc.jwk import ECKey
 
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId, TenantId
-from godwit.server.identity.device_keys import AUDIENCE, check_jwt
+from godwit.server.identity.device_keys import check_jwt
 from godwit.server.identity.model import DeviceKey, KeyPurpose
 
 
@@ -22,8 +22,8 @@ def test_times_that_no_float_holds_are_refused(issued, ends):
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    claims = {"aud": AUDIENCE, "iat": issued, "exp": ends}
+    claims = {"aud": "godwit", "iat": issued, "exp": ends}
     token = jwt.encode({"alg": "ES256"}, claims, ECKey.import_key(private.decode()))
     with pytest.raises(RejectedError) as refused:
-        check_jwt([known], "pump-7", token, time_ns())
+        check_jwt([known], "pump-7", token, time_ns(), ("godwit",))
     assert refused.value.code == "jwt-malformed"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from godwit.server.accounts.refusal_tally import EVERY_S, OF_ONE_MAX
@@ -44,3 +45,22 @@ def test_each_kind_from_each_address_once_in_a_while(tmp_path: Path) -> None:
     for number in range(100):
         refusals.refused("certificate-revoked", "no", "198.51.100.7", f"device{number}")
     assert len(lines()) == 5 + OF_ONE_MAX
+
+
+def test_what_cannot_be_written_stands_in_nobodys_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk or a database that is away is told in the log; whoever was refused has his answer."""
+    database = Database(open_engine("", tmp_path))
+    refusals = Refusals(Notes(database))
+    with database.write() as connection:
+        connection.execute(sa.text("ALTER TABLE audit RENAME TO away"))
+    refusals.refused("certificate-revoked", "no", "192.0.2.1")
+    assert "could not be written" in caplog.text
+
+
+def test_what_somebody_says_of_himself_turns_no_line_over(tmp_path: Path) -> None:
+    database = Database(open_engine("", tmp_path))
+    Refusals(Notes(database)).refused("unauthorized", "no", "192.0.2.1", "pump\x00\n7" + "x" * 60_000)
+    with database.read() as connection:
+        (about,) = connection.execute(sa.select(audit.c.about)).scalars()
+    assert about.startswith("'pump\\x00\\n7xxx")
+    assert len(about) == 256

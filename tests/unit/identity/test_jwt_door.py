@@ -12,8 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from godwit.contract.errors import RejectedError
+from godwit.mqtt.packets import Connect
+from godwit.server.broker.authentication import FleetAuthenticator
+from godwit.server.broker.switches import Switches, switches_of
 from godwit.server.identity.device_keys import check_jwt
 from godwit.server.identity.model import DeviceKey, KeyPurpose
+from godwit.server.identity.roster import Roster
+from godwit.server.registry.model import Device
+from godwit.server.settings import load
 
 NOW_S = 1_790_000_000
 KEY, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -52,8 +58,8 @@ def by_public_key(text):
     return hmac.digest(public_pem(KEY).encode(), text, sha256)
 
 
-def check(said, keys=(KNOWN,), now_s=NOW_S):
-    return check_jwt(list(keys), "pump-7", said, now_s * 10**9)
+def check(said, keys=(KNOWN,), now_s=NOW_S, audiences=("godwit",)):
+    return check_jwt(list(keys), "pump-7", said, now_s * 10**9, audiences)
 
 
 def test_a_good_one_is_taken_whatever_key_id_it_says_and_as_often_as_it_comes():
@@ -103,6 +109,31 @@ def test_everything_else_is_refused(said, code):
     with pytest.raises(RejectedError) as refused:
         check(said)
     assert refused.value.code == code
+
+
+def test_a_platform_is_called_as_its_settings_say():
+    """JWT_AUDIENCE has one name or several; what is meant for another platform opens nothing here."""
+    audiences = switches_of(load({"JWT_AUDIENCE": "plant-north, plant-south,"}, None, {}).settings).audiences
+    assert audiences == ("plant-north", "plant-south")
+    for good in ("plant-north", "plant-south", ["godwit", "plant-south"]):
+        assert check(token(aud=good), audiences=audiences).key.key_id == "k1"
+    for other in ("godwit", "plant-north, plant-south", "plant", [], [["plant-north"]], None):
+        with pytest.raises(RejectedError, match="'plant-north' or 'plant-south'") as refused:
+            check(token(aud=other), audiences=audiences)
+        assert refused.value.code == "jwt-audience"
+    for unset in ({}, {"JWT_AUDIENCE": ","}):
+        assert switches_of(load(unset, None, {}).settings).audiences == ("godwit",)
+
+
+def test_the_door_asks_for_that_name():
+    roster = Roster()
+    roster.learn(Device("pump-7", "acme"))
+    roster.follow(KNOWN)
+    switches = Switches(audiences=("plant-north",))
+    door = FleetAuthenticator(roster, lambda *_: False, None, switches, now_ns=lambda: NOW_S * 10**9)
+    for name, code in (("plant-north", ""), ("godwit", "jwt-audience")):
+        asked = Connect("pump-7", username="pump-7", password=token(aud=name).encode())
+        assert getattr(door.authenticate("tls", asked, None, ""), "code", "") == code
 
 
 def test_no_key_no_entry():

@@ -128,10 +128,11 @@ def test_a_key_signs_for_its_device_until_it_is_retired(rooms):
         assert refused.value.code == code
     now = time_ns()
     token = jwt_by_hand.sign(key, {"aud": "godwit", "iat": now // NS, "exp": now // NS + 60})
-    assert keys.check("meter-3", token, now).ends == (now // NS + 60) * NS
+    known = identity.roster.keys("meter-3")
+    assert check_jwt(known, "meter-3", token, now, ("godwit",)).ends == (now // NS + 60) * NS
     keys.retire(WHO, "meter-3", registered.key_id)
     with pytest.raises(RejectedError):
-        keys.check("meter-3", token, now)
+        check_jwt(identity.roster.keys("meter-3"), "meter-3", token, now, ("godwit",))
 
 
 @pytest.mark.parametrize(
@@ -157,10 +158,10 @@ def test_what_a_device_signs_is_judged(claims, code):
     good = {"aud": "godwit", "iat": NOW // NS, "exp": NOW // NS + 86_400}
     token = jwt_by_hand.sign(key, good | claims)
     if not code:
-        assert check_jwt(known, "meter-3", token, NOW).key.key_id == "k"
+        assert check_jwt(known, "meter-3", token, NOW, ("godwit",)).key.key_id == "k"
         return
     with pytest.raises(RejectedError) as refused:
-        check_jwt(known, "meter-3", token, NOW)
+        check_jwt(known, "meter-3", token, NOW, ("godwit",))
     assert refused.value.code == code
 
 
@@ -176,4 +177,4 @@ def test_nobody_else_signs_and_by_no_other_algorithm():
         "eyJ" + "x" * 5_000,
     ):
         with pytest.raises(RejectedError):
-            check_jwt(known, "meter-3", token, NOW)
+            check_jwt(known, "meter-3", token, NOW, ("godwit",))

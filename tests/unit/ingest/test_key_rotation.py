@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from godwit.contract.cose_keys import key_id, pem_of
 from godwit.contract.enrollment import EnrollmentRequest
-from godwit.contract.errors import RejectedError
+from godwit.contract.errors import RejectedError, UnavailableError
 from godwit.contract.ids import DEFAULT_TENANT, DeviceId
 from godwit.contract.notices import decode
 from godwit.contract.topics import Channel
@@ -199,3 +199,41 @@ def test_keys_are_not_made_anew_where_nobody_wants_it_or_has_any(platform: Platf
     platform.road.now += 1_000 * DAY
     platform.tick()
     assert len(platform.secrets()) == 1
+
+
+def test_what_cannot_be_written_down_now_is_written_down_later(platform: Platform) -> None:
+    meters = [Meter(platform, name) for name in ("press", "pump")]
+    (first,) = platform.secrets()
+    for each in meters:
+        assert each.measure() == ""
+        platform.road.now += NS
+        each.sealing = each.enroll()
+    platform.road.now += NS
+    platform.keys.rotate(ADMIN, DEFAULT_TENANT, KeyPurpose.AGREE)
+    for each in meters:
+        platform.road.now += NS
+        assert [each.measure(), each.measure()] == ["", ""]
+    with platform.database.write() as connection:
+        connection.execute(sa.text("ALTER TABLE device_keys RENAME TO gone"))
+        connection.execute(sa.text("ALTER TABLE held_keys RENAME TO gone_too"))
+    for back in (("gone", "device_keys"), ("gone_too", "held_keys")):
+        with pytest.raises(UnavailableError):
+            platform.seal_keys.write()
+        with platform.database.write() as connection:
+            connection.execute(sa.text(f"ALTER TABLE {back[0]} RENAME TO {back[1]}"))
+    assert platform.keys.holders(DEFAULT_TENANT) == {first: 2}
+    platform.seal_keys.write()
+    assert first not in platform.keys.holders(DEFAULT_TENANT), "a key that nobody holds any more may end"
+    for each in meters:
+        kept = platform.keys.keys(ADMIN, DeviceId(each.name))
+        assert sum(not key.retired for key in kept) == 2
+    platform.seal_keys.write()
+
+
+def test_the_clockwork_reads_our_keys_and_not_those_of_all_devices(platform: Platform) -> None:
+    Meter(platform, "meter")
+    said: list[str] = []
+    sa.event.listen(platform.database.engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    platform.rotation.tick(platform.road.now)
+    assert said
+    assert not [each for each in said if "FROM device_keys" in each]

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
+from godwit.contract.spreadsheets import cell
 from godwit.contract.times import format_time
 from godwit.server.storage.audit import AuditLine
 
 COLUMNS: Final = ("number", "at", "who", "what", "about", "tenant", "address", "before", "after")
 MEDIA: Final = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def line_document(line: AuditLine) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def as_csv(pages: Iterator[Sequence[AuditLine]]) -> Iterator[bytes]:
             document["before"], document["after"] = (
                 "" if value is None else msgspec.json.encode(value).decode() for value in (each.before, each.after)
             )
-            writer.writerow([_cell(document[name]) for name in COLUMNS])
+            writer.writerow([cell(document[name]) for name in COLUMNS])
         yield _taken(text)
     if rest := _taken(text):
         yield rest
@@ -60,8 +60,3 @@ def _taken(text: io.StringIO) -> bytes:
     text.seek(0)
     text.truncate()
     return data
-
-
-def _cell(value: object) -> str:
-    shown = "" if value is None else str(value)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown

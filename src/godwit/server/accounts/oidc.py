@@ -33,6 +33,10 @@ ANSWER_BYTES_MAX: Final = 262_144
 FLOW_S: Final = 600.0
 FLOWS_MAX: Final = 2_000
 KEEP_METADATA_S: Final = 3_600.0
+KEEP_KEYS_S: Final = 10.0
+"""Anybody may post a logout token: the provider is not asked for its keys as often as that."""
+FAILED_S: Final = 5.0
+"""Who asks so soon after a failure hears of that one."""
 _PROVIDER: Final = Principal("oidc")
 """In the audit log: the provider's word made or changed a user."""
 
@@ -52,7 +56,9 @@ class OidcDoor:
         self._users, self._sign_in, self._refusals = users, sign_in, refusals
         self._lock = threading.Lock()
         self._flows: OrderedDict[str, _Flow] = OrderedDict()
-        self._metadata: tuple[dict[str, Any], float] | None = None
+        self._asking = threading.Lock()
+        self._published: dict[str, tuple[dict[str, Any] | str, float]] = {}
+        """Address -> what stood there, or why nobody knows; and until when that is believed."""
 
     def begin(self, redirect_uri: str) -> tuple[str, str]:
         """Return where to send the browser, and the state that its cookie has to have when it comes back.
@@ -117,21 +123,31 @@ class OidcDoor:
             raise
         user = self._users.by_subject(self.settings.issuer, str(claims["sub"])[:256])
         if user is not None:
-            self._sign_in.end_all(user.name, address=address, how="oidc")
+            self._sign_in.end_all(msgspec.structs.replace(_PROVIDER, address=address), user.name)
 
     # --- what the provider says -----------------------------------------------------------------------------------
 
     def _discover(self) -> dict[str, Any]:
-        known = self._metadata
-        if known is not None and monotonic() - known[1] < KEEP_METADATA_S:
-            return known[0]
         issuer = self.settings.issuer.rstrip("/")
-        found = self._ask("GET", f"{issuer}/.well-known/openid-configuration")
+        found = self._look_up(f"{issuer}/.well-known/openid-configuration", KEEP_METADATA_S)
         if str(found.get("issuer", "")).rstrip("/") != issuer:
             raise UnavailableError("the provider calls itself otherwise than OIDC_ISSUER", code="provider-unavailable")
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
             check_url(str(found.get(name, "")), f"the provider's {name}")
-        self._metadata = (found, monotonic())
+        return found
+
+    def _look_up(self, url: str, keep_s: float) -> dict[str, Any]:
+        """Return what the provider publishes: asked once for all who want it now, whatever comes of it."""
+        with self._asking:
+            found, until = self._published.get(url, ("", 0.0))
+            if monotonic() >= until:
+                try:
+                    found, until = self._ask("GET", url), monotonic() + keep_s
+                except UnavailableError as error:
+                    found, until = str(error), monotonic() + FAILED_S
+                self._published[url] = found, until
+        if isinstance(found, str):
+            raise UnavailableError(found, code="provider-unavailable")
         return found
 
     def _exchange(self, code: str, flow: _Flow) -> str:
@@ -158,7 +174,8 @@ class OidcDoor:
         return read_id_token(token, self._keys(), *self._ours(), nonce=nonce, now=int(time()))
 
     def _keys(self) -> KeySet:
-        return KeySet.import_key_set(self._ask("GET", self._discover()["jwks_uri"]))  # type: ignore[arg-type]
+        published: Any = self._look_up(self._discover()["jwks_uri"], KEEP_KEYS_S)
+        return KeySet.import_key_set(published)
 
     def _ours(self) -> tuple[str, str]:
         return str(self._discover()["issuer"]), self.settings.client_id
@@ -207,10 +224,11 @@ class OidcDoor:
                 who, self._free_name(claims, subject), granted, display=str(claims.get("name", ""))[:128],
                 email=str(claims.get("email", ""))[:256], issuer=issuer, subject=subject,
             )  # fmt: skip
-        if self.settings.grants and user.grants != granted:
-            if not granted:
+        if self.settings.grants and not granted:
+            if user.grants:
                 self._users.strip(who, user.name)
-                raise RejectedError("the provider gives this account no rights any more", code="not-admitted")
+            raise RejectedError("the provider gives this account no rights any more", code="not-admitted")
+        if self.settings.grants and user.grants != granted:
             return self._users.change(who, user.name, {"grants": granted})
         return user
 

@@ -21,6 +21,7 @@ OF_KIND_FIRST_MAX: Final = 600
 COUNTS_MAX: Final = 50
 """Counting lines of one kind at a time; the smallest beyond it are told as one."""
 KEPT_MAX: Final = 5_000
+KEY_MAX: Final = 256
 CODES_MAX: Final = 16
 
 
@@ -81,7 +82,7 @@ class RefusalTally:
             window = self._windows[kind] = _Window(now, set(), Counter())
             while len(self._windows) > KEPT_MAX:
                 self._end(next(iter(self._windows)))
-        key = (refusal.who, refusal.about, refusal.code)
+        key = (refusal.who[:KEY_MAX], refusal.about[:KEY_MAX], refusal.code)  # he may say much of himself
         if key in window.written or len(window.written) >= OF_ONE_MAX or not self._has_room(refusal.what, window, now):
             window.count(refusal.code)
             return False

@@ -136,13 +136,14 @@ class Sessions:
                 raise RejectedError(f"no session {session_id[:32]!r}", code="not-found")
             record(connection, who.name, "session.end", user, before={"session": session_id}, address=who.address)
 
-    def end_all(self, user: str) -> int:
-        """End all sessions of a user; returns how many sign-ins these were."""
+    def end_all(self, who: Principal, user: str) -> None:
+        """End all sessions of a user."""
+        of_user = sessions.c.user == user
         with self._write() as connection:
-            of_user = sessions.c.user == user
             ended = connection.execute(sa.select(sa.func.count(sessions.c.family.distinct())).where(of_user)).scalar()
-            connection.execute(sessions.delete().where(of_user))
-        return int(ended or 0)
+            if ended:
+                connection.execute(sessions.delete().where(of_user))
+                record(connection, who.name, "session.end", user, before={"sessions": ended}, address=who.address)
 
     def end_by_secret(self, secret: str) -> str | None:
         """End the session with this secret; returns whose it was."""

@@ -6,6 +6,7 @@ from time import monotonic, time_ns
 from typing import Final
 
 from godwit.contract.errors import RejectedError
+from godwit.server.accounts.principal import Principal
 from godwit.server.accounts.refusals import Refusals
 from godwit.server.accounts.sessions import Sessions
 from godwit.server.accounts.throttle import Throttle
@@ -57,12 +58,10 @@ class SignInDoor:
             record(connection, user, "sign-in", user, after={"by": how}, address=address)
         return secret
 
-    def end_all(self, user: str, *, address: str, how: str) -> None:
+    def end_all(self, who: Principal, user: str) -> None:
         """End all sessions of a user, since his provider says so."""
-        ended = self._sessions.end_all(user)
+        self._sessions.end_all(who, user)
         self._forget()
-        with self._write() as connection:
-            record(connection, how, "session.end", user, before={"sessions": ended}, address=address)
 
     def count_guess(self, name: str, address: str) -> None:
         """Count a guess at a password. Raises RejectedError (`too-many-attempts`) where it has to wait."""

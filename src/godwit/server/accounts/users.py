@@ -1,7 +1,7 @@
 """Users: who they are, and what they may where. An administrator manages those who have nothing beyond his tenants."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Any, Final
 
@@ -72,7 +72,8 @@ class Users:
     ) -> User:
         """Add a user. Raises RejectedError (`exists`, `invalid-name`, `invalid-grants`, `weak-password`, `forbidden`).
 
-        Without a password he signs in elsewhere (OIDC), or gets one later.
+        Without a password he signs in elsewhere (OIDC), or gets one later. Whom the provider is to know by an address
+        is said by administrators of all tenants: another tenant's administrator could name somebody whom they expect.
         """
         name, checked = parse_user_name(name), check_grants(grants)
         _require_within(who, checked)
@@ -91,6 +92,8 @@ class Users:
                 raise RejectedError("somebody is bound to this subject at this issuer", code="exists")
             connection.execute(users.insert(), row)
             user = user_of(_row(connection, name))
+            if _addresses(user):
+                _require_expecting(connection, who, user)
             _record(connection, who, "user.create", name, after=user)
         return user
 
@@ -112,6 +115,8 @@ class Users:
             if changes:
                 connection.execute(users.update().where(users.c.name == before.name), dict(changes))
             after = user_of(_row(connection, before.name))
+            if _addresses(after) - _addresses(before):
+                _require_expecting(connection, who, after)
             if after.is_disabled or after.grants != before.grants:
                 connection.execute(sessions.delete().where(sessions.c.user == before.name))
             _record(connection, who, "user.change", before.name, before=before, after=after)
@@ -131,10 +136,16 @@ class Users:
         self._forget()
 
     def set_password(self, who: Principal, name: str, password: str, *, must_change: bool = True) -> None:
-        """Give a user a new password; his sessions end. Raises RejectedError (`not-found`, `weak-password`)."""
+        """Give a user a new password; his sessions end. Raises RejectedError (`not-found`, `weak-password`).
+
+        One who signs in at a provider gets it from an administrator of all tenants only (`forbidden`): what the
+        provider lets him do may become more than a tenant's administrator may.
+        """
         kept = self._passwords.hash(check_password(password, name))
         with self._write() as connection:
             user = user_of(_managed(connection, who, name))
+            if user.issuer is not None:
+                who.require_installation()
             self._put_password(connection, user.name, kept, must_change=must_change)
             connection.execute(sessions.delete().where(sessions.c.user == user.name))
             _record(connection, who, "user.password", user.name, after={"mustChange": must_change})
@@ -204,15 +215,12 @@ class Users:
 
     def bind(self, who: Principal, email: str, issuer: str, subject: str) -> User | None:
         """Bind the user who was added for this address, and signs in nowhere yet, to a subject at an issuer."""
-        c = users.c
-        is_free = sa.and_(c.password.is_(None), c.issuer.is_(None))
-        is_meant = sa.or_(c.name == email, sa.func.lower(c.email) == email)
         with self._write() as connection:
-            rows = connection.execute(sa.select(users).where(is_free, is_meant)).all()
+            rows = _expected(connection, {email})
             if len(rows) != 1:
                 return None
             values = {"issuer": issuer, "subject": subject}
-            connection.execute(users.update().where(c.name == rows[0].name), values)
+            connection.execute(users.update().where(users.c.name == rows[0].name), values)
             user = user_of(_row(connection, rows[0].name))
             _record(connection, who, "user.bind", user.name, before=user_of(rows[0]), after=user)
         return user
@@ -247,6 +255,28 @@ def _row(connection: sa.Connection, name: str) -> Any:
 def _has_subject(connection: sa.Connection, issuer: str, subject: str) -> bool:
     where = sa.and_(users.c.issuer == issuer, users.c.subject == subject)
     return connection.execute(sa.select(users.c.name).where(where)).first() is not None
+
+
+def _addresses(user: User) -> set[str]:
+    """Return by which addresses a provider's word would make somebody this user; none once he has another way in."""
+    if user.has_password or user.issuer is not None:
+        return set()
+    return {each for each in (user.name, user.email.lower()) if "@" in each}
+
+
+def _expected(connection: sa.Connection, addresses: set[str]) -> Sequence[Any]:
+    """Return who is expected by one of these addresses, and signs in nowhere yet."""
+    c = users.c
+    is_free = sa.and_(c.password.is_(None), c.issuer.is_(None))
+    is_meant = sa.or_(c.name.in_(addresses), sa.func.lower(c.email).in_(addresses))
+    return connection.execute(sa.select(users).where(is_free, is_meant)).all()
+
+
+def _require_expecting(connection: sa.Connection, who: Principal, user: User) -> None:
+    """Refuse whom a provider is to know where `who` may not say that, or two would be meant by one address."""
+    who.require_installation()
+    if len(_expected(connection, _addresses(user))) > 1:
+        raise RejectedError("somebody else is expected by this e-mail address", code="exists")
 
 
 def _manages(who: Principal, grants: Mapping[str, str]) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from godwit.contract.credentials import RENEWAL_USER
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId, parse_device_id
 from godwit.mqtt import reasons
@@ -42,10 +43,11 @@ from godwit.server.broker.rights import (
     Question,
     Rights,
 )
+from godwit.server.broker.switches import Switches
 from godwit.server.identity.claims import PREFIX as CLAIM_PREFIX
 from godwit.server.identity.device_keys import check_jwt
 from godwit.server.identity.device_tokens import PREFIX as DEVICE_PREFIX
-from godwit.server.identity.grace import RENEWAL_USER, is_in_grace, renewable_until
+from godwit.server.identity.grace import is_in_grace, renewable_until
 from godwit.server.identity.model import (
     Authority,
     AuthorityKind,
@@ -68,16 +70,6 @@ GUESSES_AT_ONCE: Final = 20
 """Wrong passwords of one address, before none of its passwords is looked at. Tokens are looked at all the same."""
 SECRETS: Final = (CLAIM_PREFIX, DEVICE_PREFIX, API_PREFIX, FIRST_PREFIX)
 """How secrets of our own making begin."""
-
-
-class Switches(msgspec.Struct, frozen=True):
-    """Which credentials count (settings)."""
-
-    certificates: bool = True
-    tokens: bool = True
-    jwt: bool = True
-    grace_days: int = 0
-    """For so long a certificate of ours that has ended opens its own renewal."""
 
 
 class PasswordAuthenticator:
@@ -204,7 +196,8 @@ class FleetAuthenticator:
             return None
         device_id = connect.username or connect.client_id
         try:
-            signed = check_jwt(self._roster.keys(device_id), device_id, password, self._now_ns())
+            keys, wanted = self._roster.keys(device_id), self._switches.audiences
+            signed = check_jwt(keys, device_id, password, self._now_ns(), wanted)
         except RejectedError as error:
             return Denial(error.code, str(error))
         key = signed.key
@@ -297,7 +290,7 @@ class FleetAuthenticator:
     def judge_absent(self, credential: Credential, client_id: str) -> Denial | None:
         """See `Judge`."""
         del client_id
-        if credential.door is Door.CERTIFICATE:
+        if credential.door in (Door.CERTIFICATE, Door.ENDED):
             known = self._roster.certificate(bytes.fromhex(credential.name))
             authority = self._roster.authorities.get(known.authority) if known is not None else None
             if known is None or authority is None or authority.row.state is AuthorityState.RETIRED:

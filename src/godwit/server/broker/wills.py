@@ -41,6 +41,10 @@ class Wills:
             self._strike(client_id)
         return found
 
+    def deny(self, client_id: str, still: Still) -> LeftWill | None:
+        """Take away a will of which `still` said that it does not count; None: there is another one by now."""
+        return self.take(client_id) if self.asked.get(client_id) is still else None
+
     def due(self, now: int) -> list[LeftWill]:
         """Take what is due."""
         found = self._waiting.due(now)

@@ -9,7 +9,6 @@ from godwit.server.identity.batch_lines import Refused
 
 SHOWN_MAX: Final = 200
 """So many wrong lines are listed; the others are counted."""
-_FEW: Final = 5
 _WHAT: Final = {
     "duplicate-device": "named twice",
     "invalid-device-id": "no device id",
@@ -53,7 +52,7 @@ def progress(batch: Batch | None) -> str:
     """Return how far a batch is, or what became of it."""
     if batch is None:
         return ""
-    wrong = len(batch.refused)
+    wrong = batch.wrong
     if batch.stage is Stage.RUNNING:
         left = f", {words.span(max(1, batch.left_s))} left" if batch.left_s is not None else ""
         refused = f" · {words.count(wrong)} refused" if wrong else ""
@@ -77,19 +76,19 @@ def progress(batch: Batch | None) -> str:
     return (
         f'<div class="passage"><div class="bar" style="justify-content:space-between;flex-wrap:nowrap">'
         f"<span>{parts.badge('done', 'good')} "
-        f"<b>{said}</b></span>{close}</div>{_few(batch.refused)}</div>"
+        f"<b>{said}</b></span>{close}</div>{_few(batch)}</div>"
     )
 
 
-def _few(refused: Sequence[Refused]) -> str:
-    if not refused:
+def _few(batch: Batch) -> str:
+    if not batch.refused:
         return ""
-    shown = sorted(refused)[:_FEW]
     items = "".join(
         f"<li>line {each.number} <b>{parts.text(each.device_id[:64])}</b> {parts.text(each.detail[:200])}</li>"
-        for each in shown
+        for each in batch.refused
     )
-    more = f"<li>and {words.count(len(refused) - _FEW)} more: see refused.csv</li>" if len(refused) > _FEW else ""
+    others = batch.wrong - len(batch.refused)
+    more = f"<li>and {words.count(others)} more: see refused.csv</li>" if others else ""
     return f'<ul class="plain-list soft">{items}{more}</ul>'
 
 

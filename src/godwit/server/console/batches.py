@@ -4,8 +4,6 @@ Nothing is kept: keys are made, packed and forgotten. So an archive that did not
 taken back: what was issued for it is revoked. The same file sent again goes on, and leaves out who has a certificate.
 """
 
-import csv
-import io
 import threading
 from asyncio import get_running_loop, to_thread
 from collections.abc import AsyncIterator, Sequence
@@ -13,12 +11,15 @@ from enum import StrEnum
 from time import monotonic
 from typing import Final
 
-from godwit.contract.errors import GodwitError, RejectedError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId, TenantId, TypeName
 from godwit.contract.times import format_time
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity.archive import files_of
-from godwit.server.identity.batch_lines import Line, Refused
+from godwit.server.identity.batch_lines import Line, Refused, report
 from godwit.server.identity.bundles import Archive
 from godwit.server.identity.model import Certificate, CertificateState
 from godwit.server.identity.operators import Enrolled, Wanted
@@ -29,6 +30,8 @@ from godwit.server.registry.model import DEFAULT_TYPE, Device
 GROUP: Final = 250
 KEPT_MAX: Final = 200
 """Of so many people the last batch is remembered."""
+KEPT_LINES: Final = 5
+"""So many lines that came to nothing are remembered of it."""
 
 
 class Stage(StrEnum):
@@ -56,9 +59,16 @@ class Batch:
         self._platform, self._who, self._lines, self._known = platform, who, lines, known
         self._archive, self._lock = Archive(), threading.Lock()
         self._issued: list[str] = []
-        self.refused = list(refused)
+        self._is_packed = False
+        self.refused, self._forgotten = list(refused), 0
+        """Lines that came to nothing: all while it runs, a few once it is over."""
         self.stage, self.at, self.total, self.enrolled = Stage.RUNNING, 0, len(lines), 0
         self.began = monotonic()
+
+    @property
+    def wrong(self) -> int:
+        """How many lines came to nothing."""
+        return len(self.refused) + self._forgotten
 
     @property
     def left_s(self) -> float | None:
@@ -66,19 +76,29 @@ class Batch:
         return (monotonic() - self.began) / self.at * (self.total - self.at) if self.at else None
 
     def step(self) -> bytes | None:
-        """Enroll the next group, and return what the archive grew by; None: it is whole."""
+        """Enroll the next group, and return what the archive grew by; None: it is whole, and was taken to its end."""
         with self._lock:
             if self.stage is not Stage.RUNNING:
+                return None
+            if self._is_packed:
+                self._end(Stage.DONE)
                 return None
             if self.at >= self.total:
                 if self.refused:
                     self._archive.add("", {"refused.csv": report(self.refused)})
-                self.stage = Stage.DONE
+                self._is_packed = True
                 return self._archive.close()
             group = self._lines[self.at : self.at + GROUP]
             self._enroll(self._admitted(group))
             self.at += len(group)
             return self._archive.take()
+
+    def _end(self, stage: Stage) -> list[str]:
+        """Be over, and keep no more than is shown of it; returns what was issued."""
+        issued, self.stage, self._lines, self._issued = self._issued, stage, (), []
+        self._forgotten, self.refused = self.wrong, sorted(self.refused)[:KEPT_LINES]
+        self._forgotten -= len(self.refused)
+        return issued
 
     def _admitted(self, group: Sequence[Line]) -> list[Line]:
         """Return those lines whose devices get a certificate."""
@@ -126,9 +146,8 @@ class Batch:
         """Revoke what was issued for an archive that did not arrive: nobody has its keys."""
         with self._lock:
             if self.stage is Stage.RUNNING:
-                self.stage = Stage.BROKEN
-                revoke = self._platform.identity.revocation.revoke_unused
-                revoke(self._issued, "cessationOfOperation", self._who.name, self._who.address)
+                issued, revoke = self._end(Stage.BROKEN), self._platform.identity.revocation.revoke_unused
+                revoke(issued, "cessationOfOperation", self._who.name, self._who.address)
 
 
 def _is_unused(certificates: Sequence[Certificate]) -> bool:
@@ -161,14 +180,27 @@ class Batches:
             del self._last[name]
 
 
-async def stream(batch: Batch) -> AsyncIterator[bytes]:
-    """Yield the archive of a batch; takes it back where nobody waits for its end."""
-    try:
-        while (piece := await to_thread(batch.step)) is not None:
-            yield piece
-    finally:
-        if batch.stage is Stage.RUNNING:  # whoever asked is gone, or the platform refused: no time to wait here
-            get_running_loop().run_in_executor(None, batch.take_back)
+class Download(StreamingResponse):
+    """The archive of a batch as an answer. What does not go out to its end is taken back, however early that is."""
+
+    def __init__(self, batch: Batch, first: bytes) -> None:
+        headers = {"content-disposition": 'attachment; filename="bundles.zip"', "cache-control": "no-store"}
+        super().__init__(_pieces(batch, first), 200, headers, "application/zip")
+        self._batch = batch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer (ASGI)."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._batch.stage is Stage.RUNNING:  # whoever asked is gone, or something failed: no time to wait here
+                get_running_loop().run_in_executor(None, self._batch.take_back)
+
+
+async def _pieces(batch: Batch, first: bytes) -> AsyncIterator[bytes]:
+    yield first
+    while (piece := await to_thread(batch.step)) is not None:
+        yield piece
 
 
 def _wanted(line: Line, who: Principal) -> Wanted:
@@ -180,19 +212,12 @@ def _wanted(line: Line, who: Principal) -> Wanted:
     return Wanted(device, None, tuple(said.get("groups", ())))
 
 
-def report(refused: Sequence[Refused]) -> bytes:
-    """Return refused lines as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("line", "device_id", "code", "detail"))
-    writer.writerows(sorted(refused))
-    return text.getvalue().encode()
-
-
 def first_group(batch: Batch) -> bytes:
     """Return the beginning of the archive. Raises GodwitError for what stops all of it, before anything is answered."""
+    first = None
     try:
-        return batch.step() or b""
-    except GodwitError:
-        batch.take_back()
-        raise
+        first = batch.step()
+        return first or b""
+    finally:
+        if first is None:
+            batch.take_back()

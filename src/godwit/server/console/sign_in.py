@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from typing import Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -12,6 +12,7 @@ from godwit.server.accounts.passwords import CHARACTERS_MIN
 from godwit.server.accounts.room import Accounts
 from godwit.server.accounts.sign_in import TooManyAttemptsError
 from godwit.server.console import parts
+from godwit.server.console.forms import posted
 from godwit.server.console.session import (
     cookie_header,
     cookie_name,
@@ -239,9 +240,7 @@ def _from(request: Request) -> tuple[str, str]:
 
 async def _fields(request: Request, bytes_max: int = _FORM_BYTES_MAX) -> dict[str, str] | None:
     """Return the form's fields; None for more than a form of ours has."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > bytes_max:
-            return None
-    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+    try:
+        return await posted(request, bytes_max)
+    except RejectedError:
+        return None

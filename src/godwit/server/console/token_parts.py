@@ -1,6 +1,5 @@
 """What the pages of accounts share: tokens in a table, the form that makes one, a secret shown this once."""
 
-import json
 from collections.abc import Iterable, Mapping
 from time import time_ns
 from typing import Final
@@ -11,20 +10,10 @@ from godwit.server.accounts.model import SCOPES, ApiToken
 from godwit.server.accounts.principal import EVERYWHERE, ROLES, Principal
 from godwit.server.accounts.room import Accounts
 from godwit.server.console import parts
+from godwit.server.console.forms import form_of
 
 DAY_NS: Final = 86_400_000_000_000
 LIFETIMES: Final = (("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("0", "until revoked"))
-
-
-def fields_of(argument: str) -> dict[str, str]:
-    """Return what a form says. Raises RejectedError (`invalid-form`)."""
-    try:
-        found = json.loads(argument)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise RejectedError("That form cannot be read.", code="invalid-form")
-    return {str(name): str(value).strip() for name, value in found.items()}
 
 
 def grants_from(fields: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +59,7 @@ def token_form(who: Principal) -> str:
 
 def make_token(accounts: Accounts, who: Principal, argument: str) -> NewToken:
     """Make the token that a form asks for. Blocks."""
-    fields = fields_of(argument)
+    fields = form_of(argument)
     scopes = [name.removeprefix("scope:") for name in fields if name.startswith("scope:")]
     days = fields.get("days", "")
     if days not in dict(LIFETIMES):

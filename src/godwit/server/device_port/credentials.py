@@ -8,6 +8,7 @@ from hashlib import sha256
 import msgspec
 from starlette.requests import Request
 
+from godwit.contract.credentials import RENEWAL_USER
 from godwit.contract.errors import RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.mqtt.packets import Connect
@@ -16,7 +17,6 @@ from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import Grant
 from godwit.server.identity.admission import SPEAKING
 from godwit.server.identity.claims import PREFIX
-from godwit.server.identity.grace import RENEWAL_USER
 from godwit.server.identity.model import Credential, Door
 from godwit.server.identity.room import Identity
 

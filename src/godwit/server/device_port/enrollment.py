@@ -14,11 +14,10 @@ from godwit.server.api.problems import problem
 from godwit.server.device_port.credentials import Said, said
 from godwit.server.device_port.rooms import Rooms, address_of, credential_of, rooms_of
 from godwit.server.identity.claims import PREFIX
-from godwit.server.identity.model import Credential, Door, Source
+from godwit.server.identity.model import Credential, Source
 
 REQUEST_BYTES_MAX: Final = 65_536
 """A request has a certificate request (16 KiB at most) and two public keys."""
-_SOURCES: Final = {Door.CERTIFICATE: Source.RENEWAL, Door.FACTORY: Source.FACTORY, Door.GRANT: Source.GRANT}
 
 
 async def enroll(request: Request) -> Response:
@@ -28,7 +27,7 @@ async def enroll(request: Request) -> Response:
     by, claim = await applicant(request, asked.device_id)
     if claim and asked.claim is None:
         asked = msgspec.structs.replace(asked, claim=claim)
-    grant = await ask(rooms, asked, by, source_of(by), address_of(request))
+    grant = await ask(rooms, asked, by, Source.CLAIM, address_of(request))
     if grant.code is not None:
         told = grant.message or "refused"
         more = {"deviceId": grant.device_id, "message": told}  # so it is a grant too, as over MQTT
@@ -49,15 +48,8 @@ async def applicant(request: Request, about: str) -> tuple[Credential | None, st
 async def ask(
     rooms: Rooms, asked: EnrollmentRequest, by: Credential | None, source: Source, address: str
 ) -> EnrollmentGrant:
-    """Have a request decided, in a thread."""
+    """Have a request decided, in a thread. `source`: EST's own; else the credential says more."""
     return await to_thread(lambda: rooms.enroller.enroll(asked, by, source, address=address))
-
-
-def source_of(by: Credential | None) -> Source:
-    """Return by which road a request comes that has no road of its own."""
-    if by is None or by.door is Door.CLAIM:
-        return Source.CLAIM
-    return _SOURCES.get(by.door, Source.RENEWAL)
 
 
 def status_of(code: str) -> int:

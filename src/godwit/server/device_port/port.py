@@ -20,7 +20,7 @@ from godwit.contract.errors import UnavailableError
 from godwit.server.broker.acceptor import HANDSHAKE_S_MAX, Acceptor, OnRefused
 from godwit.server.broker.handshakes import code_of
 from godwit.server.device_port.connection import PATIENCE_S, Http
-from godwit.server.device_port.refusals import Refusals
+from godwit.server.device_port.refusals import Refusals, refusal_of
 from godwit.server.device_port.trust import Trust
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,9 @@ class DevicePort:
         self._writing.submit(self.trust.reload)
 
     def _refused(self, code: str, detail: str, address: str) -> None:
-        self._writing.submit(self._refusals.refused, code, detail, address)
+        refusal = refusal_of(code, detail, address)
+        if self._refusals.is_new(refusal):  # only then: a flood of handshakes is not to wait here for the disk
+            self._writing.submit(self._refusals.write, refusal)
 
     def stop(self) -> None:
         """Stop serving."""

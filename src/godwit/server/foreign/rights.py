@@ -4,6 +4,7 @@ That broker does TLS and connections; who somebody is, and what he may, is answe
 at filters only, and not at each delivery: an application of some tenants names their devices in its filters.
 """
 
+import re
 from base64 import b64decode
 from typing import Final, Literal
 
@@ -15,7 +16,7 @@ from godwit.contract.errors import MalformedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.contract.topics import COMMAND_ALIASES, RULES, Channel, Topics
 from godwit.mqtt.packets import Connect
-from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator, Switches
+from godwit.server.broker.authentication import Desk, FleetAuthenticator, PasswordAuthenticator
 from godwit.server.broker.refusals import Denial
 from godwit.server.broker.rights import (
     ApplicationRights,
@@ -26,6 +27,7 @@ from godwit.server.broker.rights import (
     Rights,
 )
 from godwit.server.broker.routes import bare_filter
+from godwit.server.broker.switches import Switches
 from godwit.server.identity.model import Credential, Door
 from godwit.server.identity.room import Identity
 
@@ -34,7 +36,7 @@ UNKNOWN_PLACEHOLDER: Final = "${"
 """How EMQX says what its version does not know: as it stands in the template."""
 _PEM: Final = b"-----BEGIN"
 _DOORS: Final = (Door.CERTIFICATE, Door.TOKEN, Door.JWT, Door.LOCAL)
-_HEX: Final = frozenset("0123456789abcdef")
+_FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class ForeignRights:
     """See the module. Blocks."""
 
     def __init__(self, identity: Identity, topics: Topics, desk: Desk, switches: Switches) -> None:
+        switches = msgspec.structs.replace(switches, grace_days=0)  # nobody renews by way of a broker of others
         self._identity, self._topics, self._switches = identity, topics, switches
         self._fleet = FleetAuthenticator(
             identity.roster, lambda _client, _device: False, PasswordAuthenticator(), switches, desk,
@@ -140,7 +143,7 @@ def _read_credential(said: str) -> Credential | None:
     if len(parts) != 4:
         return None
     device_id, door, name, tenant = parts
-    if door not in _DOORS or (door == Door.CERTIFICATE and not set(name) <= _HEX):
+    if door not in _DOORS or (door == Door.CERTIFICATE and _FINGERPRINT.fullmatch(name) is None):
         return None
     return Credential(Door(door), name, TenantId(tenant), DeviceId(device_id))
 

@@ -1,11 +1,13 @@
 """The lines of a batch: CSV with a header, each line a device to enroll. Pure."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from godwit.contract.errors import MalformedError, RejectedError
 from godwit.contract.ids import parse_device_id
+from godwit.contract.spreadsheets import cell
 
 _COLUMNS: Final = {
     "device_id": "deviceId", "deviceid": "deviceId", "id": "deviceId", "name": "name", "type": "deviceType",
@@ -86,3 +88,12 @@ def _tag(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise RejectedError(f"{text!r}: tags are key=value;key=value", code="invalid-tag")
     return key, value
+
+
+def report(refused: Iterable[Refused]) -> bytes:
+    """Return lines that came to nothing as CSV, as spreadsheets may have it."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("line", "device_id", "code", "detail"))
+    writer.writerows([cell(each) for each in line] for line in sorted(refused))
+    return text.getvalue().encode()

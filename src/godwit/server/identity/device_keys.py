@@ -19,14 +19,12 @@ from godwit.server.identity import rows
 from godwit.server.identity.model import DeviceKey, KeyPurpose
 from godwit.server.identity.news import News
 from godwit.server.identity.requests import key_fingerprint
-from godwit.server.identity.roster import Roster
 from godwit.server.registry.access import not_found
 from godwit.server.registry.service import Registry
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
 from godwit.server.storage.database import Database
 
-AUDIENCE: Final = "godwit"
 LIFETIME_S_MAX: Final = 24 * 3_600
 AHEAD_S_MAX: Final = 600
 """How far ahead of ours a device's clock may be."""
@@ -45,10 +43,10 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class DeviceKeys:
-    """Thread-safe; all but `check` block."""
+    """Thread-safe; blocks."""
 
-    def __init__(self, database: Database, registry: Registry, news: News, roster: Roster) -> None:
-        self._database, self._registry, self._news, self._roster = database, registry, news, roster
+    def __init__(self, database: Database, registry: Registry, news: News) -> None:
+        self._database, self._registry, self._news = database, registry, news
 
     def register(self, who: Principal, device_id: DeviceId, pem: str) -> DeviceKey:
         """Register a public key (PEM, P-256); again is no error.
@@ -114,14 +112,6 @@ class DeviceKeys:
         self._news.tell(key)
         return key
 
-    def check(self, device_id: str, token: str, now: int) -> Signed:
-        """Return what a token proves. Does not block.
-
-        Raises RejectedError (`jwt-malformed`, `jwt-signature`, `jwt-wrong-device`, `jwt-audience`, `jwt-expired`,
-        `jwt-lifetime`).
-        """
-        return check_jwt(self._roster.keys(device_id), device_id, token, now)
-
 
 def _in_use(device_id: str) -> "sa.ColumnElement[bool]":
     c = t.device_keys.c
@@ -139,8 +129,12 @@ def read_public_key(pem: str) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def check_jwt(keys: list[DeviceKey], device_id: str, token: str, now: int) -> Signed:
-    """Return what a device's token proves. Raises RejectedError, see `DeviceKeys.check`."""
+def check_jwt(keys: list[DeviceKey], device_id: str, token: str, now: int, audiences: tuple[str, ...]) -> Signed:
+    """Return what a device's token proves, that is meant for one of `audiences`.
+
+    Raises RejectedError (`jwt-malformed`, `jwt-signature`, `jwt-wrong-device`, `jwt-audience`, `jwt-expired`,
+    `jwt-lifetime`).
+    """
     if len(token) > BYTES_MAX:
         raise RejectedError("the token is too long", code="jwt-malformed")
     for key in keys:
@@ -148,11 +142,11 @@ def check_jwt(keys: list[DeviceKey], device_id: str, token: str, now: int) -> Si
             claims = jwt.decode(token, ECKey.import_key(key.public), algorithms=["ES256"]).claims
         except (JoseError, ValueError, TypeError):
             continue
-        return Signed(key, _judge(claims, device_id, now))
+        return Signed(key, _judge(claims, device_id, now, audiences))
     raise RejectedError("no registered key of the device has signed this token with ES256", code="jwt-signature")
 
 
-def _judge(claims: dict[str, Any], device_id: str, now: int) -> int:
+def _judge(claims: dict[str, Any], device_id: str, now: int, audiences: tuple[str, ...]) -> int:
     issued, ends = claims.get("iat"), claims.get("exp")
     begins = claims.get("nbf", issued)
     if any(type(each) not in (int, float) for each in (issued, ends, begins)):
@@ -163,8 +157,8 @@ def _judge(claims: dict[str, Any], device_id: str, now: int) -> int:
     if not all(abs(each) < _SECONDS_MAX for each in (issued, ends, begins)):  # nor numbers that no float holds
         raise RejectedError("iat, nbf and exp are seconds since 1970", code="jwt-malformed")
     audience = claims.get("aud")
-    if AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
-        raise RejectedError(f"aud is {AUDIENCE!r} here", code="jwt-audience")
+    if not any(each in audiences for each in (audience if isinstance(audience, list) else [audience])):
+        raise RejectedError(f"aud is {' or '.join(map(repr, audiences))} here", code="jwt-audience")
     if claims.get("sub", device_id) != device_id:
         raise RejectedError("sub is another device", code="jwt-wrong-device")
     now_s = now / _NS

@@ -25,7 +25,7 @@ from godwit.server.identity import rows
 from godwit.server.identity.admission import CLAIMING, RENEWING, Admitted, Facts, Refused, decide
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.claims import Claims
-from godwit.server.identity.grounds import is_over
+from godwit.server.identity.grounds import check_trust, is_over
 from godwit.server.identity.issuance import Issuance, device_uri
 from godwit.server.identity.message_keys import GrantKeys
 from godwit.server.identity.model import (
@@ -94,7 +94,9 @@ class Enrollment:
         issuance: Issuance,
         revocation: Revocation,
         news: News,
+        refusals: Refusals,
     ) -> None:
+        """`refusals` writes down who asks too much: at once, then once a minute how often."""
         self._database, self._registry, self._authorities = database, registry, authorities
         self._issuance, self._revocation, self._news = issuance, revocation, news
         self.claims, self.rules = Claims(database, news), Rules(database)
@@ -104,8 +106,7 @@ class Enrollment:
         self._one_at_a_time = threading.Lock()
         # A device may renew ten times at once, and a fleet may come in through one address; guesses may not.
         self._per_device, self._failures = Throttle(0.5, 20), Throttle(0.5, 60)
-        self.limited = Refusals(database)
-        """Writes down who asks too much: at once, then once a minute how often."""
+        self.refusals = refusals
 
     # --- who asks -------------------------------------------------------------------------------------------------
 
@@ -184,11 +185,15 @@ class Enrollment:
         self.keep(certificate, f"authority {authority.name}", address)
 
     def keep(self, certificate: Certificate, who: str, address: str) -> None:
-        """Keep what another authority issued; again is no error. Raises RejectedError (`serial-shared`)."""
+        """Keep what another authority issued; again is no error.
+
+        Raises RejectedError (`serial-shared`, `authority-not-trusted`).
+        """
         with self._database.write() as connection:
             if _is_kept(connection, certificate):
                 return
             connection.execute(t.certificates.insert(), rows.row_of_certificate(certificate))
+            check_trust(connection, certificate.authority, certificate.device_id)  # its terms, as they are by now
             record(
                 connection, who, "certificate.register", certificate.device_id, tenant=certificate.tenant,
                 address=address,
@@ -373,15 +378,15 @@ class Enrollment:
         return _refusal(asked, "rate-limited", f"{why}: wait a minute")
 
     def _limit(self, asker: _Asker, about: str, why: str) -> None:
-        self.limited.note(
-            asker.name, "enrollment.refuse", _readable(about), code="rate-limited", address=asker.address,
+        self.refusals.note(
+            asker.name, "enrollment.refuse", about, code="rate-limited", address=asker.address,
             tenant=asker.tenant, detail=why,
         )  # fmt: skip
 
     def _refused(self, asker: _Asker, about: str, code: str, detail: str) -> None:
         with self._database.write() as connection:
             record(
-                connection, asker.name, "enrollment.refuse", _readable(about), tenant=asker.tenant,
+                connection, asker.name, "enrollment.refuse", about, tenant=asker.tenant,
                 address=asker.address, after={"code": code, "detail": detail[:512], "source": str(asker.source)},
             )  # fmt: skip
 
@@ -408,10 +413,6 @@ class Enrollment:
                     continue
                 if is_replaced or (each.key_fingerprint not in replacing and _is_lost(each, certificate)):
                     self._revocation.revoke(each.fingerprint, "superseded", "godwit")
-
-
-def _readable(about: str) -> str:
-    return about if about.isascii() and about.isprintable() else repr(about[:64])
 
 
 def _is_kept(connection: sa.Connection, certificate: Certificate) -> bool:

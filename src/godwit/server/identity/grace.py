@@ -9,11 +9,6 @@ from typing import Final, Protocol
 from godwit.server.identity.model import CertificateState
 
 DAY_NS: Final = 86_400_000_000_000
-RENEWAL_USER: Final = "renewal"
-"""The user name by which a client says over MQTT that it wants nothing but its renewal.
-
-Who does not say it is refused as ever: a client that does not know of grace is not left talking to nobody.
-"""
 
 
 class Dated(Protocol):

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from godwit.contract import codes
 from godwit.contract.errors import RejectedError, UnavailableError
-from godwit.server.identity.admission import CLAIMING, OVER, RENEWING
+from godwit.server.identity import rows
+from godwit.server.identity.admission import CLAIMING, OVER, RENEWING, matches
 from godwit.server.identity.model import AuthorityState, CertificateState, ClaimState, Credential, Door
 from godwit.server.registry.model import Lifecycle
 from godwit.server.storage import identity_tables as t
@@ -66,12 +67,21 @@ def check_credential(connection: sa.Connection, by: Credential) -> None:
         if state not in (ClaimState.OPEN, ClaimState.BOUND):
             raise RejectedError("this claim was revoked", code="claim-revoked")
     elif by.door is Door.FACTORY:
-        a = t.authorities.c
-        state = _locked(connection, sa.select(a.state).where(a.fingerprint == by.authority))
-        if state in (None, AuthorityState.RETIRED):
-            raise RejectedError(
-                "whoever issued the factory certificate is not trusted any more", code="authority-not-trusted"
-            )
+        check_trust(connection, by.authority, by.common_name)
+
+
+def check_trust(connection: sa.Connection, fingerprint: str, device_id: str) -> None:
+    """See that an authority of a tenant is trusted, and may name a device. Raises RejectedError.
+
+    (`authority-not-trusted`.) Nobody asks again for its terms once a certificate is in the registry.
+    """
+    of_it = sa.select(t.authorities).where(t.authorities.c.fingerprint == fingerprint)
+    row = connection.execute(of_it.with_for_update(read=True)).one_or_none()
+    authority = None if row is None else rows.authority_of(row)
+    if authority is None or authority.state is AuthorityState.RETIRED:
+        raise RejectedError("whoever issued the certificate is not trusted any more", code="authority-not-trusted")
+    if not matches(device_id, authority.terms.ids):
+        raise RejectedError("whoever issued the certificate may not name this device", code="authority-not-trusted")
 
 
 def is_over(connection: sa.Connection, by: Credential) -> bool:

@@ -50,9 +50,8 @@ class KeyRotation:
 
     def tick(self, now: int) -> None:
         """Make new keys where the old ones are too old, and end those that are over. Every minute or so."""
-        _, ours = self._keys.load()
         by_tenant: dict[TenantId, list[PlatformKey]] = {}
-        for each in ours:
+        for each in self._keys.load_ours():
             by_tenant.setdefault(each.tenant, []).append(each)
         if not by_tenant:
             return

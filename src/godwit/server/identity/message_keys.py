@@ -6,7 +6,7 @@ retired key counts a while longer for what was made before (`TenantPolicy.key_ov
 when these are made anew and end is `key_rotation`'s. What an operator removes ends at once, and is never taken again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import time_ns
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +35,7 @@ KEYS_MAX: Final = 16
 """Of one device and purpose, retired ones included: the oldest of more leave."""
 IN_USE_MAX: Final = 3
 """So many keys of a device wait for their first use: of more, the oldest retire."""
+_AT_ONCE: Final = 500
 ENDED: Final = 1
 """Retired so long ago (1970) that nothing which it made counts: what listeners are told of a key that was removed."""
 
@@ -118,32 +119,29 @@ class MessageKeys:
             self.hold([(device_id, tenant, key_id(agree_public(ours.agree_key)))])
         return ours._replace(taken=tuple(key_id(verifying_key(public)) for _, public in wanted))
 
-    def confirm(self, device_id: DeviceId, name: str) -> None:
-        """Note that a device signs with its new key: those from before retire."""
-        c = t.device_keys.c
-        now = self.now_ns()
-        with self._database.write() as connection:
-            kept = _device_keys(connection, sa.and_(c.device_id == device_id, c.purpose.in_(PURPOSES), c.retired == 0))
-            used = next((each for each in kept if each.key_id == name), None)
-            older = [] if used is None else [each for each in kept if each.created < used.created]
-            for each in older:
-                where = sa.and_(c.device_id == device_id, c.purpose == each.purpose, c.key_id == each.key_id)
-                connection.execute(t.device_keys.update().where(where), {"retired": now})
-            if used is not None and older:
-                record(connection, str(device_id), "device-key.retire", device_id, before=older, after=used,
-                       tenant=used.tenant)  # fmt: skip
-        self._tell([msgspec.structs.replace(each, retired=now) for each in older])
+    def confirm(self, used: Mapping[str, str]) -> None:
+        """Note that devices sign with their new keys: those from before retire. Many at once are one transaction."""
+        now, pairs = self.now_ns(), list(used.items())
+        for at in range(0, len(pairs), _AT_ONCE):
+            with self._database.write() as connection:
+                older = [
+                    each
+                    for device_id, name in pairs[at : at + _AT_ONCE]
+                    for each in _retire_before(connection, DeviceId(device_id), name, now)
+                ]
+            self._tell([msgspec.structs.replace(each, retired=now) for each in older])
 
     def hold(self, held: Iterable[tuple[DeviceId, TenantId, str]]) -> None:
         """Write down to which of our keys devices encrypt from now on: until they use another, it does not end."""
-        c, now, rows = t.held_keys.c, self.now_ns(), list(held)
-        with self._database.write() as connection:
-            for device_id, tenant, name in rows:
-                connection.execute(t.held_keys.delete().where(c.device_id == device_id))
-                row = {"device_id": device_id, "tenant": tenant, "key_id": name, "since": now}
-                connection.execute(t.held_keys.insert(), row)
-        for device_id, _, name in rows:
-            self.on_held(device_id, name)
+        c, now = t.held_keys.c, self.now_ns()
+        rows = [{"device_id": device, "tenant": tenant, "key_id": name, "since": now} for device, tenant, name in held]
+        for at in range(0, len(rows), _AT_ONCE):
+            part = rows[at : at + _AT_ONCE]
+            with self._database.write() as connection:
+                connection.execute(t.held_keys.delete().where(c.device_id.in_([each["device_id"] for each in part])))
+                connection.execute(t.held_keys.insert(), part)
+            for each in part:
+                self.on_held(DeviceId(str(each["device_id"])), str(each["key_id"]))
 
     def held(self) -> dict[DeviceId, str]:
         """Return which of our keys each device encrypts to, as far as it is known."""
@@ -298,11 +296,15 @@ class MessageKeys:
 
     # --- for the machine itself -----------------------------------------------------------------------------------
 
-    def load(self) -> tuple[list[DeviceKey], list[PlatformKey]]:
-        """Return all keys of messages, for the hot path, at start."""
+    def load(self) -> list[DeviceKey]:
+        """Return the keys of all devices, for the hot path, at start."""
         with self._database.read() as connection:
-            devices = _device_keys(connection, t.device_keys.c.purpose.in_(PURPOSES))
-            return devices, _platform_keys(connection, sa.true())
+            return _device_keys(connection, t.device_keys.c.purpose.in_(PURPOSES))
+
+    def load_ours(self) -> list[PlatformKey]:
+        """Return our keys for all tenants."""
+        with self._database.read() as connection:
+            return _platform_keys(connection, sa.true())
 
     def _tell(self, changed: "list[DeviceKey] | list[PlatformKey]") -> None:
         for each in changed:
@@ -312,6 +314,21 @@ class MessageKeys:
 def about_key(name: str) -> str:
     """Return what the vault is told of one of our keys."""
     return f"platform key {name}"
+
+
+def _retire_before(connection: sa.Connection, device_id: DeviceId, name: str, now: int) -> list[DeviceKey]:
+    """Retire the keys of a device that are older than the one of this name; returns them as they were."""
+    c = t.device_keys.c
+    kept = _device_keys(connection, sa.and_(c.device_id == device_id, c.purpose.in_(PURPOSES), c.retired == 0))
+    used = next((each for each in kept if each.key_id == name), None)
+    older = [] if used is None else [each for each in kept if each.created < used.created]
+    for each in older:
+        where = sa.and_(c.device_id == device_id, c.purpose == each.purpose, c.key_id == each.key_id)
+        connection.execute(t.device_keys.update().where(where), {"retired": now})
+    if used is not None and older:
+        record(connection, str(device_id), "device-key.retire", device_id, before=older, after=used,
+               tenant=used.tenant)  # fmt: skip
+    return older
 
 
 def _tenant_of(connection: sa.Connection, who: Principal, device_id: DeviceId) -> TenantId:

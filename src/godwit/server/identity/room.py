@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from godwit.server.accounts.refusals import Refusals
 from godwit.server.identity.authorities import Authorities
 from godwit.server.identity.campaign import Campaigns
 from godwit.server.identity.certificates import Certificates
@@ -69,10 +70,11 @@ def open_identity(
     credentials: str | None = None,
     lifetime: dt.timedelta = LIFETIME_DEFAULT,
     given: Given = OF_ITS_OWN,
+    refusals: Refusals | None = None,
 ) -> Identity:
     """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`).
 
-    The roster has yet to learn the devices, which are loaded for others too.
+    The roster has yet to learn the devices, which are loaded for others too. `refusals`: the platform's one tally.
     """
     news = News()
     vault = open_vault(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials)
@@ -89,7 +91,7 @@ def open_identity(
     message_keys = MessageKeys(database, vault, news)
     enrollment = Enrollment(
         database=database, registry=registry, authorities=authorities, issuance=issuance, revocation=revocation,
-        news=news,
+        news=news, refusals=refusals or Refusals(database),
     )  # fmt: skip
     enrollment.keep_keys = message_keys.enroll
     news.on_change(enrollment.follow)
@@ -103,7 +105,7 @@ def open_identity(
         revocation=revocation,
         roster=roster,
         device_tokens=DeviceTokens(database, registry, news, roster),
-        device_keys=DeviceKeys(database, registry, news, roster),
+        device_keys=DeviceKeys(database, registry, news),
         server=ServerCertificates(data_dir, authorities, given),
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),

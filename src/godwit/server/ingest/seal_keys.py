@@ -1,9 +1,11 @@
 """What the road knows of keys and policies, from identity and registry; and what it refused, for the audit log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
+from godwit.contract.errors import UnavailableError
 from godwit.contract.ids import DeviceId
 from godwit.server.identity.message_keys import MessageKeys
 from godwit.server.identity.model import Change, DeviceKey, PlatformKey
@@ -19,6 +21,8 @@ from godwit.server.storage.database import Database
 Soon = Callable[..., None]
 """Has the broker loop call something; from any thread."""
 WHO: Final = "godwit"
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class SealKeys:
@@ -33,10 +37,9 @@ class SealKeys:
             self._directory.learn(policy)
         for device_id, name in self._keys.held().items():
             self._seals.hold(device_id, name)
-        devices, ours = self._keys.load()
-        for device_key in devices:
+        for device_key in self._keys.load():
             self._seals.learn(device_key)
-        for key in ours:
+        for key in self._keys.load_ours():
             self._seals.learn(key, None if key.ended else self._keys.private(key.key_id))
 
     def follow(self, news: News, registry: Registry, soon: Soon) -> None:
@@ -57,22 +60,40 @@ class SealKeys:
             soon(self._seals.learn, changed)
 
     def write(self) -> None:
-        """Write down which keys have come into use since the last time: of devices, and of ours. Blocks."""
-        used, self._seals.used = self._seals.used, {}
-        for device_id, name in used.items():
-            self._keys.confirm(DeviceId(device_id), name)
-        held, self._seals.newly_held = self._seals.newly_held, {}
-        if held:
+        """Write down which keys have come into use since the last time: of devices, and of ours. Blocks.
+
+        What cannot be written down now is kept for the next time: a device does not say it again.
+        """
+        with _taken(self._seals.used) as used:
+            self._keys.confirm(used)
+        with _taken(self._seals.newly_held) as held:
             self._keys.hold((DeviceId(device_id), tenant, name) for device_id, (tenant, name) in held.items())
 
     def audit(self, database: Database) -> None:
         """Tell the audit log what was refused since the last time: a line for each device and reason. Blocks."""
-        refused, self._seals.refused = self._seals.refused, {}
-        if not refused:
+        if not self._seals.refused:
             return
-        with database.write() as connection:
+        with _taken(self._seals.refused) as refused, database.write() as connection:
             for (device_id, code), each in refused.items():
                 record(
                     connection, WHO, "message.refuse", device_id, tenant=each.tenant,
                     after={"code": code, "detail": each.detail, "messages": each.count, "client": each.client_id[:64]},
                 )  # fmt: skip
+
+
+@contextmanager
+def _taken(waiting: dict[K, V]) -> Iterator[dict[K, V]]:
+    """Yield what the broker loop has left to be written down, which goes on to add to it; back where it could not be.
+
+    One by one, since nothing of the loop's comes in between within one step.
+    """
+    taken: dict[K, V] = {}
+    while waiting:
+        key, value = waiting.popitem()
+        taken[key] = value
+    try:
+        yield taken
+    except UnavailableError:
+        for key, value in taken.items():
+            waiting.setdefault(key, value)
+        raise

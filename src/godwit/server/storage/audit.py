@@ -11,6 +11,8 @@ from godwit.server.storage.database import Database
 from godwit.server.storage.tables import audit
 
 PAGE: Final = 500
+WHO_MAX: Final = 128
+ABOUT_MAX: Final = 256
 
 
 class AuditLine(msgspec.Struct, frozen=True, rename="camel"):
@@ -54,21 +56,27 @@ def record(
 ) -> None:
     """Write one line of the log. `what` is room.verb, such as `device.change`; never give it a secret.
 
-    `tenant`: whose change it is, "" for the installation's; its people may read it. `at` in ns UTC, now unless given.
+    What people or devices say of themselves is written so that it can be read. `tenant`: whose change it is, "" for the
+    installation's; its people may read it. `at` in ns UTC, now unless given.
     """
     connection.execute(
         audit.insert(),
         {
             "at": time_ns() if at is None else at,
-            "who": who[:128],
+            "who": _readable(who)[:WHO_MAX],
             "what": what,
-            "about": about[:256],
+            "about": _readable(about)[:ABOUT_MAX],
             "before": msgspec.to_builtins(before),
             "after": msgspec.to_builtins(after),
             "tenant": tenant,
             "address": address[:64],
         },
     )
+
+
+def _readable(text: str) -> str:
+    """Return text without what hides in it: control characters turn a line over, and PostgreSQL takes no zero."""
+    return text if text.isprintable() else repr(text[:ABOUT_MAX])
 
 
 def lines(database: Database, wanted: AuditFilter, *, below: int | None = None, limit: int = PAGE) -> list[AuditLine]:

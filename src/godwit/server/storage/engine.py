@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from godwit.contract.errors import UnavailableError
 from godwit.server.storage import account_tables, identity_tables  # noqa: F401 - `metadata` learns of them
+from godwit.server.storage.liveness import watch
 from godwit.server.storage.tables import metadata
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 def open_engine(database_url: str, data_dir: Path) -> sa.Engine:
     """Open the registry's database at its newest schema. Raises UnavailableError when it cannot be reached."""
     if database_url and not database_url.startswith("sqlite"):
-        engine = sa.create_engine(database_url, pool_size=5, max_overflow=10, pool_pre_ping=True)
+        engine = sa.create_engine(database_url, pool_size=5, max_overflow=10)
+        watch(engine)
     else:
         url = database_url or f"sqlite:///{data_dir / 'registry.sqlite'}"
         engine = sa.create_engine(url, connect_args={"timeout": 10})

@@ -12,8 +12,9 @@ from godwit.server.api.access import Operator, Rooms, Who
 from godwit.server.api.answers import answer
 from godwit.server.api.problems import documented
 from godwit.server.api.strict import Body, StrictRoute
-from godwit.server.broker.authentication import Desk, Switches
+from godwit.server.broker.authentication import Desk
 from godwit.server.broker.refusals import NOT_AUTHORISED
+from godwit.server.broker.switches import switches_of
 from godwit.server.foreign.rights import CONFIGURATION, Asked, ForeignRights, acl_file
 from godwit.server.platform import Platform
 
@@ -54,11 +55,6 @@ class AuthorizationBody(Body):
     peerhost: str = Field("", max_length=64)
 
 
-def _readable(text: str) -> str:
-    """Return what a client said of itself as the audit log can have it."""
-    return (text if text.isprintable() else repr(text))[:256] or "unknown"
-
-
 def _require_all(who: Principal) -> None:
     if who.tenants is not None:
         raise RejectedError("a broker asks about all tenants' devices: it needs a token for all", code="forbidden")
@@ -73,7 +69,7 @@ def _rights(request: Request, rooms: Platform) -> ForeignRights:
             rooms.identity,
             topics_for(settings.topic_layout),
             Desk(enrollment.credential_of_claim, enrollment.take_in, rooms.accounts.known),
-            Switches(settings.device_certificates, settings.device_tokens, settings.device_jwt),
+            switches_of(settings),
         )
     return found
 
@@ -87,7 +83,11 @@ def authenticate(body: AuthenticationBody, who: Operator, rooms: Rooms, request:
     )
     if found.code:
         rooms.accounts.refusals.note(
-            _readable(body.username), "mqtt.refuse", _readable(body.clientid), code=found.code, address=body.peerhost
+            body.username or "unknown",
+            "mqtt.refuse",
+            body.clientid or "unknown",
+            code=found.code,
+            address=body.peerhost,
         )
         return answer(_DENY)
     ends = {"expire_at": found.ends} if found.ends else {}
@@ -101,7 +101,11 @@ def authorize(body: AuthorizationBody, who: Operator, rooms: Rooms, request: Req
     is_allowed = _rights(request, rooms).may(body.clientid, body.identity, body.action, body.topic)
     if not is_allowed:
         rooms.accounts.refusals.note(
-            _readable(body.clientid), "mqtt.forbid", _readable(body.topic), code=NOT_AUTHORISED, address=body.peerhost
+            body.clientid or "unknown",
+            "mqtt.forbid",
+            body.topic or "unknown",
+            code=NOT_AUTHORISED,
+            address=body.peerhost,
         )
     return answer(_ALLOW if is_allowed else _DENY)
 

@@ -9,9 +9,9 @@ from godwit.contract.errors import RejectedError
 from godwit.server.accounts.model import User
 from godwit.server.accounts.principal import ROLES, Principal
 from godwit.server.console import parts
+from godwit.server.console.forms import form_of
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.token_parts import (
-    fields_of,
     grants,
     grants_from,
     make_token,
@@ -107,7 +107,7 @@ class _Page:
         self._open(parts.sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who))
 
     async def _add_user(self, argument: str) -> None:
-        fields, who = fields_of(argument), self._frame.who
+        fields, who = form_of(argument), self._frame.who
         password = None if fields.get("how") == "oidc" else new_password()
         user = await in_thread(
             self._accounts.users.create, who, fields.get("name", ""), grants_from(fields), password=password,
@@ -124,7 +124,7 @@ class _Page:
         self._open(change_form(user, self._frame.who))
 
     async def _change_user(self, argument: str) -> None:
-        fields = fields_of(argument)
+        fields = form_of(argument)
         changes = {
             "display": fields.get("display", "")[:128], "email": fields.get("email", "")[:256],
             "grants": grants_from_lines(fields.get("grants", "")),
@@ -186,8 +186,10 @@ def user_form(who: Principal) -> str:
         + parts.field("Full name", "display", needed=False)
         + role_fields(who)
         + parts.field("E-mail", "email", kind="email", needed=False)
-        + parts.choice("Signs in", "how", (("password", "with a password"), ("oidc", "elsewhere (OIDC)")), "password")
     )
+    if who.limited_to("admin").tenants is None:  # the people of the provider are the installation's
+        ways = (("password", "with a password"), ("oidc", "elsewhere (OIDC)"))
+        fields += parts.choice("Signs in", "how", ways, "password")
     return parts.sheet("Add a user", parts.form("add-user", fields, "Add"))
 
 

@@ -1,7 +1,7 @@
 """`/certificates`: the authorities, the devices' certificates, rollovers, and batches from a file."""
 
+import io
 from asyncio import to_thread
-from collections.abc import AsyncIterator
 from time import time_ns
 from typing import Final
 
@@ -9,19 +9,19 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from godwit.contract.errors import GodwitError, RejectedError
 from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import batch_parts, certificate_parts, parts, rollover_parts
-from godwit.server.console.batches import Batch, Batches, Known, Stage, first_group, stream
+from godwit.server.console.batches import Batch, Batches, Download, Known, Stage, first_group
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.pages.authority_trust import TrustActs
 from godwit.server.console.plain import whole
 from godwit.server.console.session import principal_of
 from godwit.server.identity.archive import packed
-from godwit.server.identity.batch_lines import Refused, read_lines
+from godwit.server.identity.batch_lines import Line, Refused, read_lines
 from godwit.server.identity.certificates import DAY, SOON_DAYS
 from godwit.server.identity.model import Authority, CampaignKind, CampaignState, CertificateState, Step
 from godwit.server.identity.operators import Wanted
@@ -33,6 +33,7 @@ SLOW_TICKS: Final = 3
 """All but the progress of a batch is looked at every three seconds."""
 ROWS: Final = 10
 FILE_BYTES_MAX: Final = 4_194_304
+LINES_MAX: Final = 50_000
 _NO_STORE: Final = {"cache-control": "no-store"}
 _STATES: Final = (
     ("", "All"), ("active", "In use"), ("pending", "Not used yet"), ("ending", "End soon"),
@@ -74,8 +75,7 @@ def register(platform: Platform) -> None:
 async def _answer(platform: Platform, batches: Batches, who: Principal, request: Request) -> Response:
     """Return the archive as it is made; or a page about the lines that are wrong, before anything is done."""
     text, said = await _file_of(request)
-    refused: list[Refused] = []
-    lines = list(read_lines(text.splitlines(), {}, refused))
+    lines, refused = await to_thread(_read, text)
     known = Known(said["known"]) if said.get("known") in set(Known) else Known.LEAVE
     if refused and not (said.get("go") and lines):
         body = batch_parts.wrong_lines(refused, len(lines), text, known)
@@ -85,16 +85,15 @@ async def _answer(platform: Platform, batches: Batches, who: Principal, request:
     acting = who.limited_to("operator")
     batch = Batch(platform, acting, lines, refused, known)
     batches.begin(who, batch)
-    first = await to_thread(first_group, batch)
+    return Download(batch, await to_thread(first_group, batch))
 
-    async def pieces() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in rest:
-            yield piece
 
-    rest = stream(batch)
-    headers = {"content-disposition": 'attachment; filename="bundles.zip"', **_NO_STORE}
-    return StreamingResponse(pieces(), 200, headers, "application/zip")
+def _read(text: str) -> tuple[list[Line], list[Refused]]:
+    """Return the lines of a file, and those that are wrong. Raises RejectedError (`too-many-devices`, `csv-...`)."""
+    if max(text.count("\n"), text.count("\r")) > LINES_MAX:
+        raise RejectedError(f"a batch has at most {LINES_MAX:,} lines", code="too-many-devices")
+    refused: list[Refused] = []
+    return list(read_lines(io.StringIO(text, newline=""), {}, refused)), refused
 
 
 async def _file_of(request: Request) -> tuple[str, dict[str, str]]:
@@ -139,6 +138,7 @@ class _Page:
             f"{parts.select('state', _STATES, self._state, 'Which certificates')}</div>"
         )
         batch = f'<div class="health" id="batch">{part["batches"]}<div>{batch_parts.form()}</div></div>'
+        rollover = parts.card("Rollover", part["campaign"]) if frame.who.tenants is None else ""
         trust = parts.button("Trust another…", "trust") if frame.may("admin") else ""
         upload = parts.card("Enroll a batch", batch) if frame.may("operator") else ""
         with frame.main():
@@ -147,7 +147,7 @@ class _Page:
                 'when.</span></div></div><div class="bar"><a class="btn" href="/pki/ca.crt" download>'
                 f"{parts.icon('download')}ca.crt</a></div></div>"
                 f'<div class="stats">{tiles}</div>'
-                f"{parts.card('When they end', part['ends'])}{parts.card('Rollover', part['campaign'])}"
+                f"{parts.card('When they end', part['ends'])}{rollover}"
                 f"{parts.card('Devices', part['certificates'], aside=tools, flush=True)}"
                 f"{parts.card('Authorities', part['authorities'], aside=trust, flush=True)}{upload}"
             )
@@ -203,7 +203,9 @@ class _Page:
 
     def _campaign(self) -> str:
         who, campaigns = self._frame.who, self._identity.campaigns
-        may = who.tenants is None and self._frame.may("admin")
+        if who.tenants is not None:  # its numbers are those of all tenants
+            return ""
+        may = self._frame.may("admin")
         newest = next(iter(campaigns.all(limit=1)), None)
         step = Step(self._step) if self._step in set(Step) else None
         rows = (

@@ -8,7 +8,7 @@ from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import custody_parts, enrollment_parts, parts
 from godwit.server.console.custody_parts import Custody
-from godwit.server.console.forms import form_of
+from godwit.server.console.forms import form_of, number
 from godwit.server.console.frame import Frame, in_thread
 from godwit.server.console.labels import Label
 from godwit.server.identity.claims import LIFETIME_DEFAULT_S
@@ -75,11 +75,10 @@ class CustodyActs:
 
     async def _replace(self, arg: str) -> None:
         said = form_of(arg)
-        lifetime = said.get("lifetime", "")
         claim, token = await in_thread(
             self._platform.identity.custody.replace, self._frame.acting("operator"), self._device_id,
             revoke_now=said.get("when") == "now",
-            lifetime_s=int(lifetime) if lifetime.isdecimal() else LIFETIME_DEFAULT_S,
+            lifetime_s=number(said, "lifetime", LIFETIME_DEFAULT_S),
         )  # fmt: skip
         link = await in_thread(link_of, self._platform.settings, self._platform.identity, claim, token)
         self._frame.screen.put("sheet-in", enrollment_parts.shown_once(Label(claim, link)))

@@ -14,7 +14,7 @@ from godwit.contract.errors import GodwitError, RejectedError
 from godwit.contract.ids import DeviceId, TenantId
 from godwit.server.accounts.principal import Principal
 from godwit.server.console import enrollment_parts, parts
-from godwit.server.console.forms import form_of, landing_of_form, listed
+from godwit.server.console.forms import form_of, landing_of_form, listed, number, posted
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.labels import Label, sheet
 from godwit.server.console.plain import whole
@@ -28,6 +28,7 @@ from godwit.server.registry.access import home
 
 TICK_S: Final = 3.0
 ROWS: Final = 50
+FORM_BYTES_MAX: Final = 131_072
 DAY_NS: Final = 86_400_000_000_000
 
 
@@ -43,8 +44,7 @@ def register(platform: Platform) -> None:
         who = principal_of(request)
         try:
             who.require("operator")
-            async with request.form(max_files=0, max_fields=16) as form:
-                said = {name: str(value) for name, value in form.items()}
+            said = await posted(request, FORM_BYTES_MAX)
             made = await to_thread(_labels, platform, who.limited_to("operator"), said)
         except GodwitError as error:
             return _refused(who, str(error))
@@ -63,10 +63,9 @@ def _labels(platform: Platform, who: Principal, said: dict[str, str]) -> list[La
                 f"1 to {enrollment_parts.LABELS_MAX} device ids, one to a line; these are {len(ids)}",
                 code="too-many-devices",
             )
-        lifetime = said.get("lifetime", "")
         wanted = NewClaim(
             TenantId(said["tenant"]) if said.get("tenant") else None, said.get("name", "")[:128],
-            lifetime_s=int(lifetime) if lifetime.isdecimal() else LIFETIME_DEFAULT_S, landing=landing_of_form(said),
+            lifetime_s=number(said, "lifetime", LIFETIME_DEFAULT_S), landing=landing_of_form(said),
         )  # fmt: skip
         made = claims.create_all(who, [msgspec.structs.replace(wanted, device_id=DeviceId(each)) for each in ids])
     return [Label(claim, link_of(platform.settings, platform.identity, claim, token)) for claim, token in made]
@@ -168,15 +167,14 @@ class _Page:
 
     async def _make_claim(self, arg: str) -> None:
         said = form_of(arg)
-        uses = said.get("uses", "")
         wanted = NewClaim(
             TenantId(said["tenant"]) if said.get("tenant") else None,
             said.get("name", "")[:128],
             ClaimKind.FLEET if said.get("kind") == "fleet" else ClaimKind.ONE_TIME,
             DeviceId(said["device"]) if said.get("device") else None,
             listed(said.get("ids", "")),
-            int(uses) if uses.isdecimal() else None,
-            int(said["lifetime"]) if said.get("lifetime", "").isdecimal() else 604_800,
+            number(said, "uses", 1) if said.get("uses") else None,
+            number(said, "lifetime", LIFETIME_DEFAULT_S),
             landing_of_form(said),
         )
         claim, token = await in_thread(self._enrollment.claims.create, self._acting(), wanted)
@@ -191,13 +189,12 @@ class _Page:
 
     async def _make_rule(self, arg: str) -> None:
         said, who = form_of(arg), self._acting()
-        position = said.get("position", "0")
         if not said.get("name", "").strip():
             raise RejectedError("a rule has a name", code="invalid-name")
         rule = EnrollmentRule(
             said["name"].strip()[:64],
             TenantId(said["tenant"]) if said.get("tenant") else home(who),
-            int(position) if position.isdecimal() else 0,
+            number(said, "position", 0),
             said.get("ids", "*").strip() or "*",
             landing=landing_of_form(said),
         )

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from godwit.contract.ids import TenantId
 from godwit.server.console import parts, tenant_parts
 from godwit.server.console.cached import Cached
+from godwit.server.console.forms import form_of
 from godwit.server.console.frame import Frame, in_thread, markup
 from godwit.server.console.pages.access import head
-from godwit.server.console.token_parts import fields_of
 from godwit.server.platform import Platform, TenantUse
 from godwit.server.registry.model import Tenant
 
@@ -95,7 +95,7 @@ class _Page:
         self._open(tenant_parts.add_form())
 
     async def _add(self, argument: str) -> None:
-        name = TenantId(fields_of(argument).get("name", ""))
+        name = TenantId(form_of(argument).get("name", ""))
         await in_thread(self._platform.registry.put_tenant, self._frame.who, name)
         await self._done(f"{name} is there: give somebody a role in it")
 
@@ -104,7 +104,7 @@ class _Page:
         self._open(tenant_parts.quota_form(tenant, self._platform.settings))
 
     async def _limit(self, argument: str) -> None:
-        fields = fields_of(argument)
+        fields = form_of(argument)
         name, changes = TenantId(fields.get("tenant", "")), tenant_parts.quota_from(fields)
         await in_thread(self._tenancy.set_quota, self._frame.who, name, changes)
         await self._done(f"The limits of {name} count from now on")
