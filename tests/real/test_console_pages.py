@@ -379,7 +379,10 @@ def openssl(directory: Path, words: str) -> None:
 def test_a_factorys_authority_is_trusted_once_it_has_signed_the_code(
     visit: Visit, platform: Any, tmp_path: Path
 ) -> None:
-    openssl(tmp_path, "req -x509 -newkey rsa:2048 -nodes -keyout authority.key -out authority.pem -subj /CN=works<b>")
+    openssl(
+        tmp_path,
+        "req -x509 -days 400 -newkey rsa:2048 -nodes -keyout authority.key -out authority.pem -subj /CN=works<b>",
+    )
     openssl(tmp_path, "x509 -in authority.pem -outform DER -out authority.der")
     page = visit.show("/certificates")
     opener = page.get_by_role("button", name="Trust another")
