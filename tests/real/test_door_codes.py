@@ -35,8 +35,8 @@ DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def house(long_house: Callable[..., House]) -> House:
-    return long_house()
+def house(house_of_all: Callable[..., House]) -> House:
+    return house_of_all()
 
 
 def trust(house: House, common: str, *, ends: dt.timedelta = DAY, ids: tuple[str, ...] = ()) -> Maker:

@@ -36,8 +36,8 @@ SEVERAL = 6
 
 
 @pytest.fixture(scope="module")
-def house(long_house: Callable[..., House]) -> House:
-    return long_house(workers=2, tls_minimum="1.3")
+def house(house_of_all: Callable[..., House]) -> House:
+    return house_of_all(workers=2, tls_minimum="1.3")
 
 
 def workers(house: House) -> list[Any]:

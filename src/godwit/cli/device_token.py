@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from godwit.cli.platform_client import add_server_arguments, client_of
+from godwit.cli.table import table, when
 from godwit.contract.errors import RejectedError
 
 OF_TOKENS: Final = """examples:
@@ -90,8 +91,15 @@ def run_key(options: argparse.Namespace) -> int:
 
 
 def _show(items: list[dict[str, Any]], name: str, end: str) -> None:
-    for each in items:
-        state = f"{end} {each[end]}" if each[end] else "in use"
-        print(f"{each[name]}  {each['created']}  {state}  {each.get('name', '')}".rstrip())
     if not items:
         print("none", file=sys.stderr)
+        return
+    heads = ("token" if name == "tokenId" else "key", "made", "state", "until", "name")
+    rows = [
+        (
+            each[name], when(each["created"], ""), f"{end} {when(each[end], '')}" if each[end] else "in use",
+            when(each.get("expires"), f"until {end}"), each.get("name", ""),
+        )
+        for each in items
+    ]  # fmt: skip
+    print(table(heads, rows))

@@ -99,7 +99,7 @@ def add(options: argparse.Namespace) -> int:
     told = client_of(options).call("POST", "/api/v1/authorities/trusted", body)
     print(f"fingerprint  {told['fingerprint']}")
     print(f"code         {told['commonName']}")
-    print(f"Sign a certificate with this code as its CN before {told['expires']}, then:")
+    print(f"Sign a certificate with this code as its CN before {when(told['expires'], '')}, then:")
     print(f"  godwit factory prove {told['fingerprint']} proof.pem")
     return 0
 

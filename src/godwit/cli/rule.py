@@ -95,5 +95,6 @@ def _lands(landing: dict[str, Any]) -> str:
     said = [f"type {landing['deviceType']}"] if landing["deviceType"] else []
     said += [f"group {each}" for each in landing["groups"]]
     said += [f"tag {key}:{value}" for key, value in landing["tags"].items()]
-    said += [f"configuration of {len(landing['configuration'])} fields"] if landing["configuration"] else []
+    fields = len(landing["configuration"])
+    said += [f"configuration of {fields} field{'s' * (fields != 1)}"] if fields else []
     return ", ".join(said) or "without more"

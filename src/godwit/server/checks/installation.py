@@ -68,7 +68,7 @@ def _unlimited(facts: Facts) -> Iterator[Affected]:
     if len(facts.tenants) > 1:
         for name, is_limited in facts.tenants.items():
             if not is_limited:
-                yield Affected("tenant", name, "no limit of messages or connections")
+                yield Affected("tenant", name, "messages, connections or both have no limit")
 
 
 def _spare_doors(facts: Facts) -> Iterator[Affected]:

@@ -59,12 +59,13 @@ def _head(device: Device, presence: Presence) -> str:
     state = "Online" if presence.online else "Offline"
     since = f" since {parts.clock(presence.since)}" if presence.since else ""
     where = f"<span>{parts.text(place(device))}</span>" if place(device) != parts.NONE else ""
+    own_id = f'<span class="mono">{parts.text(device.device_id)}</span>' if device.name else ""  # else it is the title
     return (
         f'<div class="head"><div><a class="crumb" href="/devices">{parts.icon("left")}Devices</a>'
         f"<h1>{parts.text(device.name or device.device_id)}</h1><div class=sub>"
         f'<span class="who" style="gap:8px">{parts.dot(online=presence.online)}<span>{state}{since}</span></span>'
-        f'{lifecycle_badge(device.lifecycle)}<span class="mono">{parts.text(device.device_id)}</span>'
-        f"<span>{parts.text(device.device_type)}</span>{where}"
+        f"{lifecycle_badge(device.lifecycle)}{own_id}"
+        f"<span>type {parts.text(device.device_type)}</span>{where}"
         f"<span>last seen {parts.age(presence.last_seen)}</span></div></div></div>"
     )
 

@@ -27,9 +27,8 @@ def announce_form(tenants: list[str], tenant: str) -> str:
     )
     return parts.sheet(
         "Trust an authority",
-        '<p class="soft">Then its certificates open enrollment for the device that they name, in one tenant and '
-        "nowhere else. First it proves that you have its key: the next step.</p>"
-        + parts.form("announce", fields, "Go on"),
+        '<p class="soft">Its certificates will open enrollment for the device that each of them names, in one tenant '
+        "and nowhere else. The next step proves that you have its key.</p>" + parts.form("announce", fields, "Go on"),
     )
 
 
@@ -73,6 +72,7 @@ def _certificate(label: str, hint: str) -> str:
     """Return a field for a certificate, to paste or to take from a file."""
     return (
         f'<div class="all pem"><label>{parts.text(label)}<textarea class="field mono" name="certificate" rows="5" '
+        f'aria-label="{parts.text(label)}" '
         f'required maxlength="{REQUEST_BYTES_MAX}" spellcheck="false" autocomplete="off" '
         f'placeholder="-----BEGIN CERTIFICATE-----"></textarea><small>{parts.text(hint)}</small></label>'
         '<input class="field" type="file" data-into="certificate" accept=".pem,.crt,.cer,.der" '
@@ -87,11 +87,13 @@ def _terms(terms: AuthorityTerms, tenant: str) -> str:
     return (
         parts.choice("Unknown devices", "jit", _UNKNOWN, "yes" if terms.just_in_time else "no")
         + '<label class="all">Ids it may name<input class="field mono" name="ids" autocomplete="off" '
+        'aria-label="Ids it may name" '
         f'spellcheck="false" maxlength="2000" value="{parts.text(", ".join(terms.ids))}">'
         f"<small>patterns such as pump-*, by commas; empty: any device of {parts.text(tenant)}</small></label>"
         + parts.field("Lands in groups", "groups", ", ".join(landing.groups), hint="by commas", needed=False)
         + parts.field("Gets tags", "tags", tags, hint="such as hall:2, row:4", needed=False)
         + '<label class="all">First configuration<input class="field mono" name="configuration" maxlength="2000" '
+        'aria-label="First configuration" '
         f'autocomplete="off" spellcheck="false" value="{parts.text(configuration)}">'
         "<small>a JSON object: new devices get it with their certificate</small></label>"
     )

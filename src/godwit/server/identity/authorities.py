@@ -20,6 +20,7 @@ from godwit.server.identity import rows
 from godwit.server.identity.model import Authority, AuthorityKind, AuthorityState, Change
 from godwit.server.identity.news import News
 from godwit.server.identity.profiles import BACKDATED, ISSUING_KEYS, Signer, SigningKey, authority_certificate, common
+from godwit.server.identity.requests import common_name
 from godwit.server.identity.vault import Vault
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.audit import record
@@ -269,7 +270,7 @@ def describe(
     subject = certificate.subject.rfc4514_string()
     return Authority(
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        name=subject.removeprefix("CN=")[:128],
+        name=(common_name(certificate.subject) or subject)[:128],
         tenant=None,
         kind=kind,
         state=state,

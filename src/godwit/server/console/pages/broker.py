@@ -354,7 +354,9 @@ def _number(value: str, *, is_zero: bool) -> str:
 
 def _connection_row(row: ConnectionRow, *, may_change: bool = True) -> str:
     if row.device_id:
-        device = f'<a class="link" href="{parts.device_href(row.device_id)}">{parts.text(row.device_id)}</a>'
+        is_same = row.device_id == row.client_id  # said once is enough
+        name, short = ("itself", " one-line") if is_same else (parts.text(row.device_id), "")
+        device = f'<a class="link{short}" href="{parts.device_href(row.device_id)}">{name}</a>'
     else:
         device = f"{words.count(row.devices)} devices" if row.devices else f'<span class="faint">{parts.NONE}</span>'
     sure = f"Disconnect {row.client_id}? It may connect again at once; its session goes on."

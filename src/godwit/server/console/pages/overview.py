@@ -302,7 +302,7 @@ def _render_platform(platform: Platform, numbers: PlatformNumbers, trouble: list
                 ("Points stored", words.count(stored)),
                 ("On disk", words.size(store.bytes_hot + store.bytes_sealed)),
                 *(
-                    (f"Listener {name}", f'<span class="mono">{parts.text(at)}</span>')
+                    (f"Listener {name}", f'<span class="mono one-line">{parts.text(at)}</span>')
                     for name, at in sorted(broker.listeners.items())
                 ),
                 *((f"Bridge {name}", parts.text(state)) for name, state in sorted(broker.bridges.items())),

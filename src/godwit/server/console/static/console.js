@@ -96,8 +96,8 @@ window.godwit = (() => {
       box.showModal();
     }
     box.scrollTop = 0;
-    const first = "input:not([type=hidden], [type=file]), select, textarea, button.primary, [data-copy]";
-    (box.querySelector(first) ?? box.querySelector("button"))?.focus();
+    const wanted = ["input:not([type=hidden], [type=file]), select, textarea", "[data-copy]", "button.primary", "button"];
+    for (const each of wanted) { const found = box.querySelector(each); if (found) { found.focus(); break; } }
   };
   const address = (query) => history.replaceState(history.state, "", location.pathname + (query ? `?${query}` : ""));
 
