@@ -233,3 +233,60 @@ def test_only_administrators_of_the_installation(fleet):
         with pytest.raises(RejectedError) as refused:
             fleet.campaigns.start(who, CampaignKind.ROOT)
         assert refused.value.code == "forbidden"
+
+
+class KilledError(Exception):
+    """The power is cut."""
+
+
+@pytest.mark.parametrize("kind", list(CampaignKind))
+@pytest.mark.parametrize("steps", range(5))
+def test_a_rollover_that_is_cut_short_at_any_change_of_an_authority_is_completed(rooms, csr, kind, steps, monkeypatch):
+    fleet, authorities = Fleet(rooms, 0, csr), rooms.authorities
+    old = authorities.root_of(authorities.signer().authority) if kind is CampaignKind.ROOT else None
+    old = old or authorities.signer().authority
+    left, change = [steps], authorities.set_state
+
+    def cut(fingerprint, state, who):
+        if authorities.get(fingerprint).state is not state:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KilledError
+        return change(fingerprint, state, who)
+
+    monkeypatch.setattr(authorities, "set_state", cut)
+    try:
+        fleet.campaigns.start(ADMIN, kind)
+        fleet.tick(1)
+    except KilledError:
+        pass
+    monkeypatch.undo()
+    fleet.tick(2)
+    (campaign,) = fleet.campaigns.all()
+    assert campaign.state is CampaignState.FINISHED
+    assert authorities.get(campaign.new).state is AuthorityState.ACTIVE
+    assert authorities.get(old.fingerprint).state is AuthorityState.RETIRED
+    signer = authorities.signer().authority
+    assert campaign.new in {signer.fingerprint, authorities.root_of(signer).fingerprint}
+    assert (old.certificate in authorities.anchors()) is False or kind is CampaignKind.INTERMEDIATE
+
+
+@pytest.mark.parametrize("kind", list(CampaignKind))
+def test_a_rollover_that_is_cut_short_while_it_is_cancelled_can_be_cancelled_again(rooms, fleet, kind, monkeypatch):
+    campaign = fleet.campaigns.start(ADMIN, kind)
+    before = rooms.authorities.signer().authority
+
+    def cut(*_):
+        raise KilledError
+
+    monkeypatch.setattr(fleet.campaigns, "_set_state", cut)
+    with pytest.raises(KilledError):
+        fleet.campaigns.change(ADMIN, campaign.campaign_id, CampaignState.CANCELLED)
+    monkeypatch.undo()
+    assert fleet.campaigns.open() is not None
+    ended = fleet.campaigns.change(ADMIN, campaign.campaign_id, CampaignState.CANCELLED)
+    assert ended.state is CampaignState.CANCELLED
+    if kind is CampaignKind.INTERMEDIATE:
+        assert rooms.authorities.signer().authority.fingerprint == campaign.old
+    else:
+        assert rooms.authorities.signer().authority == before

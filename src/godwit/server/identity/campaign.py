@@ -7,6 +7,7 @@ from the new issuing authority. The server shows itself under the old root until
 All is in the database, and each tick looks there: a restart changes nothing, and nothing is told twice in vain.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Any, Final
@@ -59,6 +60,7 @@ class Campaigns:
     def __init__(self, database: Database, authorities: Authorities, grace_days: int = 0) -> None:
         """`grace_days`: for so long a certificate that has ended still renews itself, and can be lost."""
         self._database, self._authorities, self._grace_ns = database, authorities, grace_days * DAY_NS
+        self._one_at_a_time = threading.RLock()  # what a person decides is not undone by a tick that began before
         self.tell: Callable[[str, bytes], object] = lambda _device, _payload: None
         """Hands a notice to a device. From any thread."""
 
@@ -97,10 +99,15 @@ class Campaigns:
                 connection, who.name, "rollover.start", str(campaign_id), address=who.address,
                 after={"kind": str(kind), "old": old.fingerprint, "new": new.fingerprint, "devices": named},
             )  # fmt: skip
-        if kind is CampaignKind.INTERMEDIATE:
-            self._authorities.set_state(new.fingerprint, AuthorityState.ACTIVE, who.name)
-            self._authorities.set_state(old.fingerprint, AuthorityState.RETIRING, who.name)
-        return self.get(campaign_id)
+        campaign = self.get(campaign_id)
+        self._hand_over(campaign, who.name)
+        return campaign
+
+    def _hand_over(self, campaign: Campaign, who: str) -> None:
+        """Have a new intermediate issue from the beginning on. Again is no error: the platform may have ended here."""
+        if campaign.kind is CampaignKind.INTERMEDIATE:
+            self._authorities.set_state(campaign.new, AuthorityState.ACTIVE, who)
+            self._authorities.set_state(campaign.old, AuthorityState.RETIRING, who)
 
     def _next_issuing(self, root: Authority, who: Principal) -> Authority:
         waiting = self._authorities.issuing(AuthorityState.NEXT)
@@ -119,6 +126,10 @@ class Campaigns:
     def change(self, who: Principal, campaign_id: int, state: CampaignState, *, force: bool = False) -> Campaign:
         """Pause, resume, cancel or finish. Raises RejectedError (`not-found`, `campaign-over`, `devices-left`)."""
         who.require_installation()
+        with self._one_at_a_time:
+            return self._change(who, campaign_id, state, force=force)
+
+    def _change(self, who: Principal, campaign_id: int, state: CampaignState, *, force: bool) -> Campaign:
         before = self.get(campaign_id)
         if before.state not in _OPEN:
             raise RejectedError(f"this rollover is {before.state}", code="campaign-over")
@@ -127,11 +138,12 @@ class Campaigns:
             raise RejectedError(
                 f"{left} devices have not renewed yet: they would be shut out; wait, or force it", code="devices-left"
             )
-        self._set_state(campaign_id, before.state, state, who.name, who.address)
+        # The authorities first: what ends in between is done once more, while a campaign that is over is left alone.
         if state is CampaignState.FINISHED:
             self._retire(before, who.name)
         elif state is CampaignState.CANCELLED:
             self._take_back(before, who.name)
+        self._set_state(campaign_id, before.state, state, who.name, who.address)
         return self.get(campaign_id)
 
     def _set_state(
@@ -234,15 +246,19 @@ class Campaigns:
 
     def tick(self, now: int) -> None:
         """Go on with the campaign under way: see who has come how far, tell who is next. Once a second."""
-        campaign = self.open()
-        if campaign is None:
-            return
+        with self._one_at_a_time:
+            campaign = self.open()
+            if campaign is not None:
+                self._go_on(campaign, now)
+
+    def _go_on(self, campaign: Campaign, now: int) -> None:
+        self._hand_over(campaign, "godwit")
         self._see(campaign, now)
         if campaign.state is CampaignState.RUNNING:
             self._tell_next(campaign, now)
             if _left(self.get(campaign.campaign_id)) == 0:
-                self._set_state(campaign.campaign_id, campaign.state, CampaignState.FINISHED, "godwit")
                 self._retire(campaign, "godwit")
+                self._set_state(campaign.campaign_id, campaign.state, CampaignState.FINISHED, "godwit")
 
     def _see(self, campaign: Campaign, now: int) -> None:
         """Note who has renewed, who trusts the new root, who is new, and who has nothing left to lose."""
