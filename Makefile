@@ -53,7 +53,7 @@ test: $(VENV)/.dev $(VENV)/sslyze/.done services
 # What takes minutes: more kills than `make test` has time for, and mistakes that the tests have to notice.
 chaos: $(VENV)/.dev
 	@SEEDS=2000 GODWIT_STORE_KILLS=50 GODWIT_IDENTITY_KILLS=200 GODWIT_CERTIFICATE_S=20 GODWIT_RENEWALS=10 \
-	  $(BIN)/python -m pytest -s tests/chaos tests/world tests/real/test_store_kill.py tests/real/test_identity_kill.py \
+	  $(BIN)/python -m pytest -s -o timeout=1800 tests/chaos tests/world tests/real/test_store_kill.py tests/real/test_identity_kill.py \
 	  tests/real/test_renewal.py $(PYTEST)
 
 # Types are the slowest part; the rest runs beside them.

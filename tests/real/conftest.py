@@ -17,9 +17,24 @@ from cryptography.x509.oid import NameOID
 sys.path.insert(0, str(Path(__file__).parent))
 
 from house import House
-from playwright.sync_api import expect
+from line import Line
+from playwright.sync_api import Browser, expect, sync_playwright
+from ports import free_ports
 
 expect.set_options(timeout=20_000)  # pages follow within a second; on a busy machine the browser itself takes several
+
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Start a browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 class Certificates:
@@ -82,14 +97,12 @@ def password_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def house_in(tmp_path: Path, platform_in: Callable[..., Any]) -> Iterator[Callable[..., House]]:
-    """Return what starts a platform in this process."""
+def houses(directory: Path) -> Iterator[Callable[..., House]]:
+    """Give what starts platforms in this process; they are stopped at the end."""
     made: list[House] = []
 
     def make(**settings: Any) -> House:
-        free = platform_in("ports")  # never started: only its ports
-        made.append(House(tmp_path, [free.http, free.mqtt, free.mqtts, free.websocket], **settings))
+        made.append(House(directory, free_ports(4), **settings))
         return made[-1]
 
     yield make
@@ -98,6 +111,26 @@ def house_in(tmp_path: Path, platform_in: Callable[..., Any]) -> Iterator[Callab
 
 
 @pytest.fixture
+def house_in(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    """Return what starts a platform in this process."""
+    yield from houses(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def house_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., House]]:
+    """Return what starts a platform in this process for all tests of a module."""
+    yield from houses(tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture
 def house(house_in: Callable[..., House]) -> House:
     """Start a platform in this process."""
     return house_in()
+
+
+@pytest.fixture(autouse=True)
+def _closed_lines() -> Iterator[None]:
+    """Hang up what a failed test leaves open."""
+    yield
+    while Line.opened:
+        Line.opened.pop().close()

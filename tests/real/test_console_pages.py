@@ -17,15 +17,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
+from visits import Visit, say, telemetry
 
 from godwit.device import Device
 from godwit.runtime.clock import SystemClock
 
 pytestmark = pytest.mark.real
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WITHIN_MS = 1_000
 """A published message stands on the page after this long at most."""
 
@@ -37,40 +36,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[
     running.kill()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A signed-in tab that notes what goes wrong in it, and where it asks for things."""
-
-    def __init__(self, browser: Browser, platform: Any, **how: Any) -> None:
-        self.base = f"http://127.0.0.1:{platform.http}"
-        self.page: Page = browser.new_context(**how).new_page()
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
-        self.page.on("console", lambda said: said.type in {"error", "warning"} and self.complaints.append(said.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
-        self.page.on("websocket", lambda socket: self.hosts.add(socket.url.split("/")[2]))
-
-    def sign_in(self, token: str) -> None:
-        self.page.goto(f"{self.base}/sign-in")
-        self.page.get_by_label("Admin token").fill(token)
-        self.page.get_by_role("button", name="Sign in with the token").click()
-        self.page.wait_for_url(f"{self.base}/")
-
-    def show(self, path: str) -> Page:
-        """Open a page, and wait until it is alive: its socket is connected."""
-        self.page.goto(self.base + path)
-        self.page.wait_for_function("window.socket?.connected && document.querySelector('.wrap')")
-        return self.page
-
-
 @pytest.fixture
 def visit(chromium: Browser, platform: Any) -> Iterator[Visit]:
     visit = Visit(chromium, platform, viewport={"width": 1440, "height": 900})
@@ -79,18 +44,6 @@ def visit(chromium: Browser, platform: Any) -> Iterator[Visit]:
     assert visit.complaints == []
     assert {host for host in visit.hosts if host} == {f"127.0.0.1:{platform.http}"}
     visit.page.context.close()
-
-
-def say(platform: Any, topic: str, payload: str) -> None:
-    subprocess.run(
-        ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(platform.mqtt), "-q", "1", "-t", topic, "-m", payload],
-        check=True,
-        timeout=10,
-    )
-
-
-def telemetry(**sensors: float) -> str:
-    return json.dumps({"sensors": sensors})
 
 
 def test_the_first_message_fills_the_empty_overview(visit: Visit, platform: Any) -> None:
@@ -345,7 +298,7 @@ def test_hardware_is_replaced_from_the_device_page_by_the_link_of_its_code(
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert joined.returncode == 0, joined.stderr
-    expect(custody).to_contain_text("nobody comes in with the old ones", timeout=10_000)
+    expect(custody).to_contain_text("nobody comes in with the old ones")
     expect(page.locator("#certificates tr", has_text="batch")).to_contain_text("revoked")
     assert page.evaluate("window.notReloaded") is True
 
@@ -375,7 +328,7 @@ def test_claims_for_many_are_labels_to_print(visit: Visit) -> None:
     expect(labels.nth(1)).to_contain_text("gwc_")
     expect(labels.nth(1).locator("svg.qr path").first).to_be_attached()
     opened.value.close()
-    expect(page.locator("#claims tr", has_text="label-2")).to_have_count(1, timeout=5_000)
+    expect(page.locator("#claims tr", has_text="label-2")).to_have_count(1)
 
 
 def test_a_batch_says_what_is_wrong_goes_on_and_is_rolled_over(visit: Visit, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fleet_certificates import Bundle, Maker, pem_of
 from house import House, until
+from programs import running
 
 from godwit.mqtt.codec import encode
 from godwit.mqtt.packets import Connect
@@ -42,14 +43,13 @@ def ask_openssl(house: House, bundle: Bundle, device_id: str, *options: str) -> 
     trust = ["-CAfile", str(house.directory / "data" / "tls" / "ca.crt"), "-verify_return_error"]
     begin = ["openssl", "s_client", "-connect", f"localhost:{house.mqtts}", "-quiet"]
     command = [*begin, *trust, *bundle.openssl, *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as program:
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as program:
         watch = threading.Timer(WAIT_S, program.kill)
         watch.start()
         with contextlib.suppress(BrokenPipeError):
             program.stdin.write(hello(device_id))
             program.stdin.flush()
         said = program.stdout.read(4)
-        program.kill()
         watch.cancel()
         return said
 
@@ -160,13 +160,12 @@ def test_an_applications_session_ends_with_its_token(house: House) -> None:
         Principal("admin"), "dashboard", grants={"default": "operator"}, scopes=("mqtt:subscribe",)
     )
     command = house.client("mosquitto_sub", "-W", "12", "-d", "-u", "app", "-P", made.secret, "-t", "#")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
         until(listening, "SUBACK")
         house.server._accounts.tokens.revoke(Principal("admin"), made.token.token_id)
         began = time.monotonic()
         assert "152" in until(listening, "DISCONNECT")
         assert time.monotonic() - began < 1
-        listening.terminate()
 
 
 def test_a_refusal_at_the_consoles_port_is_known_by_its_address(house: House, eventually: Callable[..., Any]) -> None:

@@ -4,7 +4,7 @@ import datetime as dt
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,8 @@ DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]) -> Iterator[House]:
-    directory = tmp_path_factory.mktemp("codes")
-    free = platform_class(directory / "ports")  # never started: only its ports
-    made = House(directory, [free.http, free.mqtt, free.mqtts, free.https])
-    yield made
-    made.server.stop()
-
-
-@pytest.fixture(autouse=True)
-def _closed_lines() -> Iterator[None]:
-    yield
-    while Line.opened:
-        Line.opened.pop().close()
+def house(house_of_all: Callable[..., House]) -> House:
+    return house_of_all()
 
 
 def trust(house: House, common: str, *, ends: dt.timedelta = DAY, ids: tuple[str, ...] = ()) -> Maker:

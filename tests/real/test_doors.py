@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fleet_certificates import Bundle, Maker, issue, name, pem_of, public_pem
 from house import ADMIN, READING, House, until
 from ports import free_port
+from programs import running
 
 from godwit.server.registry.model import Device
 
@@ -56,14 +57,13 @@ def test_revoked_or_suspended_an_open_session_ends_at_once(house: House, eventua
         command = house.client(
             "mosquitto_sub", "-W", "12", "-d", "-i", case, "-t", f"devices/{case}/commands", bundle=bundle
         )
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
+        with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
             until(listening, "SUBACK")
             end(bundle)
             began = time.monotonic()
             line = until(listening, "DISCONNECT")
             assert "152" in line, line  # 0x98, administrative action
             assert time.monotonic() - began < 1
-            listening.terminate()
         again = house.publish(f"devices/{case}/telemetry", bundle, "-i", case)
         assert again.returncode == 135, again
 
@@ -76,7 +76,7 @@ def test_the_loopback_listener_speaks_for_nobodys_devices_only(house: House) -> 
     told = house.on_loopback("mosquitto_pub", "-t", "devices/press-7/commands", "-m", "{}")
     assert "ot authorized" in told.stderr
     command = ["stdbuf", "-oL", "mosquitto_sub", "-p", str(house.mqtt), "-t", "#", "-F", "%t", "-W", "3", "-d"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listening:
+    with running(command, stdout=subprocess.PIPE, text=True) as listening:
         until(listening, "SUBACK")
         assert house.publish("devices/press-7/telemetry", press, "-i", "press-7").returncode == 0
         house.on_loopback("mosquitto_pub", "-t", "devices/free-1/telemetry", "-m", READING)
@@ -125,7 +125,7 @@ def test_an_application_hears_its_tenants_devices_only(house: House) -> None:
         listening = house.client(
             "mosquitto_sub", "-u", "app:dashboard", "-P", token, "-t", topic, "-F", "%t", "-d", "-W", "4"
         )
-        with subprocess.Popen(listening, stdout=subprocess.PIPE, text=True) as program:
+        with running(listening, stdout=subprocess.PIPE, text=True) as program:
             until(program, "SUBACK")
             for bundle, device in ((other, "press-1"), (own, "pump-1")):
                 assert house.publish(f"devices/{device}/telemetry", bundle, "-i", device).returncode == 0
@@ -168,7 +168,7 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
     listening = house.client(
         "mosquitto_sub", "-W", "12", "-d", "-i", "meter-3", "-u", "meter-3", "-P", secret, "-t", "device/commands/#"
     )
-    with subprocess.Popen(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
+    with running(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
         until(program, "SUBACK")
         house.post("devices/meter-3/commands")
         until(program, "PUBLISH")
@@ -176,7 +176,6 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
         began = time.monotonic()
         until(program, "DISCONNECT")
         assert time.monotonic() - began < 1
-        program.terminate()
     assert house.publish(topic, None, "-i", "meter-3", "-u", "meter-3", "-P", secret).returncode == 135
     key = ec.generate_private_key(ec.SECP256R1())
     house.identity.device_keys.register(ADMIN, "meter-3", public_pem(key))
@@ -186,11 +185,10 @@ def test_tokens_and_signed_claims_of_devices_without_certificates(house: House, 
     command = house.client(
         "mosquitto_sub", "-W", "12", "-d", "-i", "meter-3", "-u", "meter-3", "-P", signed, "-t", "device/commands/#"
     )
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
         line = until(program, "DISCONNECT")
         assert "160" in line  # 0xA0, maximum connect time: its token has ended
         assert time.monotonic() - began < 7
-        program.terminate()
 
 
 def dynamic_security(files: Path, port: int) -> str:
@@ -242,7 +240,7 @@ def test_mosquitto_admits_our_devices_by_our_files(
         "-t",
         "devices/press-7/commands",
     ]
-    with subprocess.Popen(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as open_session:
+    with running(listening, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as open_session:
         until(open_session, "SUBACK")
         house.identity.revocation.revoke(press.fingerprint, "keyCompromise", "test")
         subprocess.run([*command, *server], check=True, capture_output=True, timeout=30)
@@ -251,7 +249,6 @@ def test_mosquitto_admits_our_devices_by_our_files(
         assert open_session.poll() is None  # a list is for those who come
         control("disableClient", "press-7")
         assert "152" in until(open_session, "DISCONNECT")  # 0x98, administrative action
-        open_session.terminate()
     # the plugin asks nobody who shows a certificate: without the list he would be back
     control("createClient", "press-8", "-p", "it comes by certificate")
     control("disableClient", "press-8")

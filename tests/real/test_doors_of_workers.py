@@ -36,19 +36,8 @@ SEVERAL = 6
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]) -> Iterator[House]:
-    directory = tmp_path_factory.mktemp("workers")
-    free = platform_class(directory / "ports")  # never started: only its ports
-    made = House(directory, [free.http, free.mqtt, free.mqtts, free.https], workers=2, tls_minimum="1.3")
-    yield made
-    made.server.stop()
-
-
-@pytest.fixture(autouse=True)
-def _closed_lines() -> Iterator[None]:
-    yield
-    while Line.opened:
-        Line.opened.pop().close()
+def house(house_of_all: Callable[..., House]) -> House:
+    return house_of_all(workers=2, tls_minimum="1.3")
 
 
 def workers(house: House) -> list[Any]:

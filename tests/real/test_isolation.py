@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from programs import running
 
 from godwit.server.console.frame import _PAGES
 
@@ -102,7 +103,7 @@ def test_a_device_hears_nothing_of_another_tenant_on_any_filter(street: Street) 
     command = street.mqtt(
         "mosquitto_sub", A, "-d", "-v", "-W", "6", *(part for each in filters for part in ("-t", each))
     )
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
         assert listening.stdout is not None
         while "SUBACK" not in (line := listening.stdout.readline()):
             assert line, "the client has gone"
@@ -122,7 +123,7 @@ def test_a_program_hears_its_own_tenant_on_the_widest_filters(street: Street) ->
     where = ["-h", "localhost", "-p", str(street.platform.mqtts), "--cafile", str(street.ca), "-V", "mqttv5"]
     command = ["stdbuf", "-oL", "mosquitto_sub", *where, "-u", "listener", "-P", made["secret"], "-d", "-v", "-W", "6"]
     command += [part for each in WIDE for part in ("-t", each)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as listening:
         assert listening.stdout is not None
         while "SUBACK" not in (line := listening.stdout.readline()):
             assert line, "the client has gone"

@@ -174,6 +174,17 @@ def test_a_clock_that_is_years_behind_keeps_nobody_out(platform: Any, tmp_path: 
     identity.close()
 
 
+def curl(platform: Any, shown: list[str], path: str, *more: str) -> tuple[int, str]:
+    """Ask at the port of devices, with a certificate; return the status and the body."""
+    url = f"https://localhost:{platform.https}{path}"
+    done = subprocess.run(
+        ["curl", "-s", "-w", "\n%{http_code}", "--cacert", shown[1], *shown[2:], *more, url],
+        capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
 def test_who_was_away_until_its_certificate_ended_renews_it(
     platform_in: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
@@ -208,16 +219,7 @@ def test_who_was_away_until_its_certificate_ended_renews_it(
     said = says("-u", "renewal", "-d")
     assert "received PUBACK (Mid: 1, RC:135)" in said, said
 
-    def curl(path: str, *more: str) -> tuple[int, str]:
-        url = f"https://localhost:{platform.https}{path}"
-        done = subprocess.run(
-            ["curl", "-s", "-w", "\n%{http_code}", "--cacert", shown[1], *shown[2:], *more, url],
-            capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
-        body, _, status = done.stdout.rpartition("\n")
-        return int(status), body
-
-    status, body = curl("/v1/devices/press-7/telemetry", "-d", '{"readings": {"n": -1}}')
+    status, body = curl(platform, shown, "/v1/devices/press-7/telemetry", "-d", '{"readings": {"n": -1}}')
     assert (status, '"certificate-expired"' in body) == (401, True), body
     csr = tmp_path / "csr.der"
     subprocess.run(
@@ -227,7 +229,7 @@ def test_who_was_away_until_its_certificate_ended_renews_it(
     )  # fmt: skip
     (tmp_path / "csr.b64").write_bytes(base64.b64encode(csr.read_bytes()))
     est = ("-H", "Content-Type: application/pkcs10", "--data-binary", f"@{tmp_path / 'csr.b64'}")
-    assert curl("/.well-known/est/simplereenroll", *est)[0] == 200
+    assert curl(platform, shown, "/.well-known/est/simplereenroll", *est)[0] == 200
 
     platform.post(f"/api/v1/certificates/{certificates_of(platform, 'press-8')[0]['fingerprint']}/revoke", {})
     platform.ask(

@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,8 @@ DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, platform_class: Callable[..., Any]) -> Iterator[House]:
-    directory = tmp_path_factory.mktemp("odd")
-    free = platform_class(directory / "ports")  # never started: only its ports
-    made = House(directory, [free.http, free.mqtt, free.mqtts, free.https])
-    yield made
-    made.server.stop()
+def house(house_of_all: Callable[..., House]) -> House:
+    return house_of_all()
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +44,6 @@ def factory(house: House) -> Maker:
     made = Maker("odd works")
     house.trust(made)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _closed_lines() -> Iterator[None]:
-    yield
-    while Line.opened:
-        Line.opened.pop().close()
 
 
 def leaf(factory: Maker, directory: Path, device_id: str, padding: int = 0, chain: str = "") -> Bundle:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from godwit.contract.errors import RejectedError, UnavailableError
+from godwit.runtime.hosts import is_loopback
 
 if TYPE_CHECKING:
     from godwit.server.settings import Settings
@@ -62,7 +63,7 @@ class PlatformClient:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[bytes, Message]:
         request = urllib.request.Request(self.url + path, data=body, method=method)  # noqa: S310 - the owner's URL
-        request.add_header("authorization", f"Bearer {self._token}")
+        request.add_unredirected_header("authorization", f"Bearer {self._token}")  # it is for nobody else
         if body is not None:
             request.add_header("content-type", "application/json")
         for name, value in (headers or {}).items():
@@ -97,7 +98,7 @@ def client_of(options: argparse.Namespace) -> PlatformClient:
 def address_of(settings: "Settings") -> str:
     """Return where the platform of these settings is asked from this machine."""
     host = settings.server_host
-    scheme = "http" if is_here(host) else "https"
+    scheme = "http" if is_loopback(host) else "https"
     if host in ("0.0.0.0", "::"):  # noqa: S104
         own_domain = settings.public_host.split(",")[0].strip() if settings.tls_certificate else ""
         host = own_domain or "localhost"
@@ -108,11 +109,6 @@ def own_authority(settings: "Settings") -> Path | None:
     """Return the file that says whom to trust at the platform of these settings, if it is on this machine."""
     own = Path(settings.tls_certificate) if settings.tls_certificate else settings.data_dir / "tls" / "ca.crt"
     return own if own.is_file() else None
-
-
-def is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def trusting(authority: Path | None) -> ssl.SSLContext:
@@ -138,7 +134,7 @@ def _check_address(url: str) -> None:
         host, parts = "", urlsplit("")
     if parts.scheme not in ("http", "https") or not host:
         raise RejectedError(f"{url!r} is no address of a platform: https://HOST:PORT", code="server-address")
-    if parts.scheme == "http" and not is_here(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise RejectedError(
             f"{url}: a token does not travel to another machine unencrypted; say https://", code="server-plaintext"
         )

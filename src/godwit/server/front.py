@@ -4,7 +4,6 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable
-from ipaddress import ip_address
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import uvicorn
 
 from godwit.contract.errors import UnavailableError
 from godwit.mqtt.tls import fleet_context
+from godwit.runtime.hosts import is_loopback
 from godwit.server.identity.server_certificate import ServerCertificate
 
 log = logging.getLogger(__name__)
@@ -19,16 +19,6 @@ log = logging.getLogger(__name__)
 START_S_MAX: Final = 20.0
 STOP_S_MAX: Final = 1
 WS_BYTES_MAX: Final = 1_048_576
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Front:

@@ -79,6 +79,14 @@ class Housekeeping:
             seconds += 1
             await asyncio.sleep(1)
 
+    async def finish(self) -> None:
+        """Do the chores a last time: what was counted since is not lost with the process."""
+        for chore in self.chores:
+            try:
+                await self._in_thread(chore)
+            except UnavailableError as error:
+                log.warning("not written down at the end: %s", error)
+
     async def _in_thread(self, work: Callable[[], object]) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 

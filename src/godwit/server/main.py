@@ -24,6 +24,7 @@ from godwit.contract.notices import MESSAGE_KEYS, RenewalWanted, encode_renewal_
 from godwit.contract.times import format_time
 from godwit.contract.topics import HEARTBEAT_TOPIC, Channel, DeviceTopic, topics_for
 from godwit.mqtt.packets import Publish
+from godwit.runtime.hosts import is_loopback
 from godwit.runtime.supervise import supervise
 from godwit.server import upgrade
 from godwit.server.accounts.oidc_settings import OidcSettings, oidc_settings
@@ -42,7 +43,7 @@ from godwit.server.device_port.port import DevicePort
 from godwit.server.device_port.refusals import Refusals
 from godwit.server.device_port.rooms import Rooms
 from godwit.server.device_port.trust import Trust
-from godwit.server.front import Front, is_loopback
+from godwit.server.front import Front
 from godwit.server.housekeeping import Housekeeping
 from godwit.server.identity import clockwork
 from godwit.server.identity.registrars import Registrars
@@ -161,8 +162,8 @@ class Server:
             lifetime=lifetime_of(settings),
             given=given_of(settings),
             refusals=self._accounts.refusals,
+            grace_days=settings.renewal_grace_days,
         )
-        self._identity.certificates.grace_days = settings.renewal_grace_days
         self._certificate = self._identity.server.ensure()
         self._store = DuckDBStore(
             settings.data_dir / "telemetry",
@@ -391,6 +392,7 @@ class Server:
         await self._group.close()
         await asyncio.wait([committing], timeout=3)
         committing.cancel()
+        await self._housekeeping.finish()
         self._housekeeping.close()
         await asyncio.to_thread(self._registry.write_presence, self._board.due(time_ns()))
         self._group.shut()

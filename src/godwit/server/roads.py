@@ -17,6 +17,7 @@ from godwit.contract.topics import Topics
 from godwit.mqtt.packets import Connect, Publish
 from godwit.mqtt.server_connection import Limits
 from godwit.mqtt.tls import fleet_context
+from godwit.runtime.hosts import is_loopback
 from godwit.runtime.supervise import OnFailure, supervise
 from godwit.server.accounts.refusal_tally import Refusal
 from godwit.server.accounts.room import Accounts
@@ -37,7 +38,6 @@ from godwit.server.broker.sys_topics import SysTopics
 from godwit.server.foreign.bridge import Bridges
 from godwit.server.foreign.bridge_file import load_bridges
 from godwit.server.foreign.road import ForeignRoad
-from godwit.server.front import is_loopback
 from godwit.server.identity.model import Authority, Change
 from godwit.server.identity.room import Identity
 from godwit.server.identity.server_certificate import ServerCertificate

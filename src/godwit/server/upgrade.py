@@ -17,12 +17,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from godwit.runtime.hosts import is_loopback
 from godwit.server.broker.crossing import Crossing
 from godwit.server.broker.listener import address_of
 from godwit.server.broker.rights import WEBSOCKET, WEBSOCKET_HTTP, WEBSOCKET_TLS
 from godwit.server.broker.websocket import GOING_AWAY, WebSocket
 from godwit.server.console.session import is_own_origin
-from godwit.server.front import is_loopback
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,15 @@
 """Which platform a command asks, whom it trusts, and what it says when nobody answers or the words are wrong."""
 
 import ssl
+import threading
 from argparse import Namespace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from godwit.cli.main import run
-from godwit.cli.platform_client import _unreachable, address_of, client_of, own_authority
+from godwit.cli.platform_client import PlatformClient, _unreachable, address_of, client_of, own_authority
 from godwit.contract.errors import RejectedError
 from godwit.server.settings import Settings
 
@@ -63,6 +65,8 @@ def test_the_platforms_own_authority_is_trusted_and_no_other_file(tmp_path: Path
     ("server", "code"),
     [
         ("http://iot.example.org:8080", "server-plaintext"),
+        ("http://127.example.org:8080", "server-plaintext"),
+        ("http://127.0.0.1.example.org", "server-plaintext"),
         ("localhost:8080", "server-address"),
         ("https://", "server-address"),
         ("http://localhost:port", "server-address"),
@@ -73,6 +77,29 @@ def test_a_token_does_not_travel_in_the_clear_nor_to_nowhere(at_home: Path, serv
     with pytest.raises(RejectedError) as refused:
         client_of(options(server))
     assert refused.value.code == code
+
+
+def test_a_token_goes_nowhere_else_where_the_platform_sends_the_request_on() -> None:
+    heard: list[str | None] = []
+
+    class Sends(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["authorization"])
+            self.send_response(302 if self.path == "/a" else 200)
+            self.send_header("location", f"http://127.0.0.2:{self.server.server_port}/b")  # type: ignore[attr-defined]
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("", 0), Sends) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        PlatformClient(f"http://127.0.0.1:{server.server_port}", "gwt_x").call("GET", "/a")
+        server.shutdown()
+        serving.join()
+    assert heard == ["Bearer gwt_x", None]
 
 
 def test_who_does_not_answer_is_told_apart_from_who_is_not_trusted() -> None:

@@ -416,16 +416,16 @@ def test_the_power_is_cut_at_every_step(
             assert held & set(seen)
         if len(seen) > 1:
             assert identity.kept.current is not None
-        for each in (identity.kept.current, identity.kept.next):
-            if each is not None:
-                identity.arm(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), each)
         finish(identity, authority)
         identity.close()
     assert cut_at > 30
 
 
 def finish(identity: Identity, authority: Authority) -> None:
-    """Go on from wherever it is, as a device does."""
+    """Go on from wherever it is, as a device does; what it has can be shown."""
+    for each in (identity.kept.current, identity.kept.next):
+        if each is not None:
+            identity.arm(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), each)
     if identity.state in (State.GRANTED, State.RENEWED):
         assert identity.newest is not None
         identity.connected(identity.newest)

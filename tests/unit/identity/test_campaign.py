@@ -46,9 +46,13 @@ class Fleet:
         issued = self.rooms.issuance.issue(
             self.request_for(device_id), DeviceId(device_id), DEFAULT_TENANT, Source.RENEWAL, device_id, trusts=trusts
         )
-        self.rooms.identity.revocation.seen(issued.certificate.fingerprint)
-        self.rooms.identity.revocation.flush()
+        self.use(device_id)
         return issued.certificate
+
+    def use(self, device_id):
+        """Have a device connect with its newest certificate."""
+        self.rooms.identity.revocation.seen(self.rooms.issuance.of_device(DeviceId(device_id))[0].fingerprint)
+        self.rooms.identity.revocation.flush()
 
     def steps(self):
         return {device: str(step) for device, step, *_ in self.campaigns.devices(self.campaigns.all()[0].campaign_id)}
@@ -183,6 +187,34 @@ def test_who_never_came_holds_nobody_up_once_its_certificate_has_ended(rooms, fl
     fleet.tick(100 * 86_400)  # the devices that renewed would have renewed again
     assert fleet.steps()["pump-2"] == "gone"
     assert fleet.campaigns.all()[0].state is CampaignState.FINISHED
+
+
+def test_who_is_away_and_may_renew_though_its_certificate_has_ended_is_waited_for(rooms, csr):
+    """The end of its authority would be the end of grace: nobody is shut out unless it is forced."""
+    rooms.again(grace_days=30)
+    fleet = Fleet(rooms, 2, csr)
+    fleet.use("pump-1")
+    fleet.campaigns.start(ADMIN, CampaignKind.INTERMEDIATE)
+    fleet.renew("pump-0")
+    fleet.tick(0)
+    fleet.tick(100 * 86_400)
+    assert fleet.steps() == {"pump-0": "renewed", "pump-1": "waiting"}
+    with pytest.raises(RejectedError, match="shut out"):
+        fleet.campaigns.change(ADMIN, 1, CampaignState.FINISHED)
+    fleet.renew("pump-1")
+    fleet.tick(1)
+    assert fleet.campaigns.all()[0].state is CampaignState.FINISHED
+
+
+def test_who_stays_away_until_the_end_of_grace_is_gone(rooms, csr):
+    rooms.again(grace_days=30)
+    fleet = Fleet(rooms, 1, csr)
+    fleet.use("pump-0")
+    fleet.campaigns.start(ADMIN, CampaignKind.INTERMEDIATE)
+    fleet.tick(119 * 86_400)
+    assert fleet.steps() == {"pump-0": "waiting"}
+    fleet.tick(121 * 86_400)
+    assert fleet.steps() == {"pump-0": "gone"}
 
 
 def test_who_was_enrolled_anew_under_the_old_one_waits_again(rooms, fleet):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from godwit.contract.cose_keys import key_id, pem_of
 from godwit.contract.enrollment import EnrollmentRequest
 from godwit.contract.errors import RejectedError, UnavailableError
-from godwit.contract.ids import DEFAULT_TENANT, DeviceId
+from godwit.contract.ids import DEFAULT_TENANT, DeviceId, TenantId
 from godwit.contract.notices import decode
 from godwit.contract.topics import Channel
 from godwit.device.sealing import Sealing
@@ -237,3 +237,17 @@ def test_the_clockwork_reads_our_keys_and_not_those_of_all_devices(platform: Pla
     platform.rotation.tick(platform.road.now)
     assert said
     assert not [each for each in said if "FROM device_keys" in each]
+
+
+def test_a_device_that_was_given_away_keeps_no_key_of_its_last_owner_alive(platform: Platform) -> None:
+    Meter(platform, "meter")
+    (first,) = platform.secrets()
+    platform.road.now += NS
+    platform.keys.renew_ours("godwit", DEFAULT_TENANT)
+    platform.road.now += 30 * DAY
+    platform.rotation.tick(platform.road.now)
+    assert platform.secrets()[first], "it may come back with it"
+    platform.registry.put_tenant(ADMIN, TenantId("acme"))
+    platform.registry.hand_over(ADMIN, DeviceId("meter"), TenantId("acme"))
+    platform.rotation.tick(platform.road.now)
+    assert not platform.secrets()[first], "it has another owner, to whom that key says nothing"

@@ -1,24 +1,14 @@
 """Checks of the platform itself: settings, keys, files. Pure."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
+from godwit.runtime.hosts import is_loopback
 from godwit.server.checks.model import Affected, Check, Facts, Severity
 from godwit.server.identity.model import AuthorityKind, AuthorityState
 
 _GUARDED: Final = frozenset({"require", "verify-ca", "verify-full"})
-
-
-def is_here(host: str) -> bool:
-    """Whether an address does not leave this machine."""
-    if host in ("", "localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _plaintext(facts: Facts) -> Iterator[Affected]:
@@ -29,13 +19,13 @@ def _plaintext(facts: Facts) -> Iterator[Affected]:
 
 def _plain_link(facts: Facts) -> Iterator[Affected]:
     settings = facts.settings
-    if settings.mqtt_broker == "external" and not settings.mqtt_tls and not is_here(settings.mqtt_host):
+    if settings.mqtt_broker == "external" and not settings.mqtt_tls and not is_loopback(settings.mqtt_host):
         yield Affected("setting", "MQTT_TLS", f"{settings.mqtt_host}:{settings.mqtt_port} without TLS")
 
 
 def _plain_database(facts: Facts) -> Iterator[Affected]:
     url = urlsplit(facts.settings.database_url)
-    if not url.scheme.startswith("postgresql") or is_here(url.hostname or ""):
+    if not url.scheme.startswith("postgresql") or is_loopback(url.hostname or "localhost"):
         return
     mode = parse_qs(url.query).get("sslmode", ["prefer"])[0]
     if mode not in _GUARDED:

@@ -32,6 +32,16 @@ class Screen:
         """Call `godwit.<function>` in the browser after the next flush."""
         self._calls.append(f"godwit.{function}({','.join(json.dumps(each) for each in arguments)})")
 
+    def open_sheet(self, html: str) -> None:
+        """Show a dialogue."""
+        self.put("sheet-in", html)
+        self.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
+
+    def close_sheet(self, told: str) -> None:
+        """Close the dialogue, and tell what came of it."""
+        self.call("sheet", False)  # noqa: FBT003 - as above
+        self.call("toast", told)
+
     def flush(self) -> None:
         """Send what has changed, if anything has."""
         if self._changed:

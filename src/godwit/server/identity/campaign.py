@@ -22,6 +22,7 @@ from godwit.contract.notices import (
 )
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity.authorities import Authorities
+from godwit.server.identity.grace import DAY_NS
 from godwit.server.identity.model import (
     Authority,
     AuthorityKind,
@@ -55,8 +56,9 @@ _OVER: Final = (Step.RENEWED, Step.GONE)
 class Campaigns:
     """Thread-safe; blocks. At most one campaign is open at a time."""
 
-    def __init__(self, database: Database, authorities: Authorities) -> None:
-        self._database, self._authorities = database, authorities
+    def __init__(self, database: Database, authorities: Authorities, grace_days: int = 0) -> None:
+        """`grace_days`: for so long a certificate that has ended still renews itself, and can be lost."""
+        self._database, self._authorities, self._grace_ns = database, authorities, grace_days * DAY_NS
         self.tell: Callable[[str, bytes], object] = lambda _device, _payload: None
         """Hands a notice to a device. From any thread."""
 
@@ -90,7 +92,7 @@ class Campaigns:
                     "terms": {"rate": rate},
                 },
             ).scalar_one()  # fmt: skip
-            named = _take_up(connection, campaign_id, _standing_on(self._prints_under(old), now))
+            named = _take_up(connection, campaign_id, _standing_on(self._prints_under(old), now, self._grace_ns))
             record(
                 connection, who.name, "rollover.start", str(campaign_id), address=who.address,
                 after={"kind": str(kind), "old": old.fingerprint, "new": new.fingerprint, "devices": named},
@@ -246,7 +248,7 @@ class Campaigns:
         """Note who has renewed, who trusts the new root, who is new, and who has nothing left to lose."""
         d, c = t.campaign_devices.c, t.certificates.c
         mine, over = d.campaign_id == campaign.campaign_id, [str(each) for each in _OVER]
-        standing = _standing_on(self._prints_under(self._authorities.get(campaign.old)), now)
+        standing = _standing_on(self._prints_under(self._authorities.get(campaign.old)), now, self._grace_ns)
         renewed = sa.select(c.device_id).where(
             c.authority.in_(self._prints_under(self._authorities.get(campaign.new))),
             c.state == str(CertificateState.ACTIVE),
@@ -337,16 +339,17 @@ def _left(campaign: Campaign) -> int:
     return sum(count for step, count in campaign.devices.items() if step not in _OVER)
 
 
-def _standing_on(issuers: Sequence[str], now: int) -> "sa.Select[tuple[str]]":
-    """Select the devices that a certificate of these issuers lets in."""
+def _standing_on(issuers: Sequence[str], now: int, grace_ns: int) -> "sa.Select[tuple[str]]":
+    """Select the devices that a certificate of these issuers lets in, or lets renew it though it has ended."""
     c = t.certificates.c
+    is_in_grace = sa.and_(c.state == str(CertificateState.ACTIVE), c.not_after > now - grace_ns)
     return (
         sa.select(c.device_id)
         .join(devices, devices.c.device_id == c.device_id)
         .where(
             c.authority.in_(issuers),
             c.state.in_([str(each) for each in _COUNTING]),
-            c.not_after > now,
+            sa.or_(c.not_after > now, is_in_grace),
             devices.c.lifecycle != str(Lifecycle.RETIRED),
         )
         .distinct()

@@ -14,7 +14,7 @@ from godwit.contract.ids import DeviceId
 from godwit.server.accounts.principal import Principal
 from godwit.server.identity import rows
 from godwit.server.identity.grace import is_in_grace, renewable_until
-from godwit.server.identity.model import AuthorityKind, Certificate, CertificateState
+from godwit.server.identity.model import AuthorityKind, AuthorityState, Certificate, CertificateState
 from godwit.server.registry.access import not_found, visible
 from godwit.server.storage import identity_tables as t
 from godwit.server.storage.database import Database
@@ -44,10 +44,9 @@ class Ends(msgspec.Struct, frozen=True):
 class Certificates:
     """Thread-safe; blocks."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.grace_days = 0
-        """For so long a certificate of ours that has ended renews itself (setting RENEWAL_GRACE_DAYS)."""
+    def __init__(self, database: Database, grace_days: int = 0) -> None:
+        """`grace_days`: for so long one of ours that has ended renews itself (setting RENEWAL_GRACE_DAYS)."""
+        self._database, self.grace_days = database, grace_days
 
     def page(
         self,
@@ -100,7 +99,8 @@ class Certificates:
     @staticmethod
     def _is_ours() -> "sa.ColumnElement[bool]":
         a = t.authorities.c
-        return t.certificates.c.authority.in_(sa.select(a.fingerprint).where(a.kind.in_(_OURS)))
+        counting = sa.select(a.fingerprint).where(a.kind.in_(_OURS), a.state != str(AuthorityState.RETIRED))
+        return t.certificates.c.authority.in_(counting)
 
     def in_grace(self, certificates: Iterable[Certificate]) -> dict[str, int]:
         """Return those of `certificates` that have ended and may still renew themselves: until when (ns UTC)."""

@@ -19,7 +19,6 @@ from godwit.server.identity.requests import REQUEST_BYTES_MAX, read_request
 
 BODY_BYTES_MAX: Final = 2 * REQUEST_BYTES_MAX
 """A request in base64, with line breaks."""
-CERTIFICATES: Final = "application/pkcs7-mime"
 CERTIFICATES_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"
 ATTRIBUTES: Final = "application/csrattrs"
 WISHES: Final = bytes.fromhex(

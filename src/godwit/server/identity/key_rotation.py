@@ -69,9 +69,9 @@ class KeyRotation:
         return {TenantId(row.name): store.policy_of(row) for row in rows}
 
     def _held(self) -> set[str]:
-        """Return the keys that devices encrypt to which may still come back."""
+        """Return the keys that devices encrypt to which may come back to that owner."""
         h, d = t.held_keys.c, tables.devices.c
-        alive = sa.select(d.device_id).where(d.lifecycle != str(Lifecycle.RETIRED))
+        its_own = sa.and_(d.device_id == h.device_id, d.tenant == h.tenant, d.lifecycle != str(Lifecycle.RETIRED))
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(h.key_id).where(h.device_id.in_(alive)).distinct())
+            rows = connection.execute(sa.select(h.key_id).join(tables.devices, its_own).distinct())
             return {row.key_id for row in rows}

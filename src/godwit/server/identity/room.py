@@ -71,10 +71,12 @@ def open_identity(
     lifetime: dt.timedelta = LIFETIME_DEFAULT,
     given: Given = OF_ITS_OWN,
     refusals: Refusals | None = None,
+    grace_days: int = 0,
 ) -> Identity:
     """Open the rooms; makes the authorities at first start. Raises RejectedError (`key-passphrase`).
 
     The roster has yet to learn the devices, which are loaded for others too. `refusals`: the platform's one tally.
+    `grace_days`: see `grace`.
     """
     news = News()
     vault = open_vault(data_dir, passphrase=passphrase, file=passphrase_file, credentials=credentials)
@@ -109,7 +111,7 @@ def open_identity(
         server=ServerCertificates(data_dir, authorities, given),
         enrollment=enrollment,
         operators=Operators(database, registry, authorities, issuance, enrollment),
-        certificates=Certificates(database),
+        certificates=Certificates(database, grace_days),
         custody=Custody(
             database=database,
             registry=registry,
@@ -125,6 +127,6 @@ def open_identity(
         lists=lists,
         ocsp=OcspResponder(lists, authorities.signer_of),
         key_care=key_care,
-        campaigns=Campaigns(database, authorities),
+        campaigns=Campaigns(database, authorities, grace_days),
         key_rotation=KeyRotation(database, message_keys),
     )  # fmt: skip

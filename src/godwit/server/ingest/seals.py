@@ -41,7 +41,7 @@ GUARDED: Final = frozenset((Channel.TELEMETRY, Channel.EVENTS))
 REFUSALS_MAX: Final = 1_000
 
 
-class Refusals(msgspec.Struct):
+class RefusedMessages(msgspec.Struct):
     """Messages of a device that were refused for one reason since the log was told last."""
 
     tenant: str
@@ -146,7 +146,7 @@ class Seals:
         self._ours: dict[TenantId, _Ours] = {}
         self._random = random
         self._sessions: dict[tuple[str, str], Session] = {}
-        self.refused: dict[tuple[str, str], Refusals] = {}
+        self.refused: dict[tuple[str, str], RefusedMessages] = {}
         self.used: dict[str, str] = {}
         """Device -> its new key, that has come into use since somebody looked."""
         self.newly_held: dict[str, tuple[TenantId, str]] = {}
@@ -266,7 +266,7 @@ class Seals:
             if len(self.refused) >= REFUSALS_MAX:
                 return
             tenant = entry.tenant if entry is not None else ""
-            known = self.refused[key] = Refusals(tenant, arrival.peer.client_id, str(error))
+            known = self.refused[key] = RefusedMessages(tenant, arrival.peer.client_id, str(error))
         known.count += 1
 
     def identify(self, arrival: Arrival, message: Telemetry, entry: Entry) -> None:

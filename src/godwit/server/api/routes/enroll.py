@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from godwit.contract.enrollment import decode_request, encode
+from godwit.runtime.hosts import is_loopback
 from godwit.server.api.access import Rooms, address_of, token_of
 from godwit.server.api.answers import answer
 from godwit.server.api.bodies import read_body
@@ -176,15 +177,11 @@ def console_of(settings: Settings, asked: str) -> str:
     parts = urlsplit(asked)
     if (parts.port or {"https": 443}.get(parts.scheme, 80)) == settings.server_port:
         return asked.rstrip("/")
-    if _is_loopback(settings.server_host):
+    if is_loopback(settings.server_host):
         scheme, host = "http", settings.server_host  # nobody reaches it but on that machine
     else:
         scheme, host = "https", settings.public_host.split(",")[0].strip() or parts.hostname or settings.server_host
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _base(request: Request) -> str:

@@ -93,18 +93,15 @@ class _Page:
     async def _refresh(self) -> None:
         self._frame.screen.put("rows", await in_thread(self._load))
 
-    def _open(self, html: str) -> None:
-        self._frame.screen.put("sheet-in", html)
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
     async def _done(self, told: str) -> None:
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", told)
+        self._frame.screen.close_sheet(told)
         await self._refresh()
 
     async def _new(self, _argument: str) -> None:
         who = self._frame.who
-        self._open(parts.sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who))
+        self._frame.screen.open_sheet(
+            parts.sheet("Make a token", token_form(who)) if self._table == "tokens" else user_form(who)
+        )
 
     async def _add_user(self, argument: str) -> None:
         fields, who = form_of(argument), self._frame.who
@@ -117,11 +114,11 @@ class _Page:
             await self._done(f"{user.name} is added")
             return
         await self._refresh()
-        self._open(shown_once(f"{user.name} is added", password, _GIVE_IT))
+        self._frame.screen.open_sheet(shown_once(f"{user.name} is added", password, _GIVE_IT))
 
     async def _edit(self, argument: str) -> None:
         user = await in_thread(self._accounts.users.user, self._frame.who, argument)
-        self._open(change_form(user, self._frame.who))
+        self._frame.screen.open_sheet(change_form(user, self._frame.who))
 
     async def _change_user(self, argument: str) -> None:
         fields = form_of(argument)
@@ -136,7 +133,7 @@ class _Page:
         password = new_password()
         await in_thread(self._accounts.users.set_password, self._frame.who, argument, password)
         await self._refresh()
-        self._open(shown_once(f"A new password for {argument}", password, _GIVE_IT))
+        self._frame.screen.open_sheet(shown_once(f"A new password for {argument}", password, _GIVE_IT))
 
     async def _disable(self, argument: str) -> None:
         await in_thread(self._accounts.users.change, self._frame.who, argument, {"is_disabled": True})
@@ -153,7 +150,7 @@ class _Page:
     async def _make_token(self, argument: str) -> None:
         made = await in_thread(make_token, self._accounts, self._frame.who, argument)
         await self._refresh()
-        self._open(shown_once(made.token.name, made.secret, "Copy it now: it is shown this once."))
+        self._frame.screen.open_sheet(shown_once(made.token.name, made.secret, "Copy it now: it is shown this once."))
 
     async def _revoke(self, argument: str) -> None:
         await in_thread(self._accounts.tokens.revoke, self._frame.who, argument)

@@ -68,8 +68,7 @@ class _Page:
     async def _make_token(self, argument: str) -> None:
         made = await in_thread(make_token, self._accounts, self._frame.who, argument)
         why = "Copy it now: it is shown this once, and nobody can find it out again."
-        self._frame.screen.put("sheet-in", shown_once(made.token.name, made.secret, why))
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
+        self._frame.screen.open_sheet(shown_once(made.token.name, made.secret, why))
         await self._refresh()
 
     async def _revoke(self, argument: str) -> None:

@@ -26,19 +26,14 @@ class TrustActs:
         ):  # fmt: skip
             self._frame.on(act, do, "admin")
 
-    def _open(self, html: str) -> None:
-        self._frame.screen.put("sheet-in", html)
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
     async def _done(self, said: str) -> None:
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", said)
+        self._frame.screen.close_sheet(said)
         await self._refresh()
 
     async def _on_trust(self, _arg: str) -> None:
         who = self._frame.acting("admin")
         tenants = await in_thread(self._frame.platform.registry.tenants, who)
-        self._open(trust_parts.announce_form([str(each) for each in tenants], str(home(who))))
+        self._frame.screen.open_sheet(trust_parts.announce_form([str(each) for each in tenants], str(home(who))))
 
     async def _on_announce(self, arg: str) -> None:
         said = form_of(arg)
@@ -48,7 +43,7 @@ class TrustActs:
             self._identity.trusted.begin, self._frame.acting("admin"), said.get("certificate", ""), kind,
             TenantId(said["tenant"]) if said.get("tenant") else None, name=said.get("name", "").strip(), terms=terms,
         )  # fmt: skip
-        self._open(trust_parts.proof_form(awaited))
+        self._frame.screen.open_sheet(trust_parts.proof_form(awaited))
         await self._refresh()
 
     async def _on_proof(self, arg: str) -> None:
@@ -57,7 +52,7 @@ class TrustActs:
         if awaited is None:
             await self._refresh()
             raise RejectedError("this authority waits no more: announce it again", code="not-found")
-        self._open(trust_parts.proof_form(awaited))
+        self._frame.screen.open_sheet(trust_parts.proof_form(awaited))
 
     async def _on_prove(self, arg: str) -> None:
         said = form_of(arg)
@@ -70,7 +65,7 @@ class TrustActs:
     async def _on_terms(self, arg: str) -> None:
         who, known = self._frame.acting("admin"), await in_thread(self._identity.authorities.get, arg[:64])
         who.require("admin", known.tenant)
-        self._open(trust_parts.terms_form(known, mark_of(known)))
+        self._frame.screen.open_sheet(trust_parts.terms_form(known, mark_of(known)))
 
     async def _on_change_terms(self, arg: str) -> None:
         said = form_of(arg)

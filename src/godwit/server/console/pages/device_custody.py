@@ -45,13 +45,8 @@ class CustodyActs:
             may_transfer=who.is_at_least("admin", tenant),
         )
 
-    def _show(self, title: str, body: str) -> None:
-        self._frame.screen.put("sheet-in", parts.sheet(title, body))
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
     async def _done(self, said: str) -> None:
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", said)
+        self._frame.screen.close_sheet(said)
         await self._refresh()
 
     async def _open(self, arg: str) -> None:
@@ -71,7 +66,7 @@ class CustodyActs:
             tenants = [str(each) for each in found]
         title, body = custody_parts.dialogue(known, arg, tenants)
         if title:
-            self._show(title, body)
+            self._frame.screen.open_sheet(parts.sheet(title, body))
 
     async def _replace(self, arg: str) -> None:
         said = form_of(arg)
@@ -81,8 +76,7 @@ class CustodyActs:
             lifetime_s=number(said, "lifetime", LIFETIME_DEFAULT_S),
         )  # fmt: skip
         link = await in_thread(link_of, self._platform.settings, self._platform.identity, claim, token)
-        self._frame.screen.put("sheet-in", enrollment_parts.shown_once(Label(claim, link)))
-        self._frame.screen.call("sheet", True)  # noqa: FBT003
+        self._frame.screen.open_sheet(enrollment_parts.shown_once(Label(claim, link)))
         await self._refresh()
 
     async def _withdraw(self, arg: str) -> None:

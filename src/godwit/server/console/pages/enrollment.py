@@ -148,22 +148,18 @@ class _Page:
         for name, html in (await in_thread(self._draw)).items():
             self._frame.screen.put(name, html)
 
-    def _open(self, html: str) -> None:
-        self._frame.screen.put("sheet-in", html)
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
     async def _tenants(self) -> tuple[list[str], str]:
         who = self._acting()
         return [str(each) for each in await in_thread(self._platform.registry.tenants, who)], str(home(who))
 
     async def _new_claim(self, _arg: str) -> None:
-        self._open(enrollment_parts.claim_form(*await self._tenants()))
+        self._frame.screen.open_sheet(enrollment_parts.claim_form(*await self._tenants()))
 
     async def _new_claims(self, _arg: str) -> None:
-        self._open(enrollment_parts.claims_form(*await self._tenants()))
+        self._frame.screen.open_sheet(enrollment_parts.claims_form(*await self._tenants()))
 
     async def _new_rule(self, _arg: str) -> None:
-        self._open(enrollment_parts.rule_form(*await self._tenants()))
+        self._frame.screen.open_sheet(enrollment_parts.rule_form(*await self._tenants()))
 
     async def _make_claim(self, arg: str) -> None:
         said = form_of(arg)
@@ -179,7 +175,7 @@ class _Page:
         )
         claim, token = await in_thread(self._enrollment.claims.create, self._acting(), wanted)
         link = await in_thread(link_of, self._platform.settings, self._platform.identity, claim, token)
-        self._open(enrollment_parts.shown_once(Label(claim, link)))
+        self._frame.screen.open_sheet(enrollment_parts.shown_once(Label(claim, link)))
         await self._refresh()
 
     async def _revoke(self, arg: str) -> None:
@@ -199,8 +195,7 @@ class _Page:
             landing=landing_of_form(said),
         )
         await in_thread(self._enrollment.rules.put, who, rule)
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", f"New devices like {rule.ids} land by {rule.name}")
+        self._frame.screen.close_sheet(f"New devices like {rule.ids} land by {rule.name}")
         await self._refresh()
 
     async def _remove_rule(self, arg: str) -> None:

@@ -167,8 +167,7 @@ class _Page:
     async def _inspect(self, arg: str) -> None:
         message = await self._one(arg)
         may_change = self._frame.who.is_at_least("operator", message.tenant)
-        self._frame.screen.put("sheet-in", render_sheet(message, may_change=may_change))
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
+        self._frame.screen.open_sheet(render_sheet(message, may_change=may_change))
 
     async def _audit(self, what: str, about: str, tenant: str = "", after: object = None) -> None:
         who, database = self._frame.who, self._platform.database
@@ -187,16 +186,14 @@ class _Page:
             told = f"Accepted: {words.count(outcome.accepted)} sample{'s' if outcome.accepted != 1 else ''} stored"
         else:
             told = "Already stored: it was a duplicate"
-        self._frame.screen.call("toast", told)
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
+        self._frame.screen.close_sheet(told)
         await self._refresh()
 
     async def _purge(self, arg: str) -> None:
         message = await self._one(arg, self._frame.acting("operator"))
         await self._platform.ingest.purge([message.number])
         await self._audit("quarantine.purge", message.device_id, message.tenant, {"number": message.number})
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", "Purged")
+        self._frame.screen.close_sheet("Purged")
         await self._refresh()
 
     async def _purge_all(self, _arg: str) -> None:

@@ -82,17 +82,12 @@ class _Page:
         self._frame.screen.call("address", parts.query({"q": self._search}))
         await self._refresh()
 
-    def _open(self, html: str) -> None:
-        self._frame.screen.put("sheet-in", html)
-        self._frame.screen.call("sheet", True)  # noqa: FBT003 - the argument of a function in the browser
-
     async def _done(self, told: str) -> None:
-        self._frame.screen.call("sheet", False)  # noqa: FBT003
-        self._frame.screen.call("toast", told)
+        self._frame.screen.close_sheet(told)
         await self._put(*await in_thread(lambda: self._load(is_new=True)))
 
     async def _new(self, _argument: str) -> None:
-        self._open(tenant_parts.add_form())
+        self._frame.screen.open_sheet(tenant_parts.add_form())
 
     async def _add(self, argument: str) -> None:
         name = TenantId(form_of(argument).get("name", ""))
@@ -101,7 +96,7 @@ class _Page:
 
     async def _edit(self, argument: str) -> None:
         tenant = await in_thread(self._tenancy.get, self._frame.who, TenantId(argument))
-        self._open(tenant_parts.quota_form(tenant, self._platform.settings))
+        self._frame.screen.open_sheet(tenant_parts.quota_form(tenant, self._platform.settings))
 
     async def _limit(self, argument: str) -> None:
         fields = form_of(argument)
