@@ -230,7 +230,8 @@ def test_a_full_disk(mounted: Callable[..., Path], eventually: Callable[..., obj
             spool.settle("a", seq)
         assert spool.append("a", 1, os.urandom(500)) == highest + 1  # it took its room back
     spool.settle("a", 2**40)
-    assert eventually(lambda: os.statvfs(disk).f_bavail * 4096 > 3 * 2**19), "the disk has its room back"
+    # A quarter of this disk stays in reserve; the log, and freed pages that are too few to move, wait for what comes.
+    assert eventually(lambda: os.statvfs(disk).f_bavail * 4096 > 2**20), "the disk has its room back"
     assert spool.append_many("a", [(1, os.urandom(500))] * 1_000)
     spool.close()
 
