@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -156,6 +157,14 @@ class PlatformProcess:
     def json(self, path: str) -> object:
         """Ask the API; returns the document."""
         return json.loads(self.get(path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _log_level() -> Iterator[None]:
+    """Give the log its level back: a platform in this process sets it for all of it."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
