@@ -252,7 +252,7 @@ def test_a_disabled_users_open_page_is_left(page: Page, platform: Any) -> None:
     sign_in(page, platform, "olga")
     show(page, platform, "/quarantine")
     platform.ask("PATCH", "/api/v1/users/olga", b'{"disabled": true}', {"Content-Type": "application/json"})
-    page.wait_for_url("**/sign-in")
+    page.wait_for_url("**/sign-in", timeout=5_000)
     sign_in(page, platform, "olga")
     expect(page.get_by_role("alert")).to_have_text("Name or password is wrong.")
 

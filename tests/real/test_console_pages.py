@@ -51,7 +51,7 @@ def test_the_first_message_fills_the_empty_overview(visit: Visit, platform: Any)
     command = page.locator(".command code").first.inner_text()
     assert str(platform.mqtt) in command
     subprocess.run(command, shell=True, check=True, timeout=10)
-    expect(page.locator("#newest")).to_contain_text("sensor-1")
+    expect(page.locator("#newest")).to_contain_text("sensor-1", timeout=10_000)
     expect(page.locator("#online")).to_contain_text("of 1")
     expect(page.locator("#unclaimed")).to_contain_text("sensor-1")
     expect(page.locator("#banner-local")).to_contain_text(f"127.0.0.1:{platform.mqtt}")
@@ -69,9 +69,9 @@ def test_a_message_stands_on_the_open_device_page_within_a_second(visit: Visit, 
     expect(page.locator("tr[data-name=temperature] .value-cell")).to_contain_text("73.25", timeout=WITHIN_MS)
 
     say(platform, "devices/boiler/telemetry", telemetry(temperature=74, pressure=2.5))
-    expect(page.locator("[data-reading=pressure] .now")).to_have_text("2.5")
+    expect(page.locator("[data-reading=pressure] .now")).to_have_text("2.5", timeout=3_000)
     say(platform, "devices/boiler/status", '{"status": "online", "health": {"cpu": 45.2, "uptime": 86400}}')
-    expect(page.locator("#health")).to_contain_text("45 %")
+    expect(page.locator("#health")).to_contain_text("45 %", timeout=4_000)
     expect(page.locator("#ledger")).to_contain_text("Samples accepted")
     assert page.evaluate("window.notReloaded") is True
 
@@ -80,16 +80,16 @@ def test_the_overview_tells_how_fresh_the_fleet_is_and_who_catches_up(visit: Vis
     for _ in range(2):
         say(platform, "devices/up-to-date/telemetry", telemetry(level=1))
     page = visit.show("/")
-    expect(page.locator("#fresh")).to_contain_text("typical")
+    expect(page.locator("#fresh")).to_contain_text("typical", timeout=4_000)
     expect(page.locator("#fresh")).to_contain_text("nobody catching up")
     a_week_ago = int(time.time() - 7 * 86_400)
     say(platform, "devices/was-away/telemetry", json.dumps({"timestamp": a_week_ago, "sensors": {"level": 1}}))
-    expect(page.locator("#fresh")).to_contain_text("1 catching up, 7 d behind")
+    expect(page.locator("#fresh")).to_contain_text("1 catching up, 7 d behind", timeout=4_000)
     metrics = platform.get("/metrics").decode()
     assert "\ngodwit_devices_catching_up 1\n" in metrics
     # What it kept has been delivered: its newest sample is fresh.
     say(platform, "devices/was-away/telemetry", telemetry(level=2))
-    expect(page.locator("#fresh")).to_contain_text("nobody catching up")
+    expect(page.locator("#fresh")).to_contain_text("nobody catching up", timeout=4_000)
 
 
 def test_a_clock_that_is_wrong_stands_on_the_clocks_page(visit: Visit, platform: Any, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_clock_that_is_wrong_stands_on_the_clocks_page(visit: Visit, platform:
     thread.start()
     thread.join()
     row = page.locator("#rows tr", has_text="slow-clock")
-    expect(row).to_contain_text("1 min 30 s behind")
+    expect(row).to_contain_text("1 min 30 s behind", timeout=10_000)
     expect(row).to_contain_text("corrected")
     expect(page.locator("#charts .off")).to_have_count(1)
     page.get_by_placeholder("Device id").fill("nothing")
@@ -439,7 +439,7 @@ def test_the_broker_page_finds_a_client_and_disconnects_it(visit: Visit, platfor
     try:
         page = visit.show("/broker")
         page.get_by_label("Client, device or listener").fill("listener")
-        expect(page.locator("tbody tr")).to_have_count(1)
+        expect(page.locator("tbody tr")).to_have_count(1, timeout=5_000)
         expect(page.locator("tbody")).to_contain_text("listener<b>")
         page.get_by_role("button", name="Subscriptions").click()
         expect(page.locator("tbody")).to_contain_text("some/+/where")
